@@ -1,0 +1,86 @@
+"""What the items are called: their ids in the source and their titles."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from functools import cached_property
+
+import numpy as np
+
+from jaxrec._checks import InputError
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Catalogue:
+    """Names of `n_items` items, by index.
+
+    Attributes:
+      n_items: I, the number of items.
+      ids: [I] the source's own ids (integers or strings), or None: an item is then called by its index.
+      titles: [I] strings, or None.
+    """
+
+    n_items: int
+    ids: np.ndarray | None = None
+    titles: np.ndarray | None = None
+
+    def __post_init__(self):
+        for name in ("ids", "titles"):
+            names = getattr(self, name)
+            if names is not None and len(names) != self.n_items:
+                raise InputError(f"{name} must have one entry per item ({self.n_items}), got {len(names)}.")
+
+    def label(self, item: int) -> str:
+        """The title of an item; its id where it has no title; "-" for -1, which stands for no item."""
+        if item < 0:
+            return "-"
+        if self.titles is not None and self.titles[item]:
+            return str(self.titles[item])
+        return str(item if self.ids is None else self.ids[item])
+
+    def take(self, items: np.ndarray) -> Catalogue:
+        """The catalogue of the chosen items, in the order given."""
+        items = np.asarray(items)
+        return Catalogue(
+            n_items=len(items),
+            ids=items.copy() if self.ids is None else self.ids[items],
+            titles=None if self.titles is None else self.titles[items],
+        )
+
+    def find(self, name: str | int) -> int:
+        """The index of the item with this id or title.
+
+        An exact id wins, then an exact title, then a title equal up to case, then the only title that contains
+        `name`. Anything else is an `InputError` that proposes close titles.
+        """
+        if (item := self._by_id.get(str(name))) is not None:
+            return item
+        wanted = str(name).casefold()
+        if self.titles is None:
+            raise InputError(f"no item has the id {name!r}, and this data set has no titles to search.")
+        if (item := self._by_title.get(str(name), self._by_folded_title.get(wanted))) is not None:
+            return item
+        containing = [i for title, i in self._by_folded_title.items() if wanted in title]
+        if len(containing) == 1:
+            return containing[0]
+        if containing:
+            some = "; ".join(self.label(i) for i in containing[:5])
+            raise InputError(f"{name!r} fits {len(containing)} titles ({some}); give more of the title.")
+        close = difflib.get_close_matches(wanted, self._by_folded_title, n=3, cutoff=0.5)
+        hint = "; ".join(self.label(self._by_folded_title[title]) for title in close)
+        raise InputError(f"no item is called {name!r}{hint and f'; the closest titles are: {hint}'}.")
+
+    @cached_property
+    def _by_id(self) -> dict[str, int]:
+        ids = np.arange(self.n_items) if self.ids is None else self.ids
+        return {str(name): i for i, name in enumerate(ids)}
+
+    @cached_property
+    def _by_title(self) -> dict[str, int]:
+        titles = () if self.titles is None else self.titles
+        return {str(title): i for i, title in reversed(list(enumerate(titles))) if title}
+
+    @cached_property
+    def _by_folded_title(self) -> dict[str, int]:
+        return {title.casefold(): i for title, i in reversed(self._by_title.items())}

@@ -1,0 +1,383 @@
+"""The sparse users x items matrix on the host."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import warnings
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from jaxrec import _checks
+from jaxrec._checks import InputError
+from jaxrec.data.catalogue import Catalogue
+
+REPEAT_RULES = ("last", "first", "sum", "max", "error")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Interactions:
+    """Who interacted with what: a users x items matrix in compressed sparse rows, kept on the host in NumPy.
+
+    It is never traced by JAX: every new number of interactions would compile anew. Each (user, item) pair occurs
+    at most once. Within a user the entries keep the order of the source, which splits by order rely on.
+    Build one with `load`, `from_triples`, `from_csr` or `from_lists`; the constructor itself checks nothing.
+
+    Attributes:
+      indptr: [U + 1] int64; user u's entries are `indptr[u]:indptr[u + 1]`.
+      indices: [nnz] int32 item indices.
+      values: [nnz] float32, finite and nonzero; all 1 for plain implicit feedback.
+      items: names of the items; `items.n_items` is the number of columns.
+      user_ids: [U] the source's own user ids, or None.
+      timestamps: [nnz] int64, or None; only their order matters.
+      split: [nnz] uint8, the source's fixed split of interactions (0 train, 1 test), or None.
+      user_split: [U] uint8, the source's fixed split of users (0 train, 1 test), or None.
+      name: what the data set is called in reports.
+    """
+
+    indptr: np.ndarray
+    indices: np.ndarray
+    values: np.ndarray
+    items: Catalogue
+    user_ids: np.ndarray | None = None
+    timestamps: np.ndarray | None = None
+    split: np.ndarray | None = None
+    user_split: np.ndarray | None = None
+    name: str = "interactions"
+
+    # -- construction -------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_triples(
+        cls,
+        users: Any,
+        items: Any,
+        values: Any = None,
+        *,
+        n_users: int | None = None,
+        n_items: int | None = None,
+        timestamps: Any = None,
+        split: Any = None,
+        user_split: Any = None,
+        user_ids: Any = None,
+        item_ids: Any = None,
+        titles: Any = None,
+        repeats: str | None = None,
+        name: str = "interactions",
+    ) -> Interactions:
+        """Interactions from parallel arrays of user indices, item indices and (optional) values.
+
+        Entries with value 0 are dropped: 0 is what a missing cell means. Repeated (user, item) pairs become one
+        entry by the rule `repeats`: "last" (in time where there are timestamps, else in the order given),
+        "first", "sum" or "max" of the values, or "error". None means "last", with a warning that counts them.
+
+        Args:
+          users: [nnz] integers in [0, n_users).
+          items: [nnz] integers in [0, n_items).
+          values: [nnz] finite numbers, or None for all ones.
+          n_users: U; default one more than the largest user index.
+          n_items: I; default one more than the largest item index.
+          timestamps: [nnz] integers, or None.
+          split: [nnz] of 0 (train) and 1 (test), or None.
+          user_split: [U] of 0 (train) and 1 (test), or None.
+          user_ids: [U] ids in the source, or None.
+          item_ids: [I] ids in the source, or None.
+          titles: [I] strings, or None.
+          repeats: the rule for repeated pairs.
+          name: what the data set is called in reports and errors.
+
+        Returns:
+          Interactions of shape U x I.
+
+        Raises:
+          InputError: one sentence on the first thing that is wrong with the input.
+        """
+        users = _indices(f"{name}: user", users)
+        items = _indices(f"{name}: item", items)
+        nnz = len(users)
+        if nnz == 0 and (n_users is None or n_items is None):
+            raise InputError(f"{name}: there are no interactions, so there is nothing to learn from.")
+        n_users = int(users.max()) + 1 if n_users is None else int(n_users)
+        n_items = int(items.max()) + 1 if n_items is None else int(n_items)
+        _below(f"{name}: user", users, n_users, "n_users")
+        _below(f"{name}: item", items, n_items, "n_items")
+        values = np.ones(nnz, np.float32) if values is None else _numbers(f"{name}: value", values)
+        columns = {"item": items, "value": values}
+        if timestamps is not None:
+            columns["timestamp"] = _integers(f"{name}: timestamp", timestamps).astype(np.int64)
+        if split is not None:
+            columns["split"] = _zero_one(f"{name}: split", split)
+        for column, array in columns.items():
+            if len(array) != nnz:
+                raise InputError(f"{name}: column {column} has {len(array)} rows where user has {nnz}.")
+        if user_split is not None:
+            user_split = _zero_one(f"{name}: user_split", user_split)
+        for column, array in {"user_ids": user_ids, "user_split": user_split}.items():
+            if array is not None and len(array) != n_users:
+                raise InputError(f"{name}: {column} has {len(array)} entries for {n_users} users.")
+
+        if not values.all():
+            present = np.flatnonzero(values)
+            users, columns = users[present], {key: array[present] for key, array in columns.items()}
+        users, columns = _merge_repeats(users, columns, n_items, repeats, name)
+        order = np.argsort(users, kind="stable")
+        indptr = np.zeros(n_users + 1, np.int64)
+        np.cumsum(np.bincount(users, minlength=n_users), out=indptr[1:])
+        return cls(
+            indptr=indptr,
+            indices=columns["item"][order].astype(np.int32),
+            values=columns["value"][order],
+            items=Catalogue(n_items, _names(item_ids), _names(titles)),
+            user_ids=_names(user_ids),
+            timestamps=columns["timestamp"][order] if "timestamp" in columns else None,
+            split=columns["split"][order] if "split" in columns else None,
+            user_split=user_split,
+            name=name,
+        )
+
+    @classmethod
+    def from_csr(cls, matrix: Any, *, items: Catalogue | None = None, name: str = "matrix") -> Interactions:
+        """Interactions from a SciPy sparse matrix (users x items).
+
+        A CSR matrix in canonical form with float32 values and int32 indices is wrapped without copying them.
+        Otherwise repeated entries are summed, which is what they mean in SciPy, and stored zeros are dropped.
+        """
+        if not sp.issparse(matrix) or matrix.ndim != 2:
+            raise InputError(f"{name}: wanted a two-dimensional SciPy sparse matrix, got {type(matrix).__name__}.")
+        csr = sp.csr_array(matrix)
+        if not csr.has_canonical_format or not csr.data.all():
+            csr = csr.copy()
+            csr.sum_duplicates()
+            csr.eliminate_zeros()
+        n_items = csr.shape[1]
+        if items is not None and items.n_items != n_items:
+            raise InputError(f"{name}: {n_items} columns, but the catalogue names {items.n_items} items.")
+        return cls(
+            indptr=csr.indptr.astype(np.int64),
+            indices=csr.indices.astype(np.int32, copy=False),
+            values=_numbers(f"{name}: value", csr.data),
+            items=Catalogue(n_items) if items is None else items,
+            name=name,
+        )
+
+    @classmethod
+    def from_lists(cls, lists: Iterable[Sequence[int]], items: int | Catalogue, name: str = "lists") -> Interactions:
+        """Interactions from one list of item indices a user, each entry with value 1."""
+        lists = [np.asarray(row, np.int64).reshape(-1) for row in lists]
+        catalogue = Catalogue(items) if isinstance(items, int) else items
+        made = cls.from_triples(
+            np.repeat(np.arange(len(lists)), [len(row) for row in lists]),
+            np.concatenate([np.zeros(0, np.int64), *lists]),
+            n_users=len(lists),
+            n_items=catalogue.n_items,
+            name=name,
+        )
+        return dataclasses.replace(made, items=catalogue)
+
+    # -- views --------------------------------------------------------------------------------------------------
+
+    def to_csr(self, dtype: Any = np.float32) -> sp.csr_array:
+        """The matrix as SciPy CSR; float32 shares the memory of `indices` and `values`."""
+        values = self.values.astype(dtype, copy=False)
+        return sp.csr_array((values, self.indices, self.indptr), shape=self.shape, copy=False)
+
+    def rows(self, users: np.ndarray) -> Interactions:
+        """The rows of the chosen users (indices or a boolean mask), in the order given; all items stay."""
+        users = np.asarray(users)
+        users = np.flatnonzero(users) if users.dtype == bool else users
+        lengths = self.user_counts[users]
+        indptr = np.zeros(len(users) + 1, np.int64)
+        np.cumsum(lengths, out=indptr[1:])
+        # The position of every chosen entry: the start of its row, plus how far into the row it stands.
+        entries = np.repeat(self.indptr[users] - indptr[:-1], lengths) + np.arange(indptr[-1])
+        return self._take(entries, indptr, users)
+
+    def keep(self, mask: np.ndarray) -> Interactions:
+        """The entries where `mask` [nnz] is true; all users and items stay."""
+        mask = np.asarray(mask, bool)
+        kept_before = np.concatenate([[0], np.cumsum(mask)])
+        return self._take(np.flatnonzero(mask), kept_before[self.indptr], slice(None))
+
+    def select_items(self, items: np.ndarray) -> Interactions:
+        """Only the chosen items (distinct indices), renumbered in the order given; entries of others go."""
+        items = np.asarray(items)
+        new_index = np.full(self.n_items, -1, np.int32)
+        new_index[items] = np.arange(len(items), dtype=np.int32)
+        kept = self.keep(new_index[self.indices] >= 0)
+        return dataclasses.replace(kept, indices=new_index[kept.indices], items=self.items.take(items))
+
+    def binarised(self) -> Interactions:
+        """The same entries, all with value 1."""
+        return self if self.is_binary else dataclasses.replace(self, values=np.ones_like(self.values))
+
+    def _take(self, entries: np.ndarray, indptr: np.ndarray, users: Any) -> Interactions:
+        def pick(array: np.ndarray | None, index: Any) -> np.ndarray | None:
+            return None if array is None else array[index]
+
+        return dataclasses.replace(
+            self,
+            indptr=indptr,
+            indices=self.indices[entries],
+            values=self.values[entries],
+            user_ids=pick(self.user_ids, users),
+            timestamps=pick(self.timestamps, entries),
+            split=pick(self.split, entries),
+            user_split=pick(self.user_split, users),
+        )
+
+    # -- facts --------------------------------------------------------------------------------------------------
+
+    @property
+    def n_users(self) -> int:
+        """U, the number of rows."""
+        return len(self.indptr) - 1
+
+    @property
+    def n_items(self) -> int:
+        """I, the number of columns."""
+        return self.items.n_items
+
+    @property
+    def nnz(self) -> int:
+        """The number of interactions."""
+        return len(self.indices)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(U, I)."""
+        return self.n_users, self.n_items
+
+    @cached_property
+    def is_binary(self) -> bool:
+        """Whether every value is 1: products of such data are exact in bfloat16 and int8."""
+        return bool((self.values == 1).all())
+
+    @property
+    def user_counts(self) -> np.ndarray:
+        """[U] number of items of each user."""
+        return np.diff(self.indptr)
+
+    @cached_property
+    def item_counts(self) -> np.ndarray:
+        """[I] number of users of each item."""
+        return np.bincount(self.indices, minlength=self.n_items)
+
+    @cached_property
+    def user_of_entry(self) -> np.ndarray:
+        """[nnz] the user index of each entry, as int32."""
+        return np.repeat(np.arange(self.n_users, dtype=np.int32), self.user_counts)
+
+    def user_index(self, user_id: str | int) -> int:
+        """The row of the user with this id (its index, where the source has no ids)."""
+        if (user := self._by_user_id.get(str(user_id))) is None:
+            raise InputError(f"{self.name}: there is no user with the id {user_id!r}.")
+        return user
+
+    @cached_property
+    def _by_user_id(self) -> dict[str, int]:
+        ids = np.arange(self.n_users) if self.user_ids is None else self.user_ids
+        return {str(name): u for u, name in enumerate(ids)}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A short hash of shape, pattern and values: two data sets that train alike have the same one."""
+        digest = hashlib.sha256(np.asarray(self.shape, np.int64).tobytes())
+        for array in (self.indptr, self.indices, self.values):
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()[:16]
+
+    def __repr__(self) -> str:
+        density = self.nnz / max(1, self.n_users * self.n_items)
+        return f"Interactions({self.name}: {self.n_users:,} users x {self.n_items:,} items, {self.nnz:,} entries, {density:.2%})"
+
+
+# -- checks and merging of raw columns ------------------------------------------------------------------------------
+
+
+def _integers(what: str, column: Any) -> np.ndarray:
+    array = np.asarray(column)
+    if array.ndim != 1:
+        raise InputError(f"{what} must be one-dimensional, got shape {array.shape}.")
+    if array.dtype.kind == "f" and np.isfinite(array).all() and (array == np.floor(array)).all():
+        array = array.astype(np.int64)  # whole numbers that passed through a float column
+    if array.size and array.dtype.kind not in "iu":
+        raise InputError(f"{what} must be whole numbers, got {'NaN or ' * (array.dtype.kind == 'f')}{array.dtype}.")
+    return array if array.size else array.astype(np.int64)
+
+
+def _indices(what: str, column: Any) -> np.ndarray:
+    array = _integers(what, column)
+    if array.size and array.min() < 0:
+        raise InputError(f"{what} indices must not be negative, got {array.min()}.")
+    return array
+
+
+def _below(what: str, indices: np.ndarray, bound: int, bound_name: str) -> None:
+    _checks.count(bound_name, bound)
+    if indices.size and indices.max() >= bound:
+        raise InputError(f"{what} index {indices.max()} is beyond {bound_name} = {bound} (indices start at 0).")
+
+
+def _numbers(what: str, column: Any) -> np.ndarray:
+    array = np.asarray(column)
+    if array.ndim != 1 or array.dtype.kind not in "biuf":
+        raise InputError(f"{what} must be a column of numbers, got {array.dtype} of shape {array.shape}.")
+    with np.errstate(over="ignore"):
+        array = array.astype(np.float32, copy=False)
+    if not np.isfinite(array).all():
+        raise InputError(f"{what} number {int(np.argmin(np.isfinite(array)))} is NaN or infinite in float32.")
+    return array
+
+
+def _zero_one(what: str, column: Any) -> np.ndarray:
+    array = _integers(what, column)
+    if not np.isin(array, (0, 1)).all():
+        raise InputError(f"{what} must hold only 0 (train) and 1 (test), got {array.max()}.")
+    return array.astype(np.uint8)
+
+
+def _names(names: Any) -> np.ndarray | None:
+    if names is None:
+        return None
+    array = np.asarray(names)
+    return array.astype(str) if array.dtype.kind == "O" else array
+
+
+def _merge_repeats(
+    users: np.ndarray, columns: dict[str, np.ndarray], n_items: int, rule: str | None, name: str
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """One entry a (user, item) pair, standing where the kept entry stood."""
+    _checks.one_of("repeats", rule, (None, *REPEAT_RULES))
+    pair = users.astype(np.int64) * n_items + columns["item"]
+    if "timestamp" in columns:
+        by_pair = np.lexsort((np.arange(len(pair)), columns["timestamp"], pair))
+    else:
+        by_pair = np.argsort(pair, kind="stable")
+    ordered = pair[by_pair]
+    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]])) if len(pair) else by_pair
+    extra = len(pair) - len(starts)
+    if extra == 0:
+        return users, columns
+    if rule == "error":
+        first = by_pair[np.flatnonzero(ordered[1:] == ordered[:-1])[0] + 1]
+        where = f"user {users[first]}, item {columns['item'][first]}"
+        raise InputError(
+            f"{name}: {extra} rows repeat a (user, item) pair, the first at {where}; choose a repeats rule."
+        )
+    if rule is None:
+        warnings.warn(
+            f"{name}: {extra} rows repeat a (user, item) pair; the last of each was kept (repeats='last').",
+            stacklevel=3,
+        )
+    ends = np.append(starts[1:], len(pair)) - 1
+    kept = np.sort(by_pair[starts if rule == "first" else ends])
+    merged = {key: array[kept] for key, array in columns.items()}
+    if rule in ("sum", "max"):
+        reduce = np.add.reduceat if rule == "sum" else np.maximum.reduceat
+        reduced = reduce(columns["value"][by_pair].astype(np.float64), starts)
+        merged["value"] = reduced[np.argsort(by_pair[ends])].astype(np.float32)
+    return users[kept], merged

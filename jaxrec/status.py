@@ -1,0 +1,52 @@
+"""What a fit says about itself: a status, a certificate, and the error raised when a model must not be used."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+
+
+class Status(enum.Enum):
+    """How a fit ended."""
+
+    OK = "ok"
+    NOT_POSITIVE_DEFINITE = "not positive definite"
+    NOT_FINITE = "not finite"
+    RESIDUAL_TOO_LARGE = "residual too large"
+    MULTIPLIER_OUT_OF_RANGE = "multiplier out of range"
+
+
+@dataclasses.dataclass(frozen=True)
+class Certificate:
+    """Evidence that a fitted model is the optimum of its stated objective.
+
+    Attributes:
+      status: `Status.OK`, or the first check that failed.
+      residual: relative stationarity (KKT) residual: the norm of the objective's gradient at the answer over
+        its norm at zero. 0 is exact; float32 answers on ordinary data sit between 1e-7 and 1e-4.
+      limit: the largest residual with which a model leaves the library.
+      detail: the other figures the method checked, by name.
+    """
+
+    status: Status
+    residual: float
+    limit: float
+    detail: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    def __str__(self) -> str:
+        figures = "".join(f", {name} {value:.3g}" for name, value in self.detail.items())
+        return f"{self.status.value}: relative KKT residual {self.residual:.1e} (limit {self.limit:.0e}){figures}"
+
+
+class FitError(RuntimeError):
+    """A fit ended without a usable model.
+
+    Attributes:
+      status: what went wrong, as a `Status`.
+      advice: what to change, in one sentence.
+    """
+
+    def __init__(self, status: Status, advice: str):
+        super().__init__(f"fit failed ({status.value}): {advice}")
+        self.status = status
+        self.advice = advice
