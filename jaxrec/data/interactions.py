@@ -292,7 +292,8 @@ class Interactions:
 
     def __repr__(self) -> str:
         density = self.nnz / max(1, self.n_users * self.n_items)
-        return f"Interactions({self.name}: {self.n_users:,} users x {self.n_items:,} items, {self.nnz:,} entries, {density:.2%})"
+        size = f"{self.n_users:,} users x {self.n_items:,} items, {self.nnz:,} entries"
+        return f"Interactions({self.name}: {size}, {density:.2%})"
 
 
 # -- checks and merging of raw columns ------------------------------------------------------------------------------
