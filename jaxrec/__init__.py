@@ -1,20 +1,42 @@
 """Exact solvers for recommender-system research, in JAX."""
 
 from jaxrec._checks import InputError
-from jaxrec.data import Catalogue, Interactions
-from jaxrec.models import Fitted, ItemScores, ItemWeights, Scorer
+from jaxrec.data import Catalogue, Interactions, load
+from jaxrec.data.splits import HeldOut, Split, split
+from jaxrec.evaluate import Report, evaluate
+from jaxrec.io import load_model, save
+from jaxrec.linear import Ease, Popularity
+from jaxrec.memory import Plan
+from jaxrec.methods import plan
+from jaxrec.models import FitInfo, Fitted, ItemScores, ItemWeights, Scorer
+from jaxrec.recommend import Recommendations, recommend
 from jaxrec.status import Certificate, FitError, Status
 
 __version__ = "0.1.0"
 __all__ = [
     "Catalogue",
     "Certificate",
+    "Ease",
     "FitError",
+    "FitInfo",
     "Fitted",
+    "HeldOut",
     "InputError",
     "Interactions",
     "ItemScores",
     "ItemWeights",
+    "Plan",
+    "Popularity",
+    "Recommendations",
+    "Report",
     "Scorer",
+    "Split",
     "Status",
+    "evaluate",
+    "load",
+    "load_model",
+    "plan",
+    "recommend",
+    "save",
+    "split",
 ]

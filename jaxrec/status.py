@@ -14,6 +14,8 @@ class Status(enum.Enum):
     NOT_FINITE = "not finite"
     RESIDUAL_TOO_LARGE = "residual too large"
     MULTIPLIER_OUT_OF_RANGE = "multiplier out of range"
+    ILL_CONDITIONED = "ill-conditioned"
+    DOES_NOT_FIT = "does not fit in memory"
 
 
 @dataclasses.dataclass(frozen=True)

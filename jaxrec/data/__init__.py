@@ -1,7 +1,22 @@
 """From files to a host-side users x items matrix, its splits, and fixed-shape batches of its rows."""
 
 from jaxrec.data.batching import RowBatch, row_batches
+from jaxrec.data.bundled import BUNDLED, BundledData
 from jaxrec.data.catalogue import Catalogue
 from jaxrec.data.interactions import Interactions
+from jaxrec.data.options import KNOWN_COLUMNS
+from jaxrec.data.readers import from_frame, load
+from jaxrec.data.synthetic import synthetic
 
-__all__ = ["Catalogue", "Interactions", "RowBatch", "row_batches"]
+__all__ = [
+    "BUNDLED",
+    "KNOWN_COLUMNS",
+    "BundledData",
+    "Catalogue",
+    "Interactions",
+    "RowBatch",
+    "from_frame",
+    "load",
+    "row_batches",
+    "synthetic",
+]

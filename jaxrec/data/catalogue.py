@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+from collections.abc import Callable
 from functools import cached_property
 
 import numpy as np
@@ -51,12 +52,14 @@ class Catalogue:
     def find(self, name: str | int) -> int:
         """The index of the item with this id or title.
 
-        An exact id wins, then an exact title, then a title equal up to case, then the only title that contains
+        An integer is an id. Of a text, an exact id wins, then an exact title, then a title equal up to case, then the only title that contains
         `name`. Anything else is an `InputError` that proposes close titles.
         """
         if (item := self._by_id.get(str(name))) is not None:
             return item
         wanted = str(name).casefold()
+        if not isinstance(name, str):
+            raise InputError(f"no item has the id {name!r}.")
         if self.titles is None:
             raise InputError(f"no item has the id {name!r}, and this data set has no titles to search.")
         if (item := self._by_title.get(str(name), self._by_folded_title.get(wanted))) is not None:
@@ -78,9 +81,15 @@ class Catalogue:
 
     @cached_property
     def _by_title(self) -> dict[str, int]:
-        titles = () if self.titles is None else self.titles
-        return {str(title): i for i, title in reversed(list(enumerate(titles))) if title}
+        return self._first_with(str)
 
     @cached_property
     def _by_folded_title(self) -> dict[str, int]:
-        return {title.casefold(): i for title, i in reversed(self._by_title.items())}
+        return self._first_with(str.casefold)
+
+    def _first_with(self, spelling: Callable[[str], str]) -> dict[str, int]:
+        first = {}
+        for item, title in enumerate(() if self.titles is None else self.titles):
+            if title:
+                first.setdefault(spelling(str(title)), item)
+        return first

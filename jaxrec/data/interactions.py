@@ -120,10 +120,7 @@ class Interactions:
             if array is not None and len(array) != n_users:
                 raise InputError(f"{name}: {column} has {len(array)} entries for {n_users} users.")
 
-        if not values.all():
-            present = np.flatnonzero(values)
-            users, columns = users[present], {key: array[present] for key, array in columns.items()}
-        users, columns = _merge_repeats(users, columns, n_items, repeats, name)
+        users, columns = _merge_repeats(*_without_zeros(users, columns), n_items, repeats, name)
         order = np.argsort(users, kind="stable")
         indptr = np.zeros(n_users + 1, np.int64)
         np.cumsum(np.bincount(users, minlength=n_users), out=indptr[1:])
@@ -167,12 +164,12 @@ class Interactions:
     @classmethod
     def from_lists(cls, lists: Iterable[Sequence[int]], items: int | Catalogue, name: str = "lists") -> Interactions:
         """Interactions from one list of item indices a user, each entry with value 1."""
-        lists = [np.asarray(row, np.int64).reshape(-1) for row in lists]
-        catalogue = Catalogue(items) if isinstance(items, int) else items
+        rows = [_integers(f"{name}: row {row}", indices) for row, indices in enumerate(lists)]
+        catalogue = items if isinstance(items, Catalogue) else Catalogue(int(items))
         made = cls.from_triples(
-            np.repeat(np.arange(len(lists)), [len(row) for row in lists]),
-            np.concatenate([np.zeros(0, np.int64), *lists]),
-            n_users=len(lists),
+            np.repeat(np.arange(len(rows)), [len(row) for row in rows]),
+            np.concatenate([np.zeros(0, np.int64), *rows]),
+            n_users=len(rows),
             n_items=catalogue.n_items,
             name=name,
         )
@@ -183,7 +180,9 @@ class Interactions:
     def to_csr(self, dtype: Any = np.float32) -> sp.csr_array:
         """The matrix as SciPy CSR; float32 shares the memory of `indices` and `values`."""
         values = self.values.astype(dtype, copy=False)
-        return sp.csr_array((values, self.indices, self.indptr), shape=self.shape, copy=False)
+        # SciPy wants both index arrays of one type, and would widen and copy `indices` to suit an int64 `indptr`.
+        indptr = self.indptr.astype(np.int32) if self.nnz <= np.iinfo(np.int32).max else self.indptr
+        return sp.csr_array((values, self.indices, indptr), shape=self.shape, copy=False)
 
     def rows(self, users: np.ndarray) -> Interactions:
         """The rows of the chosen users (indices or a boolean mask), in the order given; all items stay."""
@@ -290,6 +289,16 @@ class Interactions:
             digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()[:16]
 
+    def summary(self) -> dict[str, Any]:
+        """Name, sizes and fingerprint, for reports and saved models."""
+        return {
+            "name": self.name,
+            "n_users": self.n_users,
+            "n_items": self.n_items,
+            "nnz": self.nnz,
+            "fingerprint": self.fingerprint,
+        }
+
     def __repr__(self) -> str:
         density = self.nnz / max(1, self.n_users * self.n_items)
         size = f"{self.n_users:,} users x {self.n_items:,} items, {self.nnz:,} entries"
@@ -319,6 +328,8 @@ def _indices(what: str, column: Any) -> np.ndarray:
 
 def _below(what: str, indices: np.ndarray, bound: int, bound_name: str) -> None:
     _checks.count(bound_name, bound)
+    if bound > np.iinfo(np.int32).max:
+        raise InputError(f"{bound_name} must be below 2^31, got {bound}; number the ids from 0 without gaps.")
     if indices.size and indices.max() >= bound:
         raise InputError(f"{what} index {indices.max()} is beyond {bound_name} = {bound} (indices start at 0).")
 
@@ -348,21 +359,29 @@ def _names(names: Any) -> np.ndarray | None:
     return array.astype(str) if array.dtype.kind == "O" else array
 
 
+def _without_zeros(users: np.ndarray, columns: dict[str, np.ndarray]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    if columns["value"].all():
+        return users, columns
+    present = np.flatnonzero(columns["value"])
+    return users[present], {key: array[present] for key, array in columns.items()}
+
+
 def _merge_repeats(
     users: np.ndarray, columns: dict[str, np.ndarray], n_items: int, rule: str | None, name: str
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """One entry a (user, item) pair, standing where the kept entry stood."""
     _checks.one_of("repeats", rule, (None, *REPEAT_RULES))
     pair = users.astype(np.int64) * n_items + columns["item"]
+    ordered = np.sort(pair)
+    if not (ordered[1:] == ordered[:-1]).any():
+        return users, columns
     if "timestamp" in columns:
         by_pair = np.lexsort((np.arange(len(pair)), columns["timestamp"], pair))
     else:
         by_pair = np.argsort(pair, kind="stable")
     ordered = pair[by_pair]
-    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]])) if len(pair) else by_pair
+    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
     extra = len(pair) - len(starts)
-    if extra == 0:
-        return users, columns
     if rule == "error":
         first = by_pair[np.flatnonzero(ordered[1:] == ordered[:-1])[0] + 1]
         where = f"user {users[first]}, item {columns['item'][first]}"
@@ -380,5 +399,5 @@ def _merge_repeats(
     if rule in ("sum", "max"):
         reduce = np.add.reduceat if rule == "sum" else np.maximum.reduceat
         reduced = reduce(columns["value"][by_pair].astype(np.float64), starts)
-        merged["value"] = reduced[np.argsort(by_pair[ends])].astype(np.float32)
-    return users[kept], merged
+        merged["value"] = _numbers(f"{name}: {rule} of repeated values,", reduced[np.argsort(by_pair[ends])])
+    return _without_zeros(users[kept], merged)  # a sum can be 0

@@ -1,0 +1,316 @@
+"""The commands: each a dataclass of its flags, which is called to carry it out."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from typing import Annotated, Any, Generic, Literal, TypeVar, Union
+
+import numpy as np
+from rich.console import Console
+from tyro.conf import arg, subcommand
+
+from jaxrec import io
+from jaxrec.cli import machine, results, show
+from jaxrec.cli.options import SPLIT, Protocol, Source, divide, flags_of, method_from
+from jaxrec.data import Interactions
+from jaxrec.data.splits import HeldOut, Split
+from jaxrec.memory import available_bytes
+from jaxrec.methods import METHODS, plan
+from jaxrec.recommend import recommend
+
+Method = TypeVar("Method")
+JsonFile = Annotated[str | None, arg(metavar="FILE", help_behavior_hint="(default: none)")]
+ModelFolder = Annotated[str, arg(metavar="DIR")]
+
+
+class UsageError(Exception):
+    """Flags that contradict each other or are too few."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Run(Generic[Method]):
+    """Fit a method, evaluate it beside popularity, show a few recommendations.
+
+    Attributes:
+      method: what is fitted.
+      source: where the interactions come from.
+      protocol: what is learned from, what is tested on, and what is measured.
+      json: write everything that is printed, and more, to this file.
+      save: save the model, fitted on the training part, to this folder.
+      samples: how many test users to show recommendations for.
+    """
+
+    method: Method
+    source: Source
+    protocol: Protocol
+    json: JsonFile = None
+    save: Annotated[str | None, arg(metavar="DIR", help_behavior_hint="(default: not saved)")] = None
+    samples: int = 3
+
+    def __call__(self, out: Console) -> None:
+        """Carries the command out."""
+        imports = machine.peak_memory()
+        method = method_from(self.method)
+        self.protocol.check()
+        results.check_targets(json=self.json, model=self.save)
+        watch = machine.Stopwatch()
+        with watch.stage("load"):
+            data = self.source.load()
+        with watch.stage("split"):
+            name, parts = self.protocol.divide(data)
+        show.lines(out, {"data": f"{data.name}: {show.size(data)}", "split": show.division(name, parts)})
+        with watch.stage("fit"):
+            fitted = method.fit(parts.train)
+        reports = results.beside_popularity(fitted, parts, self.protocol.metrics, watch)
+        if self.save:
+            with watch.stage("save"):
+                io.save(self.save, fitted)
+
+        show.lines(out, {"method": str(method), "certificate": str(fitted.info.certificate)})
+        out.print()
+        show.metrics_table(out, reports)
+        show.samples(out, fitted, parts.test, self.samples, self.protocol.seed)
+        out.print()
+        memory = {"peak_bytes": machine.peak_memory(), "before_loading_bytes": imports}
+        show.lines(out, {"time": show.timings(watch.seconds, fitted.info.seconds), "memory": show.memory(memory)})
+        results.write(
+            self.json,
+            {
+                "method": io.describe_method(method),
+                "data": data.summary(),
+                "split": {"name": name, "seed": self.protocol.seed, **results.split_summary(parts)},
+                "reports": results.records(reports),
+                "certificate": fitted.info.certificate,
+                "seconds": watch.seconds,
+                "fit_seconds": fitted.info.seconds,
+                "memory": memory,
+            },
+        )
+        show.written(out, model=self.save, json=self.json)
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit(Generic[Method]):
+    """Fit a method and save the model.
+
+    Attributes:
+      method: what is fitted.
+      source: where the interactions come from.
+      out: the folder the model is saved to.
+      split: "all" fits on all interactions; otherwise only on the training part of this split, so that the model can
+        be evaluated on the rest.
+      seed: of the split's random draws.
+    """
+
+    method: Method
+    source: Source
+    out: ModelFolder
+    split: Annotated[Literal["all"] | SPLIT, arg(metavar="SPLIT")] = "all"  # pyright: ignore[reportInvalidTypeForm]
+    seed: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: the split's own)")] = None
+
+    def __call__(self, out: Console) -> None:
+        """Carries the command out."""
+        method = method_from(self.method)
+        results.check_targets(model=self.out)
+        watch = machine.Stopwatch()
+        with watch.stage("load"):
+            data = self.source.load()
+            train = data if self.split == "all" else divide(data, self.split, self.seed)[1].train
+        show.lines(out, {"data": f"{data.name}: {show.size(train)}"})
+        with watch.stage("fit"):
+            fitted = method.fit(train)
+        with watch.stage("save"):
+            io.save(self.out, fitted)
+        show.lines(
+            out,
+            {
+                "method": str(method),
+                "certificate": str(fitted.info.certificate),
+                "time": show.timings(watch.seconds, fitted.info.seconds),
+                "saved": self.out,
+            },
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluate:
+    """Evaluate a saved model beside popularity.
+
+    Attributes:
+      model: the folder of a saved model.
+      source: where the interactions come from.
+      protocol: what is learned from, what is tested on, and what is measured.
+      json: write the metrics to this file.
+    """
+
+    model: ModelFolder
+    source: Source
+    protocol: Protocol
+    json: JsonFile = None
+
+    def __call__(self, out: Console) -> None:
+        """Carries the command out."""
+        self.protocol.check()
+        results.check_targets(json=self.json)
+        watch = machine.Stopwatch()
+        with watch.stage("load"):
+            fitted = io.load_model(self.model)
+            data = self.source.load()
+        name, parts = self.protocol.divide(data)
+        show.lines(
+            out,
+            {
+                "model": f"{fitted.info.method}, fitted on {fitted.info.data.get('name', 'unknown data')}",
+                "data": f"{data.name}: {show.size(data)}",
+                "split": show.division(name, parts),
+            },
+        )
+        if fitted.info.data.get("fingerprint") != parts.train.fingerprint:
+            note = "the model was not fitted on the training part of this split; it may have seen the targets"
+            show.lines(out, {"note": note})
+        parts = Split(
+            train=results.in_terms_of(fitted.info.items, parts.train),
+            test=HeldOut(*(results.in_terms_of(fitted.info.items, part) for part in parts.test)),
+        )
+        reports = results.beside_popularity(fitted, parts, self.protocol.metrics, watch)
+        out.print()
+        show.metrics_table(out, reports)
+        results.write(
+            self.json,
+            {
+                "model": self.model,
+                "method": io.describe_method(fitted.info.method),
+                "data": data.summary(),
+                "split": {"name": name, "seed": self.protocol.seed, **results.split_summary(parts)},
+                "reports": results.records(reports),
+                "seconds": watch.seconds,
+            },
+        )
+        show.written(out, json=self.json)
+
+
+@dataclasses.dataclass(frozen=True)
+class Recommend:
+    """Recommend items, to a user of the data or for a few titles.
+
+    Attributes:
+      model: the folder of a saved model.
+      source: where the interactions come from; only needed with --user.
+      items: titles or ids that stand for a user's history; a part of a title will do where it fits only one.
+      user: id of a user of the data.
+      k: how many items to recommend.
+      json: write the recommendations to this file.
+    """
+
+    model: ModelFolder
+    source: Source
+    items: Annotated[tuple[str, ...], arg(metavar="TITLE [TITLE ...]", help_behavior_hint="")] = ()
+    user: Annotated[str | None, arg(metavar="ID", help_behavior_hint="")] = None
+    k: Annotated[int, arg(aliases=("-k",))] = 10
+    json: JsonFile = None
+
+    def __call__(self, out: Console) -> None:
+        """Carries the command out."""
+        if bool(self.items) == (self.user is not None):
+            raise UsageError("recommend needs either --items with titles or --user with an id.")
+        results.check_targets(json=self.json)
+        fitted = io.load_model(self.model)
+        items = fitted.info.items
+        if self.user is None:
+            history = Interactions.from_lists([list(dict.fromkeys(items.find(name) for name in self.items))], items)
+        else:
+            data = self.source.load()
+            history = results.in_terms_of(items, data.rows(np.array([data.user_index(self.user)])))
+        top = recommend(fitted.model, history, self.k)
+        show.lines(out, {"because of": show.because(items, history.indices)})
+        show.ranking(out, items, top, 0)
+        results.write(
+            self.json,
+            {
+                "history": [results.named(items, item) for item in history.indices.tolist()],
+                "recommendations": [
+                    {**results.named(items, item), "score": score}
+                    for item, score in zip(top.items[0].tolist(), top.scores[0].tolist(), strict=True)
+                    if item >= 0
+                ],
+            },
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan(Generic[Method]):
+    """Estimate memory and time of a fit before anything is allocated.
+
+    Attributes:
+      method: what would be fitted.
+      users: number of users.
+      items: number of items.
+      nnz: number of interactions.
+      json: write the estimate to this file.
+    """
+
+    method: Method
+    users: int
+    items: int
+    nnz: int
+    json: JsonFile = None
+
+    def __call__(self, out: Console) -> None:
+        """Carries the command out."""
+        results.check_targets(json=self.json)
+        estimate = plan(self.users, self.items, self.nnz, method_from(self.method))
+        out.print(str(estimate), soft_wrap=True)
+        results.write(self.json, {**dataclasses.asdict(estimate), "total": estimate.total, "fits": estimate.fits})
+
+
+@dataclasses.dataclass(frozen=True)
+class Info:
+    """Show versions, devices, memory and threads.
+
+    Attributes:
+      json: write them to this file.
+    """
+
+    json: JsonFile = None
+
+    def __call__(self, out: Console) -> None:
+        """Carries the command out."""
+        results.check_targets(json=self.json)
+        devices, threads = machine.devices(), machine.threads()
+        memory, free = machine.machine_memory(), available_bytes()
+        kinds = [f"{d['platform']} ({d['kind']})" for d in devices]
+        show.lines(
+            out,
+            {
+                "versions": ", ".join(f"{name} {version}" for name, version in io.versions().items()),
+                "devices": ", ".join(f"{kinds.count(kind)} x {kind}" for kind in dict.fromkeys(kinds)),
+                "memory": f"{show.amount(memory)}, {show.amount(free)} free",
+                "threads": ", ".join(f"{name} {count}" for name, count in threads.items()),
+                "methods": ", ".join(METHODS),
+            },
+        )
+        results.write(self.json, {"devices": devices, "memory_bytes": memory, "free_bytes": free, "threads": threads})
+
+
+def _for_each_method(command: Any) -> Any:
+    """One subcommand a method, with the flags of the command and of the method."""
+
+    def first_line(cls: type) -> str:
+        return (inspect.getdoc(cls) or "").partition("\n")[0]
+
+    choices = tuple(
+        Annotated[command[flags_of(method)], subcommand(name, description=first_line(method))]
+        for name, method in METHODS.items()
+    )
+    return Annotated[Union[choices], subcommand(command.__name__.lower(), description=first_line(command))]  # noqa: UP007
+
+
+Command = Union[  # noqa: UP007
+    _for_each_method(Run),
+    _for_each_method(Fit),
+    Annotated[Evaluate, subcommand("evaluate")],
+    Annotated[Recommend, subcommand("recommend")],
+    _for_each_method(Plan),
+    Annotated[Info, subcommand("info")],
+]

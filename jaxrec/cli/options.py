@@ -1,0 +1,98 @@
+"""The flags that several commands share."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from typing import Annotated, Any, Literal
+
+from tyro.conf import arg
+
+from jaxrec import metrics
+from jaxrec.data import Interactions, load
+from jaxrec.data.interactions import REPEAT_RULES
+from jaxrec.data.splits import SPLITS, Split, automatic
+
+REPEATS = Literal[REPEAT_RULES]  # pyright: ignore[reportInvalidTypeForm]
+SPLIT = Literal["auto", *SPLITS]  # pyright: ignore[reportInvalidTypeForm]
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Where the interactions come from.
+
+    Attributes:
+      data: a file, a folder, or the name of a bundled data set (msweb).
+      user_column: column of user ids.
+      item_column: column of item ids.
+      values: column whose numbers are kept, such as rating or count; without it every interaction counts 1.
+      min_rating: keep only interactions with at least this rating.
+      repeats: what becomes of repeated (user, item) pairs.
+    """
+
+    data: Annotated[str, arg(metavar="PATH|NAME")] = "msweb"
+    user_column: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="(default: found by name)")] = None
+    item_column: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="(default: found by name)")] = None
+    values: Annotated[str | None, arg(metavar="COLUMN", help_behavior_hint="(default: all 1)")] = None
+    min_rating: Annotated[float | None, arg(metavar="NUMBER", help_behavior_hint="(default: keep all)")] = None
+    repeats: Annotated[
+        REPEATS | None,  # pyright: ignore[reportInvalidTypeForm]
+        arg(metavar="|".join(REPEAT_RULES), help_behavior_hint="(default: last, with a note)"),
+    ] = None
+
+    def load(self) -> Interactions:
+        """The interactions."""
+        return load(
+            self.data,
+            user=self.user_column,
+            item=self.item_column,
+            values=self.values,
+            min_rating=self.min_rating,
+            repeats=self.repeats,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """What is learned from, what is tested on, and what is measured.
+
+    Attributes:
+      split: fixed is the source's own; strong holds out users, as in the Mult-VAE and EASE papers; the others hold
+        out interactions. auto: fixed where there is one, else strong, or random where users are few.
+      seed: of the split's random draws and of the sample shown.
+      metrics: names with cut-offs, separated by commas.
+    """
+
+    split: SPLIT = "auto"  # pyright: ignore[reportInvalidTypeForm]
+    seed: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: the split's own)")] = None
+    metrics: Annotated[str, arg(metavar="LIST")] = "recall@20,recall@50,ndcg@100"
+
+    def check(self) -> None:
+        """Refuses unknown metrics, before time is spent on a fit."""
+        metrics.parse(self.metrics)
+
+    def divide(self, data: Interactions) -> tuple[str, Split]:
+        """The name of the split, and the split."""
+        return divide(data, self.split, self.seed)
+
+
+def divide(data: Interactions, how: str, seed: int | None = None) -> tuple[str, Split]:
+    """The name of the split ("auto" resolved), and the split; a seed goes to those that draw."""
+    name = automatic(data) if how == "auto" else how
+    draws = "seed" in inspect.signature(SPLITS[name]).parameters
+    return name, SPLITS[name](data, **({"seed": seed} if draws and seed is not None else {}))
+
+
+def flags_of(method: type) -> type:
+    """A class with the fields of a method and none of its checks, for tyro, which buries a refusal in its own words."""
+    return type(method.__name__, (method,), {"__doc__": method.__doc__, "__post_init__": lambda self: None})
+
+
+def method_from(flags: Any) -> Any:
+    """The method that flags stand for.
+
+    Raises:
+      InputError: a hyper-parameter is out of range.
+    """
+    (method,) = type(flags).__bases__
+    return method(**dataclasses.asdict(flags))

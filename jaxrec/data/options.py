@@ -1,0 +1,85 @@
+"""What a reader is asked for: which columns, which of them become values, which rows are kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import numbers
+from collections.abc import Sequence
+
+from jaxrec import _checks
+from jaxrec._checks import InputError
+from jaxrec.data.interactions import REPEAT_RULES
+
+# In order of preference; compared in lower case without anything but letters and digits ("User_ID" is "userid").
+KNOWN_COLUMNS = {
+    "user": ("user", "userid", "uid", "useridx", "reviewerid", "visitorid", "customerid", "sessionid"),
+    "item": (
+        *("item", "itemid", "iid", "itemidx", "movie", "movieid", "product", "productid", "asin", "parentasin"),
+        *("book", "bookid", "isbn", "artist", "artistid", "track", "trackid", "song", "songid"),
+    ),
+    "rating": ("rating", "ratings", "stars", "score"),
+    "timestamp": ("timestamp", "time", "datetime", "date", "unixreviewtime"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """The keyword arguments of `load`, checked; the attributes mean what they mean there."""
+
+    user: str | None = None
+    item: str | None = None
+    rating: str | None = None
+    timestamp: str | None = None
+    values: str | None = None
+    min_rating: float | None = None
+    repeats: str | None = None
+
+    def __post_init__(self):
+        for name in ("user", "item", "rating", "timestamp", "values"):
+            if not isinstance(column := getattr(self, name), str | None):
+                raise InputError(f"{name} must be the name of a column, got {column!r}.")
+        least = self.min_rating
+        if least is not None and not (isinstance(least, numbers.Real) and math.isfinite(least)):
+            raise InputError(f"min_rating must be a finite number, got {least!r}.")
+        _checks.one_of("repeats", self.repeats, (None, *REPEAT_RULES))
+
+    def column(self, role: str, columns: Sequence[str], where: str) -> str:
+        """The column that plays `role`: the one asked for, else the first known name that occurs."""
+        if (found := self.optional_column(role, columns, where)) is None:
+            raise InputError(f"{where}: no column is known to hold the {role}; name it with {role}=, {among(columns)}.")
+        return found
+
+    def optional_column(self, role: str, columns: Sequence[str], where: str) -> str | None:
+        """As `column`; None where no name was asked for and no known one occurs."""
+        if (asked := getattr(self, role)) is not None:
+            return named_column(asked, role, columns, where)
+        by_plain_name = {_plain(column): column for column in reversed(columns)}
+        return next((by_plain_name[known] for known in KNOWN_COLUMNS[role] if known in by_plain_name), None)
+
+    def value_column(self, columns: Sequence[str], where: str) -> str | None:
+        """The column whose numbers become the values; "rating" also finds the rating under another name."""
+        if self.values == "rating" and "rating" not in columns:
+            return self.column("rating", columns, where)
+        return None if self.values is None else named_column(self.values, "values", columns, where)
+
+    def rating_column(self, columns: Sequence[str], where: str) -> str | None:
+        """The column that `min_rating` speaks of, or None where nothing is asked of the ratings."""
+        return None if self.min_rating is None else self.column("rating", columns, where)
+
+
+def named_column(asked: str, role: str, columns: Sequence[str], where: str) -> str:
+    """`asked`, if it is among `columns`."""
+    if asked not in columns:
+        raise InputError(f"{where}: there is no column {asked!r} ({role}=), {among(columns)}.")
+    return asked
+
+
+def among(names: Sequence[str], what: str = "columns") -> str:
+    """The words "the columns are a, b, c", short even where a file that is no table gave the names."""
+    some = ", ".join(ascii(name)[1:-1][:40] for name in names[:20])
+    return f"the {what} are {some}{', ...' * (len(names) > 20)}"
+
+
+def _plain(column: str) -> str:
+    return "".join(letter for letter in column.lower() if letter.isalnum())

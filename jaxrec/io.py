@@ -1,0 +1,317 @@
+"""Saving and loading fitted models: a folder with `config.json` and one uncompressed npz file, and never a pickle.
+
+The arrays are written to a file named after their own content, then `config.json`, which names that file, is replaced
+in one step: that step is the save. Killed anywhere before it, the folder still holds the old model, whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import enum
+import hashlib
+import json
+import math
+import os
+import re
+import secrets
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import jax
+import numpy as np
+
+from jaxrec._checks import InputError
+from jaxrec.data import Catalogue
+from jaxrec.methods import METHODS
+from jaxrec.models import FitInfo, Fitted, ItemScores, ItemWeights
+from jaxrec.status import Certificate, Status
+
+if sys.platform != "win32":
+    import fcntl
+
+MODELS: dict[str, type] = {model.__name__: model for model in (ItemWeights, ItemScores)}
+FORMAT = "jaxrec model"
+FORMAT_VERSION = 1
+CONFIG = "config.json"
+_OUR_FILES = re.compile(r"arrays\.[0-9a-f]{8}\.npz|\.tmp-[0-9a-f]{16}")
+
+
+def save(path: str | os.PathLike, fitted: Fitted) -> None:
+    """Writes a fitted model to the folder `path`, replacing the model that is there, if any.
+
+    The replacement is atomic: whatever interrupts it, the folder holds either the old model or the new one. No second
+    copy of the arrays is made in memory.
+
+    Args:
+      path: a folder that holds a jaxrec model, is empty, or does not exist yet (its parent must).
+      fitted: what a method's `fit` returned; its arrays may be NumPy's or JAX's.
+
+    Raises:
+      InputError: `path` is something else than a jaxrec model, or `fitted` is of a kind that cannot be saved.
+      OSError: the disk refused.
+    """
+    folder = Path(path)
+    config, arrays = _describe(fitted)
+    check_model_target(folder)
+    folder.mkdir(exist_ok=True)
+    with _locked(folder) as sync:
+        try:
+            with _temporary(folder) as temporary:
+                with open(temporary, "x+b") as file:
+                    np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
+                    _flush(file)
+                    digest = _sha256(file)
+                config["arrays"] = {"file": f"arrays.{digest[:8]}.npz", "sha256": digest, **config["arrays"]}
+                os.replace(temporary, folder / config["arrays"]["file"])
+            sync()
+            write_json(folder / CONFIG, config)
+            sync()
+        finally:
+            _sweep(folder)
+
+
+def load_model(path: str | os.PathLike) -> Fitted:
+    """The fitted model that `save` wrote to the folder `path`.
+
+    The checksum is verified before anything is read. Arrays come back as what they were, NumPy's or JAX's (the latter
+    on the default device), with the same bits, so that the model recommends the same lists.
+
+    Raises:
+      InputError: one sentence on what is missing, damaged, foreign or too new.
+    """
+    folder = Path(path)
+    config = _read_config(folder)
+    try:
+        arrays = _read_arrays(folder, **config["arrays"])
+        names = {field: arrays.pop(f"items.{field}", None) for field in ("ids", "titles")}
+        certificate = {**config["certificate"], "status": Status(config["certificate"]["status"])}
+        certificate |= {field: float(certificate[field]) for field in ("residual", "limit")}
+        model = MODELS[config["model"]](**{name.removeprefix("model."): array for name, array in arrays.items()})
+        info = FitInfo(
+            method=METHODS[config["method"]["name"]](**config["method"]["hyper_parameters"]),
+            certificate=Certificate(**certificate),
+            items=Catalogue(config["n_items"], **names),
+            data=config["data"],
+            seconds=config["seconds"],
+        )
+    except InputError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{folder / CONFIG} is damaged ({error!r}); save the model again.") from error
+    return Fitted(model, info)
+
+
+def check_model_target(path: str | os.PathLike) -> None:
+    """Refuses a folder into which `save` could not write a model, before time is spent on fitting one."""
+    folder = Path(path)
+    _writable_parent(folder)
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise InputError(f"{folder} is a file; a model is saved to a folder, so give another name.")
+    if (folder / CONFIG).exists():
+        _read_config(folder)
+    elif any(not _OUR_FILES.fullmatch(name) for name in os.listdir(folder)):
+        raise InputError(f"{folder} holds other files and no jaxrec model; give the name of a new or empty folder.")
+    if not os.access(folder, os.W_OK):
+        raise InputError(f"{folder} cannot be written to; give another folder or change its permissions.")
+
+
+def check_file_target(path: str | os.PathLike) -> None:
+    """Refuses a file name that could not be written to."""
+    _writable_parent(Path(path))
+    if Path(path).is_dir():
+        raise InputError(f"{path} is a folder; give the name of a file.")
+
+
+def write_json(path: str | os.PathLike, value: Any) -> None:
+    """Writes `value` as strictly valid JSON, in one step: the file is the old one or the new one, never half of one.
+
+    Dataclasses become objects, enumerations their values, NumPy's scalars and arrays numbers and lists, and numbers
+    that are not finite strings ("nan", "inf"), for which JSON has no number.
+    """
+    text = json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    with _temporary(Path(path).parent) as temporary:
+        with open(temporary, "xb") as file:
+            file.write(text.encode())
+            _flush(file)
+        os.replace(temporary, path)
+
+
+def describe_method(method: Any) -> dict[str, Any]:
+    """The name of a method, as on the command line, and its hyper-parameters."""
+    for name, known in METHODS.items():
+        if known is type(method):
+            return {"name": name, "hyper_parameters": dataclasses.asdict(method)}
+    raise InputError(f"the method must be one of {', '.join(METHODS)}, got {type(method).__name__}.")
+
+
+def versions() -> dict[str, str]:
+    """The versions of what a result depends on, by name."""
+    python = ".".join(map(str, sys.version_info[:3]))
+    own = sys.modules["jaxrec"].__version__  # importing it from here would be a circle
+    return {"jaxrec": own, "jax": jax.__version__, "numpy": np.__version__, "python": python}
+
+
+# -- the content ------------------------------------------------------------------------------------------------------
+
+
+def _describe(fitted: Fitted) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """What goes to config.json (but for the arrays' checksum) and what goes to the npz file."""
+    model, info = fitted
+    if MODELS.get(type(model).__name__) is not type(model):
+        raise InputError(f"only {', '.join(MODELS)} can be saved, got a {type(model).__name__}.")
+    content = {f"model.{field.name}": getattr(model, field.name) for field in dataclasses.fields(model)}
+    content |= {f"items.{field}": getattr(info.items, field) for field in ("ids", "titles")}
+    arrays, described = {}, {}
+    for name, array in content.items():
+        if array is not None:
+            arrays[name], dtype = _storable(array)
+            kind = "jax" if isinstance(array, jax.Array) else "numpy"
+            described[name] = {"kind": kind, "dtype": dtype, "shape": arrays[name].shape}
+    config = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "versions": versions(),
+        "model": type(model).__name__,
+        "method": describe_method(info.method),
+        "certificate": info.certificate,
+        "data": info.data,
+        "seconds": info.seconds,
+        "n_items": info.items.n_items,
+        "arrays": {"content": described},
+    }
+    return config, arrays
+
+
+def _storable(array: Any) -> tuple[np.ndarray, str]:
+    """The array in a type that npz keeps, and its true type: bfloat16 and its like are stored as unsigned integers."""
+    array = np.asarray(array)
+    array = array.astype(str) if array.dtype.kind in "OT" else array
+    extension = array.dtype.isbuiltin == 2  # NumPy's mark of a type that another package registered
+    return array.view(f"u{array.dtype.itemsize}") if extension else array, str(array.dtype)
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        what = "there is no such folder" if not folder.exists() else f"it holds no {CONFIG}"
+        raise InputError(f"{folder} is not a saved jaxrec model: {what}.") from None
+    except ValueError as error:  # bad UTF-8 or bad JSON
+        raise InputError(
+            f"{folder / CONFIG} cannot be read as JSON ({error}); delete the folder and save the model again."
+        ) from error
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        raise InputError(f"{folder} is not a saved jaxrec model: its {CONFIG} belongs to something else.")
+    version = config.get("format_version")
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        by = config["versions"]["jaxrec"] if isinstance(config.get("versions"), dict) else "a newer one"
+        raise InputError(
+            f"{folder} is in format {version} (saved by jaxrec {by}), and this jaxrec reads up to {FORMAT_VERSION}; "
+            "upgrade jaxrec."
+        )
+    if version != FORMAT_VERSION:
+        raise InputError(f"{folder / CONFIG} is damaged (format_version {version!r}); save the model again.")
+    return config
+
+
+def _read_arrays(folder: Path, file: str, sha256: str, content: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    if file != f"arrays.{sha256[:8]}.npz":  # nothing outside the folder is ever opened
+        raise ValueError(f"arrays file {file!r}")
+    try:
+        # Opened once: a save that replaces the model meanwhile removes the name, not what is being read.
+        with open(folder / file, "rb") as stored:
+            if _sha256(stored) != sha256:
+                raise InputError(f"{folder / file} is cut short or altered (its checksum is wrong); save it again.")
+            stored.seek(0)
+            with np.load(stored, allow_pickle=False) as npz:
+                return {name: _restored(npz[name], **described) for name, described in content.items()}
+    except FileNotFoundError:
+        raise InputError(f"{folder} lacks its arrays, the file {file}; save the model again.") from None
+
+
+def _restored(array: np.ndarray, kind: str, dtype: str, shape: list[int]) -> Any:
+    wanted = np.dtype(dtype)
+    array = array.view(wanted) if wanted.isbuiltin == 2 else array
+    if array.dtype != wanted or list(array.shape) != shape:
+        raise ValueError(f"{array.dtype} of shape {array.shape} where {dtype} of shape {shape} was announced")
+    if kind == "numpy":
+        return array
+    with jax.enable_x64(True):  # else a float64 array would come back as float32
+        return jax.device_put(array)
+
+
+def _plain(value: Any) -> Any:
+    """`value` in JSON's own types."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, enum.Enum):
+        return _plain(value.value)
+    if isinstance(value, (np.ndarray, np.generic)):
+        return _plain(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+
+
+# -- the folder -------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _temporary(folder: Path) -> Iterator[Path]:
+    """A new name in `folder`; the file written to it is gone at the end unless it was renamed."""
+    path = folder / f".tmp-{secrets.token_hex(8)}"
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _flush(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _sha256(file: BinaryIO) -> str:
+    file.seek(0)
+    return hashlib.file_digest(file, "sha256").hexdigest()  # pyright: ignore[reportArgumentType]
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[Callable[[], None]]:
+    """Holds off other saves to `folder` (which would sweep away our files); yields a sync of its list of names."""
+    if sys.platform == "win32":
+        yield lambda: None
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield lambda: os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _sweep(folder: Path) -> None:
+    """Removes the files of saves that were replaced or never finished, and the folder where nothing else is in it."""
+    keep = _read_config(folder).get("arrays", {}).get("file") if (folder / CONFIG).exists() else None
+    for name in os.listdir(folder):
+        if name != keep and _OUR_FILES.fullmatch(name):
+            (folder / name).unlink()
+    if keep is None and not os.listdir(folder):
+        folder.rmdir()
+
+
+def _writable_parent(path: Path) -> None:
+    parent = path.absolute().parent
+    if not parent.is_dir():
+        raise InputError(f"{path} cannot be written: there is no folder {parent}; create it first.")
+    if not os.access(parent, os.W_OK):
+        raise InputError(f"{path} cannot be written: no permission to write to {parent}.")

@@ -1,0 +1,112 @@
+"""What a fit will need, and what there is, before anything is allocated."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+
+import jax
+
+from jaxrec._threads import n_threads
+from jaxrec.status import FitError, Status
+
+GB = 1e9
+# Sustained float32 rates for rough times, in flops per second: a CPU core with AVX-512 (measured), and, on paper,
+# 70 % of the published peak of a GPU, or 50 % of a TPU chip's bfloat16 peak over the 6 passes of full precision.
+CPU_CORE_RATE = 1.0e11
+DEVICE_RATES = {"H100": 4.7e13, "H200": 4.7e13, "A100": 1.4e13, "v5 lite": 1.6e13, "v5e": 1.6e13}
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What fitting a method takes, estimated without allocating.
+
+    Attributes:
+      method: the configured method, as text.
+      shape: (users, items, interactions).
+      where: "host" or the kind of the device that holds the arrays.
+      parts: bytes of each large array that is alive at the peak, by what it is.
+      available: bytes free there now, or None where that cannot be found out.
+      flops: floating-point operations of the fit.
+      seconds: rough time of these at a typical rate for the machine, or None for an unknown device.
+      advice: what to use instead where it does not fit.
+    """
+
+    method: str
+    shape: tuple[int, int, int]
+    where: str
+    parts: dict[str, int]
+    available: int | None
+    flops: float
+    seconds: float | None
+    advice: str
+
+    @property
+    def total(self) -> int:
+        """Bytes at the peak."""
+        return sum(self.parts.values())
+
+    @property
+    def fits(self) -> bool:
+        """Whether the peak is below what is available; True where that is unknown."""
+        return self.available is None or self.total <= self.available
+
+    def require(self) -> None:
+        """Raise a `FitError` that holds this estimate, where the fit cannot fit."""
+        if not self.fits:
+            raise FitError(
+                Status.DOES_NOT_FIT,
+                f"{self.method} on {self.shape[1]:,} items needs {self.total / GB:.1f} GB on the {self.where}, where "
+                f"{(self.available or 0) / GB:.1f} GB are free; {self.advice}.",
+            )
+
+    def __str__(self) -> str:
+        users, items, nnz = self.shape
+        lines = [f"{self.method} on {users:,} users x {items:,} items, {nnz:,} interactions ({self.where})"]
+        lines += [f"  {size / GB:10.3f} GB  {part}" for part, size in self.parts.items()]
+        lines += [f"  {self.total / GB:10.3f} GB  at the peak"]
+        if self.available is not None:
+            lines += [f"  {self.available / GB:10.3f} GB  free now"]
+        if self.seconds is not None:
+            lines += [f"  {self.seconds:10.1f} s   roughly ({self.flops:.2g} flops)"]
+        return "\n".join([*lines, "  fits" if self.fits else f"  does not fit: {self.advice}"])
+
+
+def available_bytes(device: jax.Device | None = None) -> int | None:
+    """Bytes that can be allocated now: on `device`, or in host memory where it is None or a CPU.
+
+    Host memory is what the kernel calls available, or what is left of the container's limit where that is less.
+    """
+    if device is not None and device.platform != "cpu":
+        stats = device.memory_stats() or {}
+        return stats["bytes_limit"] - stats.get("bytes_in_use", 0) if "bytes_limit" in stats else None
+    found = [size for size in (_meminfo_available(), _cgroup_left()) if size is not None]
+    if not found and hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    return min(found, default=None)
+
+
+def rough_seconds(flops: float, device: jax.Device | None = None) -> float | None:
+    """Seconds for so many float32 flops at a typical rate; None for a device of unknown kind."""
+    if device is None or device.platform == "cpu":
+        return flops / (CPU_CORE_RATE * n_threads())
+    rates = [rate for kind, rate in DEVICE_RATES.items() if kind.lower() in device.device_kind.lower()]
+    return flops / rates[0] if rates else None
+
+
+def _meminfo_available() -> int | None:
+    try:
+        lines = pathlib.Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), None)
+
+
+def _cgroup_left() -> int | None:
+    folder = pathlib.Path("/sys/fs/cgroup")
+    try:
+        limit, used = ((folder / name).read_text().strip() for name in ("memory.max", "memory.current"))
+    except OSError:
+        return None
+    return int(limit) - int(used) if limit.isdigit() and used.isdigit() else None

@@ -1,0 +1,189 @@
+"""Top-k recommendation from histories, streamed in batches of users."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse as sp
+from jaxtyping import Array, Float, Int
+
+from jaxrec import _checks
+from jaxrec._checks import InputError
+from jaxrec._progress import progress_bar
+from jaxrec._threads import map_in_order
+from jaxrec.data import Catalogue, Interactions, RowBatch, row_batches
+from jaxrec.models import HostScorer, Scorer
+
+BLOCK_BYTES = 2**25
+
+
+class Recommendations(NamedTuple):
+    """The best items of each user, best first.
+
+    Attributes:
+      items: [B, k] int32 item indices; -1 where no item is left.
+      scores: [B, k] float32; -inf where no item is left.
+    """
+
+    items: np.ndarray
+    scores: np.ndarray
+
+    def titles(self, catalogue: Catalogue) -> list[list[str]]:
+        """The items' titles, or ids where there are none; "-" where no item is left."""
+        return [[catalogue.label(item) for item in row] for row in self.items]
+
+
+def recommend(
+    model: Scorer, histories: Interactions | sp.sparray, k: int = 10, *, exclude_seen: bool = True
+) -> Recommendations:
+    """The k items with the highest scores for each history.
+
+    Ties: the higher score first, among equal scores the lower item index, on every device.
+
+    Args:
+      model: anything with `n_items` and `score`. A registered pytree is compiled, any other object called as it is.
+      histories: B users' histories, as Interactions or a SciPy sparse matrix [B, I]. The users need not have been
+        trained on.
+      k: number of items a user.
+      exclude_seen: leave out the items of the user's own history.
+
+    Returns:
+      Recommendations(items [B, k], scores [B, k]).
+
+    Raises:
+      InputError: the histories have another number of items than the model, or scores are NaN.
+
+    Cost: on the CPU nnz x I flops for a linear model, elsewhere B x I^2; memory is bounded whatever B is.
+    """
+    _checks.count("k", k, at_least=1)
+    if not isinstance(histories, Interactions):
+        histories = Interactions.from_csr(histories)
+    items = np.empty((histories.n_users, k), np.int32)
+    scores = np.empty((histories.n_users, k), np.float32)
+    with progress_bar("recommending", histories.n_users) as advance:
+        for start, batch_items, batch_scores in recommend_batches(model, histories, k, exclude_seen=exclude_seen):
+            rows = slice(start, start + len(batch_items))
+            items[rows], scores[rows] = batch_items, batch_scores
+            advance(len(batch_items))
+    return Recommendations(items, scores)
+
+
+def recommend_batches(
+    model: Scorer, histories: Interactions, k: int, *, exclude_seen: bool = True, batch_size: int | None = None
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Yields (start, items [B, k], scores [B, k]) for consecutive users; see `recommend`.
+
+    Args:
+      model: anything with `n_items` and `score`.
+      histories: the users' histories.
+      k: number of items a user.
+      exclude_seen: leave out the items of the user's own history.
+      batch_size: users at a time; default as many as keep a block of scores within 32 MB.
+    """
+    _checks.count("k", k, at_least=1)
+    if batch_size is not None:
+        _checks.count("batch_size", batch_size, at_least=1)
+    if histories.n_items != model.n_items:
+        raise InputError(
+            f"the histories have {histories.n_items} items and the model {model.n_items}; they must agree."
+        )
+    size = batch_size or int(np.clip(BLOCK_BYTES // (4 * max(1, model.n_items)), 16, 8192))
+    kept = min(k, model.n_items)
+    batches = _on_host if isinstance(model, HostScorer) and _lives_on_host(model) else _on_device
+    for start, items, scores in batches(model, histories, kept, exclude_seen, min(size, max(1, histories.n_users))):
+        if np.isnan(scores).any():
+            raise InputError(
+                f"the model's scores for user row {start + int(np.isnan(scores).any(1).argmax())} are NaN."
+            )
+        items = np.where(scores == -np.inf, np.int32(-1), items)
+        if kept < k:
+            missing = ((0, 0), (0, k - kept))
+            items = np.pad(items, missing, constant_values=-1)
+            scores = np.pad(scores, missing, constant_values=-np.inf)
+        yield start, items, scores
+
+
+def _lives_on_host(model: Any) -> bool:
+    """Whether no array of the model lies on a device other than a CPU."""
+    arrays = [leaf for leaf in jax.tree.leaves(model) if isinstance(leaf, jax.Array)]
+    return all(device.platform == "cpu" for array in arrays for device in array.devices())
+
+
+def _on_host(model: Any, histories: Interactions, k: int, exclude_seen: bool, size: int) -> Iterator[tuple]:
+    matrix = histories.to_csr()
+
+    def block(start: int) -> tuple[int, np.ndarray, np.ndarray]:
+        rows = matrix[start : start + size]
+        scores = model.score_host(rows)
+        if exclude_seen:
+            scores[np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr)), rows.indices] = -np.inf
+        return start, *top_k_host(scores, k)
+
+    yield from map_in_order(block, range(0, histories.n_users, size))
+
+
+def _on_device(model: Any, histories: Interactions, k: int, exclude_seen: bool, size: int) -> Iterator[tuple]:
+    is_pytree = not jax.tree_util.all_leaves([model])
+    best = _top_k_on_device if is_pytree else top_k  # only a pytree can be an argument of a compiled function
+    for start, batch in zip(range(0, histories.n_users, size), row_batches(histories, size), strict=True):
+        real = min(size, histories.n_users - start)
+        scores, items = best(model, batch, k, exclude_seen)
+        yield start, np.asarray(items)[:real], np.asarray(scores)[:real]
+
+
+def top_k(
+    model: Scorer, history: RowBatch, k: int, exclude_seen: bool = True
+) -> tuple[Float[Array, "B k"], Int[Array, "B k"]]:
+    """[B, k] the best scores of a batch and [B, k] their items, lower index first among ties; can be traced.
+
+    Args:
+      model: a pytree with `score`.
+      history: B padded rows.
+      k: at most I. Static.
+      exclude_seen: score the items of the history -inf. Static.
+    """
+    scores = model.score(history)
+    scores = jnp.where(scores == 0, 0, scores)  # top_k orders -0.0 below 0.0, which would break a tie by its sign
+    if exclude_seen:
+        ban = jnp.where(history.values != 0, -jnp.inf, jnp.inf)  # padding bans nothing
+        scores = jax.vmap(lambda row, items, values: row.at[items].min(values))(scores, history.items, ban)
+    return jax.lax.top_k(scores, k)
+
+
+_top_k_on_device = partial(jax.jit, static_argnames=("k", "exclude_seen"))(top_k)
+
+
+def top_k_host(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """[B, k] the items with the highest scores, lower index first among ties, and [B, k] their scores.
+
+    A partition finds k items in linear time, but which of several equal ones at the border is its own choice; rows
+    where that happened are chosen again by index.
+
+    Args:
+      scores: [B, I]; NaN counts as highest.
+      k: at most I.
+    """
+    n_items = scores.shape[1]
+    items = np.argpartition(scores, n_items - k, axis=1)[:, n_items - k :]
+    chosen = np.take_along_axis(scores, items, axis=1)
+    border = chosen.min(axis=1, keepdims=True)
+    tied = (scores == border).sum(axis=1) > (chosen == border).sum(axis=1)
+    tied &= ~np.isnan(chosen).any(axis=1)
+    if tied.any():
+        rows, edge = scores[tied], border[tied]
+        at_edge = rows == edge
+        free = k - (rows > edge).sum(axis=1, keepdims=True)
+        picked = (rows > edge) | (at_edge & (np.cumsum(at_edge, axis=1) <= free))
+        items[tied] = np.nonzero(picked)[1].reshape(-1, k)
+    items.sort(axis=1)
+    chosen = np.take_along_axis(scores, items, axis=1)
+    order = np.argsort(-chosen, axis=1, kind="stable")
+    return (
+        np.take_along_axis(items, order, axis=1).astype(np.int32),
+        np.take_along_axis(chosen, order, axis=1).astype(np.float32),
+    )

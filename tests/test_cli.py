@@ -1,0 +1,384 @@
+"""Every command, its exit code, what it prints and what it writes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import jaxrec
+from jaxrec.cli import main
+from jaxrec.linear.ease import Ease
+from jaxrec.methods import METHODS
+from jaxrec.status import FitError, Status
+
+
+@pytest.fixture
+def cli(capsys, monkeypatch):
+    """Runs a command in this process: its exit code, standard output and standard error."""
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.delenv("JAXREC_DEBUG", raising=False)
+
+    def run(*words):
+        code = main([str(word) for word in words])
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return run
+
+
+@pytest.fixture
+def ratings(tmp_path, rng):
+    """A CSV of 60 users, 12 items and ratings of 1 to 5, with some pairs repeated."""
+    rows = [f"u{u},i{i},{rng.integers(1, 6)},{rng.integers(1000)}" for u, i in rng.integers([60, 12], size=(600, 2))]
+    path = tmp_path / "toy.csv"
+    path.write_text("\n".join(["user_id,item_id,rating,timestamp", *rows]))
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A model of msweb fitted on the training part of its own split."""
+    folder = tmp_path_factory.mktemp("models") / "ease"
+    assert main(["fit", "ease", "--reg", "80", "--out", str(folder), "--split", "auto"]) == 0
+    return folder
+
+
+def strict_json(path):
+    return json.loads(path.read_text("utf-8"), parse_constant=pytest.fail)
+
+
+def failed(result, *words):
+    """Exit code 1 and exactly one sentence, on standard error."""
+    code, _, err = result
+    assert code == 1
+    assert err.startswith("jaxrec: ") and err.endswith(".\n") and err.count("\n") == 1, err
+    assert all(word in err for word in words), err
+
+
+# -- run --------------------------------------------------------------------------------------------------------------
+
+
+def test_run_prints_and_writes_the_main_job(cli, tmp_path):
+    words = "run ease --reg 80 --data msweb --metrics recall@20,ndcg@100,coverage@10 --split fixed".split()
+    code, out, err = cli(*words, "--json", tmp_path / "out.json", "--save", tmp_path / "model")
+    assert (code, err) == (0, "")
+    assert "\x1b" not in out and max(map(len, out.splitlines())) <= 80
+    assert all(line == line.rstrip() for line in out.splitlines())
+    for expected in ("37,711 users x 294 items", "Ease(reg=80.0", "relative KKT residual", "peak ", "because of"):
+        assert expected in out
+    assert out.count("\ntest user ") == 3
+
+    data = jaxrec.load("msweb")
+    train, test, _ = jaxrec.split(data, "fixed")
+    fitted = Ease(reg=80.0).fit(train)
+    record = strict_json(tmp_path / "out.json")
+    for label, one in {"ease": fitted, "popularity": METHODS["popularity"]().fit(train)}.items():
+        report = jaxrec.evaluate(one, *test, ("recall@20", "ndcg@100", "coverage@10"))
+        written = record["reports"][label]
+        for name, mean in report.mean.items():
+            assert written["metrics"][name]["mean"] == pytest.approx(mean, rel=1e-5)
+            assert f"{mean:.5f}" in out
+        assert written["n_users"] == report.n_users and written["n_without_targets"] == report.n_without_targets
+    assert record["reports"]["ease"]["metrics"]["coverage@10"]["standard_error"] is None
+    assert record["method"] == {"name": "ease", "hyper_parameters": {"reg": 80.0, "solver": "auto", "dtype": "float32"}}
+    assert record["data"] == data.summary() and record["split"]["train"] == train.summary()
+    assert record["split"]["name"] == "fixed"
+    assert record["certificate"]["status"] == "ok" and record["certificate"]["residual"] < 1e-4
+    assert {"load", "split", "fit", "evaluate"} <= set(record["seconds"]) and "gram" in record["fit_seconds"]
+    assert record["memory"]["peak_bytes"] >= record["memory"]["before_loading_bytes"] > 1e7
+    assert record["versions"]["jaxrec"] == jaxrec.__version__
+    loaded = jaxrec.load_model(tmp_path / "model")
+    np.testing.assert_allclose(loaded.model.weights, fitted.model.weights, atol=1e-6)
+
+
+def test_sample_recommendations_mark_what_was_held_out(cli):
+    """Every starred title is a target of that user, and every title that is a target is starred."""
+    code, out, _ = cli("run", "ease", "--samples", "40", "--seed", "3")
+    assert code == 0
+    test = jaxrec.split(jaxrec.load("msweb"), "auto").test
+    items, blocks = test.targets.items, out.split("\ntest user ")[1:]
+    assert len(blocks) == 40
+    stars = 0
+    for block in blocks:
+        user = int(block.split()[0])
+        targets = test.targets.indices[test.targets.indptr[user] : test.targets.indptr[user + 1]]
+        wanted = {items.label(item) for item in targets.tolist()}
+        ranked = [line for line in block.splitlines()[1:] if line[:4].strip().isdigit()]
+        assert len(ranked) == 5
+        for line in ranked:
+            title = line[7:].rsplit(maxsplit=1)[0].rstrip()
+            assert (line[5] == "*") == (title in wanted), line
+            stars += line[5] == "*"
+    assert stars > 10
+
+
+def test_popularity_is_not_compared_with_itself(cli, tmp_path):
+    code, out, _ = cli("run", "popularity", "--json", tmp_path / "out.json", "--samples", "0")
+    assert code == 0 and "Sample" not in out
+    assert list(strict_json(tmp_path / "out.json")["reports"]) == ["popularity"]
+
+
+@pytest.mark.parametrize("split", ["auto", "random", "per-user", "leave-one-out", "time"])
+def test_run_on_a_table_of_ratings(cli, ratings, tmp_path, split):
+    options = ("--min-rating", "3", "--repeats", "last", "--split", split)
+    code, out, err = cli("run", "ease", "--data", ratings, *options, "--json", tmp_path / "out.json")
+    assert (code, err) == (0, ""), err
+    expected = jaxrec.load(ratings, min_rating=3, repeats="last")
+    assert strict_json(tmp_path / "out.json")["data"] == expected.summary()
+    assert "because of i" in out  # an item without a title is called by its id
+
+
+def test_values_are_used(cli, ratings, tmp_path):
+    prints = set()
+    for number, options in enumerate([(), ("--values", "rating")]):
+        path = tmp_path / f"{number}.json"
+        assert cli("run", "ease", "--data", ratings, "--repeats", "max", *options, "--json", path)[0] == 0
+        prints.add(strict_json(path)["data"]["fingerprint"])
+    assert len(prints) == 2
+
+
+def test_a_seed_changes_the_split_and_nothing_else_does(cli, ratings, tmp_path):
+    def trained_on(*options):
+        words = ("run", "popularity", "--data", ratings, "--repeats", "last", "--split", "random")
+        assert cli(*words, *options, "--json", tmp_path / "out.json")[0] == 0
+        return strict_json(tmp_path / "out.json")["split"]["train"]["fingerprint"]
+
+    assert trained_on() == trained_on("--seed", 0) == trained_on("--samples", 0) != trained_on("--seed", 1)
+
+
+# -- the other commands -----------------------------------------------------------------------------------------------
+
+
+def test_evaluate_repeats_the_figures_of_run(cli, model, tmp_path):
+    assert cli("run", "ease", "--reg", "80", "--json", tmp_path / "run.json")[0] == 0
+    code, out, err = cli("evaluate", "--model", model, "--json", tmp_path / "evaluate.json")
+    assert (code, err) == (0, "") and "note" not in out
+    ran, evaluated = (strict_json(tmp_path / f"{name}.json")["reports"] for name in ("run", "evaluate"))
+    for label in ("ease", "popularity"):
+        for name, figures in ran[label]["metrics"].items():
+            assert evaluated[label]["metrics"][name]["mean"] == pytest.approx(figures["mean"], rel=1e-6)
+
+
+def test_evaluate_says_when_the_model_may_have_seen_the_targets(cli, tmp_path):
+    assert cli("fit", "popularity", "--out", tmp_path / "all")[0] == 0
+    code, out, _ = cli("evaluate", "--model", tmp_path / "all")
+    assert code == 0 and "may have seen the targets" in " ".join(out.split())
+
+
+def test_evaluate_matches_items_by_id(cli, ratings, tmp_path):
+    """A model that knows fewer items than the data, in another order, is evaluated on those it knows."""
+    data = jaxrec.load(ratings, repeats="last")
+    part = data.select_items(np.array([7, 2, 9, 0, 4]))
+    jaxrec.save(tmp_path / "model", Ease(reg=5.0).fit(part))
+    code, _, err = cli("evaluate", "--model", tmp_path / "model", "--data", ratings, "--repeats", "last")
+    assert code == 0, err
+    failed(cli("evaluate", "--model", tmp_path / "model", "--data", "msweb"), "knows none of its items")
+
+
+def test_recommend_by_titles(cli, model, tmp_path):
+    code, out, err = cli(
+        *("recommend", "--model", model, "--items", "windows 95", "isapi", "-k", 5, "--json", tmp_path / "out.json")
+    )
+    assert (code, err) == (0, "")
+    fitted = jaxrec.load_model(model)
+    items = fitted.info.items
+    history = [items.find("windows 95"), items.find("isapi")]
+    expected = jaxrec.recommend(fitted.model, jaxrec.Interactions.from_lists([history], items), 5)
+    record = strict_json(tmp_path / "out.json")
+    assert [entry["item"] for entry in record["history"]] == history
+    assert [entry["item"] for entry in record["recommendations"]] == expected.items[0].tolist()
+    assert [entry["title"] for entry in record["recommendations"]] == expected.titles(items)[0]
+    assert all(title in out for title in expected.titles(items)[0])
+
+
+def test_recommend_to_a_user_of_the_data(cli, model, tmp_path):
+    data = jaxrec.load("msweb")
+    code, _, err = cli("recommend", "--model", model, "--user", 20_000, "--json", tmp_path / "out.json")
+    assert (code, err) == (0, "")
+    row = data.rows(np.array([20_000]))
+    record = strict_json(tmp_path / "out.json")
+    assert [entry["item"] for entry in record["history"]] == row.indices.tolist()
+    expected = jaxrec.recommend(jaxrec.load_model(model).model, row, 10)
+    assert [entry["item"] for entry in record["recommendations"]] == expected.items[0].tolist()
+
+
+def test_recommend_more_than_there_is(cli, tmp_path):
+    data = jaxrec.Interactions.from_lists([[0, 1], [1, 2]], 3)
+    jaxrec.save(tmp_path / "model", Ease(reg=1.0).fit(data))
+    code, _, _ = cli("recommend", "--model", tmp_path / "model", "--items", "1", "-k", 9, "--json", tmp_path / "o.json")
+    assert code == 0 and len(strict_json(tmp_path / "o.json")["recommendations"]) == 2
+
+
+def test_plan(cli, tmp_path):
+    words = ("plan", "ease", "--users", 29_858, "--items", 40_981, "--nnz", 810_128)
+    code, out, _ = cli(*words, "--json", tmp_path / "out.json")
+    assert code == 0 and "GB" in out
+    assert strict_json(tmp_path / "out.json")["total"] == jaxrec.plan(29_858, 40_981, 810_128, "ease").total
+
+
+def test_info(cli, tmp_path):
+    code, out, _ = cli("info", "--json", tmp_path / "out.json")
+    assert code == 0 and f"jaxrec {jaxrec.__version__}" in out
+    record = strict_json(tmp_path / "out.json")
+    assert record["devices"][0]["platform"] == "cpu" and record["threads"]["threads"] >= 1
+
+
+# -- exit codes -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "",
+        "run",
+        "run ease --rge 3",
+        "run ease --reg many",
+        "run ease --split sideways",
+        "run unheard-of",
+        "fit ease",
+        "evaluate",
+        "plan ease --users 3",
+        "recommend --model m",
+        "recommend --model m --items a --user b",
+    ],
+)
+def test_commands_that_cannot_be_understood(cli, words):
+    code, _, err = cli(*words.split())
+    assert code == 2 and err and "Traceback" not in err
+
+
+def test_bad_input_is_one_sentence(cli, tmp_path, ratings, model):
+    failed(cli("run", "ease", "--reg", "-1"), "reg must be above 0")
+    failed(cli("plan", "ease", "--reg", "nan", "--users", 3, "--items", 3, "--nnz", 3), "reg must be finite")
+    failed(cli("plan", "ease", "--users", 0, "--items", 3, "--nnz", 3), "n_users")
+    failed(cli("run", "ease", "--data", tmp_path / "nowhere.npz"), "nowhere.npz")
+    failed(cli("run", "ease", "--metrics", "recal@20"), "recal")
+    failed(cli("run", "ease", "--data", ratings, "--repeats", "error"), "repeat")
+    failed(cli("run", "ease", "--data", ratings, "--user-column", "who"), "who")
+    failed(cli("run", "ease", "--data", ratings, "--repeats", "last", "--split", "fixed"), "no fixed split")
+    failed(cli("evaluate", "--model", tmp_path / "nowhere"), "not a saved jaxrec model")
+    failed(cli("recommend", "--model", model, "--items", "windows"), "give more of the title")
+    failed(cli("recommend", "--model", model, "--user", "nobody"), "nobody")
+    failed(cli("recommend", "--model", model, "--items", "isapi", "-k", 0), "k must be")
+
+
+@pytest.mark.parametrize("command", ["run ease --json {}", "run ease --save {}", "fit ease --out {}"])
+@pytest.mark.parametrize("target", ["missing/out", "taken/out"])
+def test_targets_that_cannot_be_written_are_refused_before_the_fit(cli, tmp_path, monkeypatch, command, target):
+    monkeypatch.setattr(Ease, "fit", lambda *args: pytest.fail("fitted for nothing"))
+    (tmp_path / "taken" / "out").mkdir(parents=True)
+    (tmp_path / "taken" / "out" / "thesis.tex").write_text("years of work")
+    failed(cli(*command.format(tmp_path / target).split()), str(tmp_path / target))
+    assert (tmp_path / "taken" / "out" / "thesis.tex").exists()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        FitError(Status.NOT_POSITIVE_DEFINITE, "raise reg."),
+        MemoryError("Unable to allocate 6.26 GiB"),
+        MemoryError(),
+        OSError(28, "No space left on device", "arrays.npz"),
+    ],
+    ids=repr,
+)
+def test_failures_are_one_sentence(cli, tmp_path, monkeypatch, error):
+    def fit(*args):
+        raise error
+
+    monkeypatch.setattr(Ease, "fit", fit)
+    failed(cli("run", "ease", "--json", tmp_path / "out.json", "--save", tmp_path / "model"))
+    assert not os.listdir(tmp_path)
+    monkeypatch.setenv("JAXREC_DEBUG", "1")
+    code, _, err = cli("run", "ease")
+    assert code == 1 and "Traceback" in err and type(error).__name__ in err
+
+
+def test_an_interruption_is_one_line(cli, tmp_path, monkeypatch):
+    def fit(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Ease, "fit", fit)
+    code, _, err = cli("run", "ease", "--json", tmp_path / "out.json", "--save", tmp_path / "model")
+    assert (code, err) == (130, "interrupted\n") and not os.listdir(tmp_path)
+
+
+def test_defects_are_not_hidden(cli, monkeypatch):
+    monkeypatch.setattr(Ease, "fit", lambda *args: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        cli("run", "ease")
+
+
+def test_warnings_are_notes(cli, ratings):
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        code, _, err = cli("run", "popularity", "--data", ratings)
+    assert code == 0 and err.startswith("note: ") and "rows repeat" in err and err.count("\n") == 1
+
+
+# -- help -------------------------------------------------------------------------------------------------------------
+
+
+WITH_METHOD = [f"{command} {method}" for command in ("run", "fit", "plan") for method in METHODS]
+
+
+@pytest.mark.parametrize("words", ["", "run", "evaluate", "recommend", "info", *WITH_METHOD])
+def test_help_describes_every_flag(cli, words):
+    code, out, _ = cli(*words.split(), "--help")
+    assert code == 0 and "tyro" not in out and "dummy" not in out
+    lines = [line.strip("│ ") for line in out.splitlines()]
+    flags = {line.split()[0].strip(","): number for number, line in enumerate(lines) if line.startswith("-")}
+    flags = {flag: number for flag, number in flags.items() if set(flag) != {"-"}}
+    for flag, number in flags.items():
+        # "--flag VALUE   what it means", or what it means on the next line where the first is too long.
+        _, gap, meaning = lines[number].partition("  ")
+        meaning = meaning.strip() if gap else lines[number + 1]
+        assert len(meaning) > 10 and not meaning.startswith("-"), flag
+    if words.startswith("run "):
+        assert {"--data", "--json", "--metrics", "--split", "--seed", "--save", "--min-rating", "--repeats"} <= set(
+            flags
+        )
+
+
+# -- as a process -----------------------------------------------------------------------------------------------------
+
+
+def environment():
+    return {**os.environ, "COLUMNS": "80", "XLA_FLAGS": ""}
+
+
+def test_the_main_job_as_a_process(tmp_path):
+    command = [sys.executable, "-m", "jaxrec", "run", "ease", "--json", "out.json"]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200, env=environment())
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "recall@20" in ran.stdout and "\x1b" not in ran.stdout
+    assert strict_json(tmp_path / "out.json")["reports"]["ease"]["metrics"]["recall@20"]["mean"] > 0.8
+
+
+def test_ctrl_c_in_a_process(tmp_path):
+    """Interrupted in the fit: exit code 130, one line, no file."""
+    code = """
+import sys, time
+from jaxrec.linear.ease import Ease
+def fit(*args):
+    print("fitting", flush=True)
+    time.sleep(60)
+Ease.fit = fit
+from jaxrec.cli import main
+sys.exit(main(["run", "ease", "--json", "out.json", "--save", "model"]))
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    while "fitting" not in process.stdout.readline():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "interrupted\n") and not os.listdir(tmp_path)

@@ -1,0 +1,38 @@
+"""Every example runs as it stands, in a folder of its own, and leaves nothing there."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import jaxrec
+
+EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
+WITHOUT_CHECKOUT = pytest.mark.skipif(not EXAMPLES, reason="the examples are not part of the wheel")
+
+# A line of the output that shows the script came to its point.
+SAYS = {
+    "ease_in_ten_lines": "relative KKT residual",
+    "one_gram_many_regs": "on validation users",
+    "your_own_data": "Ubik",
+}
+
+
+def run(*command, cwd):
+    """Runs Python with warnings as errors, on one device as users do, with the very jaxrec that is tested."""
+    environment = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
+    environment["PYTHONPATH"] = str(Path(jaxrec.__file__).parents[1])
+    return subprocess.run(
+        [sys.executable, "-W", "error", *command], cwd=cwd, env=environment, capture_output=True, text=True, timeout=240
+    )
+
+
+@WITHOUT_CHECKOUT
+@pytest.mark.parametrize("script", EXAMPLES, ids=lambda path: path.stem)
+def test_example_runs(script, tmp_path):
+    ran = run(script, cwd=tmp_path)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert SAYS[script.stem] in ran.stdout, ran.stdout
+    assert not list(tmp_path.iterdir())

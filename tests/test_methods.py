@@ -1,0 +1,107 @@
+"""One battery over every registered method."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from jaxrec import InputError, Interactions, Plan, Scorer, Status, load_model, plan, recommend, save
+from jaxrec.data import row_batches
+from jaxrec.methods import METHODS
+
+pytestmark = pytest.mark.parametrize("name", METHODS)
+NOT_PERSONAL = {"popularity": "gives everyone the same scores"}
+
+
+@pytest.fixture
+def checkerboard() -> Interactions:
+    """Even users like even items and odd users odd ones; each misses one of its kind, which is the right answer."""
+    x = np.add.outer(np.arange(40), np.arange(20)) % 2 == 0
+    missing = [(u, (u + 2 * (u % 7)) % 20) for u in range(40)]
+    for u, i in missing:
+        x[u, i] = False
+    return Interactions.from_triples(*np.nonzero(x), n_users=40, n_items=20)
+
+
+@pytest.fixture
+def data(rng) -> Interactions:
+    x = rng.random((60, 23)) < rng.random(23) ** 2
+    titles = [f"item {i}" for i in range(23)]
+    return Interactions.from_triples(*np.nonzero(x), n_users=60, n_items=23, titles=titles)
+
+
+def test_fit_reports_itself(name, data):
+    method = METHODS[name]()
+    model, info = method.fit(data)
+    assert info.method == method and info.certificate.status is Status.OK
+    assert info.certificate.residual <= info.certificate.limit
+    assert info.data["fingerprint"] == data.fingerprint and info.items is data.items
+    assert all(seconds >= 0 for seconds in info.seconds.values()) and info.seconds
+    assert isinstance(model, Scorer) and model.n_items == data.n_items
+
+
+def test_config_is_frozen_hashable_and_printable(name):
+    method = METHODS[name]()
+    assert (
+        hash(method) == hash(METHODS[name]())
+        and eval(repr(method), dict(METHODS), {type(method).__name__: METHODS[name]}) == method
+    )
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        method.reg = 3
+
+
+def test_fills_in_a_checkerboard(name, checkerboard):
+    if name in NOT_PERSONAL:
+        pytest.skip(NOT_PERSONAL[name])
+    first = recommend(METHODS[name]().fit(checkerboard).model, checkerboard, 1).items[:, 0]
+    np.testing.assert_array_equal(first, [(u + 2 * (u % 7)) % 20 for u in range(40)])
+
+
+def test_saved_and_loaded_models_recommend_the_same(name, data, tmp_path):
+    fitted = METHODS[name]().fit(data)
+    save(tmp_path / "model", fitted)
+    loaded = load_model(tmp_path / "model")
+    for before, after in zip(recommend(fitted.model, data, 5), recommend(loaded.model, data, 5), strict=True):
+        np.testing.assert_array_equal(before, after)
+    assert loaded.info.method == fitted.info.method and loaded.info.certificate == fitted.info.certificate
+
+
+def test_items_may_come_in_any_order(name, data, rng):
+    order = rng.permutation(data.n_items)
+    plain = METHODS[name]().fit(data).model.score_host(data.to_csr())
+    shuffled = data.select_items(order)
+    found = METHODS[name]().fit(shuffled).model.score_host(shuffled.to_csr())
+    np.testing.assert_allclose(found, plain[:, order], atol=1e-5)
+
+
+def test_same_data_same_result(name, data):
+    one, two = (METHODS[name]().fit(data).model for _ in range(2))
+    jax.tree.map(np.testing.assert_array_equal, one, two)
+
+
+def test_both_scoring_paths_agree(name, data):
+    model = METHODS[name]().fit(data).model
+    (batch,) = row_batches(data, data.n_users)
+    np.testing.assert_allclose(model.score(batch), model.score_host(data.to_csr()), atol=1e-6)
+    np.testing.assert_allclose(jax.jit(lambda m, b: m.score(b))(model, batch), model.score(batch), atol=1e-6)
+
+
+def test_unseen_users_are_folded_in(name, data):
+    model = METHODS[name]().fit(data.rows(np.arange(30))).model
+    assert recommend(model, data.rows(np.arange(30, 60)), 4).items.shape == (30, 4)
+
+
+def test_nothing_to_learn_from_is_refused(name):
+    with pytest.raises(InputError, match="no interactions"):
+        METHODS[name]().fit(Interactions.from_triples([], [], n_users=2, n_items=2))
+
+
+def test_plan(name):
+    made = plan(1000, 500, 20_000, name)
+    assert isinstance(made, Plan) and made.total > 0 and made.fits and "GB" in str(made)
+    assert made.parts == plan(1000, 500, 20_000, METHODS[name]()).parts
+    with pytest.raises(InputError, match="n_items must be at least 1"):
+        plan(10, 0, 5, name)
+    with pytest.raises(InputError, match="method must be one of"):
+        plan(10, 10, 5, name + "?")
