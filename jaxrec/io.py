@@ -215,7 +215,9 @@ def _read_config(folder: Path) -> dict[str, Any]:
             "upgrade jaxrec."
         )
     if version != FORMAT_VERSION:
-        raise InputError(f"{folder / CONFIG} is damaged (format_version {version!r}); save the model again.")
+        raise InputError(
+            f"{folder / CONFIG} is damaged (format_version {version!r}); delete the folder and save the model again."
+        )
     return config
 
 

@@ -258,6 +258,7 @@ def test_bad_input_is_one_sentence(cli, tmp_path, ratings, model):
     failed(cli("plan", "ease", "--users", 0, "--items", 3, "--nnz", 3), "n_users")
     failed(cli("run", "ease", "--data", tmp_path / "nowhere.npz"), "nowhere.npz")
     failed(cli("run", "ease", "--metrics", "recal@20"), "recal")
+    failed(cli("run", "ease", "--seed", "-1"), "seed must be at least 0")
     failed(cli("run", "ease", "--data", ratings, "--repeats", "error"), "repeat")
     failed(cli("run", "ease", "--data", ratings, "--user-column", "who"), "who")
     failed(cli("run", "ease", "--data", ratings, "--repeats", "last", "--split", "fixed"), "no fixed split")

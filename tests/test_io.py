@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import tracemalloc
 from pathlib import Path
 
 import jax
@@ -165,6 +166,18 @@ def test_a_second_save_replaces_the_first(saved, rng):
     same_array(new.model.weights, io.load_model(folder).model.weights)
 
 
+def test_no_second_copy_is_made_in_memory(tmp_path):
+    model = fitted(ItemWeights(np.ones((4096, 4096), np.float32)))
+    size = model.model.weights.nbytes
+    peaks = []
+    for work in (lambda: io.save(tmp_path / "model", model), lambda: io.load_model(tmp_path / "model")):
+        tracemalloc.start()
+        work()
+        peaks.append(tracemalloc.get_traced_memory()[1] / size)
+        tracemalloc.stop()
+    assert peaks[0] < 0.6 and peaks[1] < 1.1, peaks
+
+
 # -- damage -----------------------------------------------------------------------------------------------------------
 
 
@@ -246,9 +259,11 @@ def test_a_newer_format(saved):
     ids=str,
 )
 def test_a_damaged_config(saved, changes):
-    folder, _ = saved
+    folder, model = saved
     edited(folder, **changes)
-    refused(folder)
+    if "delete the folder" not in refused(folder):
+        io.save(folder, model)  # the advice given
+        same_array(model.model.weights, io.load_model(folder).model.weights)
 
 
 def test_announced_arrays_must_be_there(saved):

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import arg
 
-from jaxrec import metrics
+from jaxrec import _checks, metrics
 from jaxrec.data import Interactions, load
 from jaxrec.data.interactions import REPEAT_RULES
 from jaxrec.data.splits import SPLITS, Split, automatic
@@ -68,8 +68,10 @@ class Protocol:
     metrics: Annotated[str, arg(metavar="LIST")] = "recall@20,recall@50,ndcg@100"
 
     def check(self) -> None:
-        """Refuses unknown metrics, before time is spent on a fit."""
+        """Refuses unknown metrics and negative seeds, before time is spent on a fit."""
         metrics.parse(self.metrics)
+        if self.seed is not None:
+            _checks.count("seed", self.seed)
 
     def divide(self, data: Interactions) -> tuple[str, Split]:
         """The name of the split, and the split."""

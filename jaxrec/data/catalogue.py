@@ -52,8 +52,8 @@ class Catalogue:
     def find(self, name: str | int) -> int:
         """The index of the item with this id or title.
 
-        An integer is an id. Of a text, an exact id wins, then an exact title, then a title equal up to case, then the only title that contains
-        `name`. Anything else is an `InputError` that proposes close titles.
+        An integer is an id. A text is an exact id, else an exact title, else a title equal up to case, else the only
+        title that contains it. Anything else is an `InputError` that proposes close titles.
         """
         if (item := self._by_id.get(str(name))) is not None:
             return item

@@ -49,8 +49,6 @@ class Interactions:
     user_split: np.ndarray | None = None
     name: str = "interactions"
 
-    # -- construction -------------------------------------------------------------------------------------------
-
     @classmethod
     def from_triples(
         cls,
@@ -150,7 +148,7 @@ class Interactions:
             csr = csr.copy()
             csr.sum_duplicates()
             csr.eliminate_zeros()
-        n_items = csr.shape[1]
+        n_items = matrix.shape[1]
         if items is not None and items.n_items != n_items:
             raise InputError(f"{name}: {n_items} columns, but the catalogue names {items.n_items} items.")
         return cls(
@@ -174,8 +172,6 @@ class Interactions:
             name=name,
         )
         return dataclasses.replace(made, items=catalogue)
-
-    # -- views --------------------------------------------------------------------------------------------------
 
     def to_csr(self, dtype: Any = np.float32) -> sp.csr_array:
         """The matrix as SciPy CSR; float32 shares the memory of `indices` and `values`."""
@@ -227,8 +223,6 @@ class Interactions:
             split=pick(self.split, entries),
             user_split=pick(self.user_split, users),
         )
-
-    # -- facts --------------------------------------------------------------------------------------------------
 
     @property
     def n_users(self) -> int:
@@ -303,9 +297,6 @@ class Interactions:
         density = self.nnz / max(1, self.n_users * self.n_items)
         size = f"{self.n_users:,} users x {self.n_items:,} items, {self.nnz:,} entries"
         return f"Interactions({self.name}: {size}, {density:.2%})"
-
-
-# -- checks and merging of raw columns ------------------------------------------------------------------------------
 
 
 def _integers(what: str, column: Any) -> np.ndarray:

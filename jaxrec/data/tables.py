@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -99,6 +99,10 @@ class _Columns(Mapping):
         return len(self.names)
 
     def __getitem__(self, name: str) -> pl.Series:
+        column = self._series(name)
+        return column.str.strip_chars() if column.dtype == pl.String else column  # "1, 2" is 1 and 2
+
+    def _series(self, name: str) -> pl.Series:
         column = self.frame[self.names[name]]
         if isinstance(column, pl.Series):
             return column
@@ -141,22 +145,19 @@ def _numbers(column: pl.Series, where: str) -> np.ndarray:
 def _times(column: pl.Series, where: str) -> np.ndarray:
     """[rows] int64: whole numbers as they are; fractions of seconds and dates in microseconds."""
     _no_gaps(column, where)
-    if column.dtype == pl.String:
+    if column.dtype == pl.String or column.dtype.is_integer():
         if (whole := column.cast(pl.Int64, strict=False)).null_count() == 0:
             return whole.to_numpy()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            try:
-                column = column.str.to_datetime(time_unit="us")
-            except pl.exceptions.PolarsError:
-                pass
-    if column.dtype.is_integer():
-        return column.cast(pl.Int64).to_numpy()
+    if column.dtype == pl.String:
+        with contextlib.suppress(pl.exceptions.PolarsError):
+            column = column.str.to_datetime(time_unit="us")
     if column.dtype in (pl.Date, pl.Datetime):
         return column.cast(pl.Datetime("us")).to_physical().to_numpy()
     seconds = _numbers(column, where)
-    whole = np.abs(seconds).max() >= 2**53 or not (seconds % 1).any()
-    return (seconds if whole else np.round(seconds * 1e6)).astype(np.int64)
+    seconds = np.round(seconds * 1e6) if (seconds % 1).any() else seconds
+    if np.abs(seconds).max() >= 2**63:
+        raise InputError(f"{where}: column {column.name!r} holds times beyond 64 bits.")
+    return seconds.astype(np.int64)
 
 
 def _number_ids(column: pl.Series, where: str) -> tuple[np.ndarray, np.ndarray]:
