@@ -75,7 +75,7 @@ def weights(gram: Float[ArrayLike, "I I"], reg: Any) -> Float[Array, "I I"]:
     Returns:
       [I, I] zero diagonal.
 
-    Cost: 2 I^3 flops; four I x I matrices.
+    Cost: 2 I^3 flops; three I x I matrices (the argument, the result, one update).
     Fails: NaN where gram + reg I is not numerically positive definite.
     Differs from the paper: nothing.
     """
@@ -195,7 +195,7 @@ class Ease:
             flops, larger = float(n_items) ** 3, "a machine with more memory"
         else:
             parts = {
-                "four I x I matrices": 4 * size * n_items**2,
+                "three I x I matrices": 3 * size * n_items**2,
                 "a dense block of users": 4 * min(4096, n_users) * n_items,
             }
             flops = 2.0 * n_items**3 + 2.0 * n_users * n_items**2
