@@ -130,10 +130,11 @@ def _on_host(model: Any, histories: Interactions, k: int, exclude_seen: bool, si
 def _on_device(model: Any, histories: Interactions, k: int, exclude_seen: bool, size: int) -> Iterator[tuple]:
     is_pytree = not jax.tree_util.all_leaves([model])
     best = _top_k_on_device if is_pytree else top_k  # only a pytree can be an argument of a compiled function
-    for start, batch in zip(range(0, histories.n_users, size), row_batches(histories, size), strict=True):
-        real = min(size, histories.n_users - start)
+    for batch in row_batches(histories, size):
+        rows = np.asarray(batch.rows)
+        real = rows >= 0
         scores, items = best(model, batch, k, exclude_seen)
-        yield start, np.asarray(items)[:real], np.asarray(scores)[:real]
+        yield int(rows[0]), np.asarray(items)[real], np.asarray(scores)[real]
 
 
 def top_k(

@@ -72,7 +72,7 @@ def device_gram(data: Interactions, batch_size: int = 4096, device: jax.Device |
         total = jnp.zeros((data.n_items, data.n_items), jnp.int32 if counting else jnp.float32)
         for batch in row_batches(data, min(batch_size, max(1, data.n_users)), by_length=True):
             total = _add_gram(total, batch.items, batch.values, binary=data.is_binary)
-            advance(batch_size)
+            advance(batch.rows.shape[0])
         return total.astype(jnp.float32)
 
 

@@ -7,7 +7,7 @@ import pytest
 import scipy.sparse as sp
 
 from jaxrec import Interactions
-from jaxrec.data import RowBatch, row_batches
+from jaxrec.data import RowBatch, batching, row_batches
 
 
 @pytest.fixture
@@ -69,3 +69,14 @@ def test_a_batch_is_a_pytree_that_can_be_traced(data):
     traced = jax.jit(lambda b: b.dense(data.n_items, jnp.bfloat16))(batch)
     assert traced.dtype == jnp.bfloat16
     np.testing.assert_array_equal(traced.astype(jnp.float32), batch.dense(data.n_items))
+
+
+def test_wide_batches_have_fewer_rows(monkeypatch):
+    lists = [[0]] * 9 + [list(range(16))] + [[1, 2]] * 6
+    data = Interactions.from_lists(lists, items=16)
+    monkeypatch.setattr(batching, "MOST_CELLS", 64)
+    batches = list(row_batches(data, 8))
+    assert all(batch.items.size <= 64 for batch in batches)
+    assert np.concatenate([batch.rows[batch.rows >= 0] for batch in batches]).tolist() == list(range(16))
+    dense = np.concatenate([batch.dense(16)[batch.rows >= 0] for batch in batches])
+    np.testing.assert_array_equal(dense, data.to_csr().toarray())

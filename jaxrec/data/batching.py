@@ -12,6 +12,8 @@ from jaxtyping import Array, Float, Int
 
 from jaxrec.data.interactions import Interactions
 
+MOST_CELLS = 2**25  # of one padded batch: 256 MB of indices and values
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -47,24 +49,38 @@ def scatter_rows(
 def row_batches(data: Interactions, batch_size: int, *, by_length: bool = False) -> Iterator[RowBatch]:
     """The rows of `data` in batches of one fixed B; the last is filled up with empty rows (row index -1).
 
-    L is the longest history of the batch rounded up to a power of two, so that few shapes are compiled.
+    L is the longest history of the batch rounded up to a power of two, so that few shapes are compiled. Where B x L
+    would pass `MOST_CELLS`, the batch has half as many rows, or a quarter, and so on.
 
     Args:
       data: U x I interactions.
       batch_size: B.
       by_length: visit the users by length of history, so that little is padded (order of users given up).
     """
-    order = np.argsort(data.user_counts, kind="stable") if by_length else np.arange(data.n_users)
-    for start in range(0, data.n_users, batch_size):
-        users = order[start : start + batch_size]
-        part = data.rows(users)
-        counts = part.user_counts
-        width = 1 << int(max(1, counts.max(initial=1)) - 1).bit_length()
-        rows = np.full(batch_size, -1, np.int32)
-        rows[: len(users)] = users
-        items = np.zeros((batch_size, width), np.int32)
-        values = np.zeros((batch_size, width), np.float32)
-        at = part.user_of_entry, np.arange(part.nnz) - np.repeat(part.indptr[:-1], counts)
-        items[at] = part.indices
-        values[at] = part.values
-        yield RowBatch(jnp.asarray(rows), jnp.asarray(items), jnp.asarray(values))
+    lengths = data.user_counts
+    order = np.argsort(lengths, kind="stable") if by_length else np.arange(data.n_users)
+    start = 0
+    while start < data.n_users:
+        size = batch_size
+        while size > 1 and size * _width(lengths[order[start : start + size]]) > MOST_CELLS:
+            size = (size + 1) // 2
+        yield _padded(data, order[start : start + size], size)
+        start += size
+
+
+def _padded(data: Interactions, users: np.ndarray, size: int) -> RowBatch:
+    part = data.rows(users)
+    counts = part.user_counts
+    rows = np.full(size, -1, np.int32)
+    rows[: len(users)] = users
+    items = np.zeros((size, _width(counts)), np.int32)
+    values = np.zeros(items.shape, np.float32)
+    at = part.user_of_entry, np.arange(part.nnz) - np.repeat(part.indptr[:-1], counts)
+    items[at] = part.indices
+    values[at] = part.values
+    return RowBatch(jnp.asarray(rows), jnp.asarray(items), jnp.asarray(values))
+
+
+def _width(lengths: np.ndarray) -> int:
+    """The smallest power of two that holds the longest of some histories."""
+    return 1 << (max(1, int(lengths.max(initial=1))) - 1).bit_length()
