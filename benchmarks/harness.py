@@ -49,7 +49,7 @@ def main(
                     runs[name].append(_run(name, path, options.threads))
         figures[dataset] = _report(f"{title}: {dataset}, {options.threads} threads", runs, baseline)
     if options.json:
-        record = {"title": title, "machine": _machine(options.threads), "repeats": options.repeats, "data": figures}
+        record = {"title": title, "machine": machine(options.threads), "repeats": options.repeats, "data": figures}
         pathlib.Path(options.json).write_text(json.dumps(record, indent=1) + "\n")
 
 
@@ -87,7 +87,8 @@ def _report(title: str, runs: dict[str, list[dict[str, float]]], baseline: str) 
     return figures
 
 
-def _machine(threads: int) -> dict[str, object]:
+def machine(threads: int) -> dict[str, object]:
+    """What the figures were measured on."""
     model = platform.processor() or platform.machine()
     cpuinfo = pathlib.Path("/proc/cpuinfo")
     if cpuinfo.exists():
