@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
-
-import jax
+from typing import Any
 
 from jaxrec._threads import n_threads
 from jaxrec.status import FitError, Status
@@ -73,8 +72,8 @@ class Plan:
         return "\n".join([*lines, "  fits" if self.fits else f"  does not fit: {self.advice}"])
 
 
-def available_bytes(device: jax.Device | None = None) -> int | None:
-    """Bytes that can be allocated now: on `device`, or in host memory where it is None or a CPU.
+def available_bytes(device: Any = None) -> int | None:
+    """Bytes that can be allocated now: on the JAX `device`, or in host memory where it is None or a CPU.
 
     Host memory is what the kernel calls available, or what is left of the container's limit where that is less.
     """
@@ -87,7 +86,7 @@ def available_bytes(device: jax.Device | None = None) -> int | None:
     return min(found, default=None)
 
 
-def rough_seconds(flops: float, device: jax.Device | None = None) -> float | None:
+def rough_seconds(flops: float, device: Any = None) -> float | None:
     """Seconds for so many float32 flops at a typical rate; None for a device of unknown kind."""
     if device is None or device.platform == "cpu":
         return flops / (CPU_CORE_RATE * n_threads())

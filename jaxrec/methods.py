@@ -39,5 +39,5 @@ def plan(n_users: int, n_items: int, nnz: int, method: Method | str = "ease") ->
         _checks.count(name, value, at_least=1)
     if isinstance(method, str):
         _checks.one_of("method", method, tuple(METHODS))
-        method = METHODS[method]()
+        return METHODS[method]().plan(n_users, n_items, nnz)
     return method.plan(n_users, n_items, nnz)

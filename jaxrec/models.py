@@ -86,7 +86,7 @@ class ItemScores:
 
     def score_host(self, history: sp.csr_array) -> np.ndarray:
         """[B, I] the same row for everyone."""
-        return np.tile(np.asarray(self.scores), (history.shape[0], 1))
+        return np.tile(np.asarray(self.scores), (len(history.indptr) - 1, 1))
 
 
 @dataclasses.dataclass(frozen=True)

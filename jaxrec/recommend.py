@@ -17,7 +17,7 @@ from jaxrec._checks import InputError
 from jaxrec._progress import progress_bar
 from jaxrec._threads import map_in_order
 from jaxrec.data import Catalogue, Interactions, RowBatch, row_batches
-from jaxrec.models import HostScorer, Scorer
+from jaxrec.models import Fitted, HostScorer, Scorer
 
 BLOCK_BYTES = 2**25
 
@@ -39,14 +39,15 @@ class Recommendations(NamedTuple):
 
 
 def recommend(
-    model: Scorer, histories: Interactions | sp.sparray, k: int = 10, *, exclude_seen: bool = True
+    model: Scorer | Fitted, histories: Interactions | sp.sparray, k: int = 10, *, exclude_seen: bool = True
 ) -> Recommendations:
     """The k items with the highest scores for each history.
 
     Ties: the higher score first, among equal scores the lower item index, on every device.
 
     Args:
-      model: anything with `n_items` and `score`. A registered pytree is compiled, any other object called as it is.
+      model: anything with `n_items` and `score` (a registered pytree is compiled, any other object called as it is),
+        or what `fit` returned.
       histories: B users' histories, as Interactions or a SciPy sparse matrix [B, I]. The users need not have been
         trained on.
       k: number of items a user.
@@ -61,12 +62,13 @@ def recommend(
     Cost: on the CPU nnz x I flops for a linear model, elsewhere B x I^2; memory is bounded whatever B is.
     """
     _checks.count("k", k, at_least=1)
+    scorer: Scorer = model.model if isinstance(model, Fitted) else model
     if not isinstance(histories, Interactions):
         histories = Interactions.from_csr(histories)
     items = np.empty((histories.n_users, k), np.int32)
     scores = np.empty((histories.n_users, k), np.float32)
     with progress_bar("recommending", histories.n_users) as advance:
-        for start, batch_items, batch_scores in recommend_batches(model, histories, k, exclude_seen=exclude_seen):
+        for start, batch_items, batch_scores in recommend_batches(scorer, histories, k, exclude_seen=exclude_seen):
             rows = slice(start, start + len(batch_items))
             items[rows], scores[rows] = batch_items, batch_scores
             advance(len(batch_items))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -62,7 +63,7 @@ def gram_lower(data: Interactions, dtype: np.dtype | type = np.float32) -> np.nd
     return out
 
 
-def device_gram(data: Interactions, batch_size: int = 4096, device: jax.Device | None = None) -> Float[Array, "I I"]:
+def device_gram(data: Interactions, batch_size: int = 4096, device: Any = None) -> Float[Array, "I I"]:
     """[I, I] X'X as float32 on the default device, from dense blocks of users streamed to it.
 
     Cost: 2 U I^2 flops; the result, and one dense block of `batch_size` x I on the device.

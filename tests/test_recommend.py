@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from jaxrec import InputError, Interactions, ItemScores, ItemWeights, recommend
+from jaxrec import InputError, Interactions, ItemScores, ItemWeights, Popularity, recommend
 
 module = importlib.import_module("jaxrec.recommend")
 
@@ -94,6 +94,13 @@ def test_popularity_scores_rank_alike_for_everyone(rng):
     np.testing.assert_array_equal(found.items, np.tile([0, 1, 2], (83, 1)))
     device = module._on_device(ItemScores(jnp.asarray(scores)), data, 3, False, 10)
     np.testing.assert_array_equal(np.concatenate([items for _, items, _ in device]), found.items)
+
+
+def test_a_fitted_method_may_stand_for_its_model(rng):
+    data = histories(rng)
+    fitted = Popularity().fit(data)
+    found, expected = (recommend(model, data, 3).items for model in (fitted, fitted.model))
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_scipy_histories_and_titles():
