@@ -5,7 +5,7 @@ from jaxrec.data import Catalogue, Interactions, load
 from jaxrec.data.splits import HeldOut, Split, split
 from jaxrec.evaluate import Report, evaluate
 from jaxrec.io import load_model, save
-from jaxrec.linear import Ease, Popularity
+from jaxrec.linear import Ease, Edlae, Lae, Popularity, Rlae
 from jaxrec.memory import Plan
 from jaxrec.methods import plan
 from jaxrec.models import FitInfo, Fitted, ItemScores, ItemWeights, Scorer
@@ -17,6 +17,7 @@ __all__ = [
     "Catalogue",
     "Certificate",
     "Ease",
+    "Edlae",
     "FitError",
     "FitInfo",
     "Fitted",
@@ -25,10 +26,12 @@ __all__ = [
     "Interactions",
     "ItemScores",
     "ItemWeights",
+    "Lae",
     "Plan",
     "Popularity",
     "Recommendations",
     "Report",
+    "Rlae",
     "Scorer",
     "Split",
     "Status",

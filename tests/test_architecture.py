@@ -23,6 +23,7 @@ LAYERS = (
     {"linalg"},
     {"stats"},
     {"models"},
+    {"closed_form"},
     {"linear", "factorization", "deep"},
     {"recommend", "metrics", "similarity", "methods"},
     {"evaluate", "io"},

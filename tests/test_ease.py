@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import reference
 
-from jaxrec import Ease, FitError, InputError, Interactions, ItemWeights, Status, memory, stats
+from jaxrec import Ease, FitError, InputError, Interactions, ItemWeights, Status, closed_form, memory, stats
 from jaxrec.linear import ease
 
 SOLVERS = ("host", "jax")
@@ -22,6 +22,14 @@ def data(rng) -> Interactions:
     x[:, 17] = False
     x[5] = False
     return Interactions.from_triples(*np.nonzero(x), n_users=n_users, n_items=n_items)
+
+
+def solved(data, reg) -> closed_form.Solution:
+    return closed_form.solve(stats.gram(data), np.full(data.n_items, reg, np.float32))
+
+
+def certify(data, solution, reg, gram_diagonal):
+    return closed_form.certify(data, solution, np.full(data.n_items, reg), gram_diagonal)
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
@@ -42,7 +50,7 @@ def test_real_valued_data_and_float64(data, rng):
 
 
 def test_sweep_above_the_lapack_limit_gives_the_same(data, monkeypatch):
-    monkeypatch.setattr(ease.linalg, "_invert_by_lapack", lambda a: ease.linalg._invert_by_sweep(a, 16))
+    monkeypatch.setattr(closed_form.linalg, "_invert_by_lapack", lambda a: closed_form.linalg._invert_by_sweep(a, 16))
     found = Ease(2.0).fit(data).model.weights
     np.testing.assert_allclose(found, reference.ease_columnwise(data.to_csr().toarray(), 2.0), atol=2e-6)
 
@@ -65,11 +73,11 @@ def test_multiplier_is_the_optimal_value_of_its_column(data, solver):
     reg, best = 7.0, reference.ease(x, 7.0)
     values = np.sum((x - x @ best) ** 2, axis=0) + reg * np.sum(best**2, axis=0)
     if solver == "host":
-        solution, status = ease.solve_on_host(stats.gram_lower(data), reg)
+        solution, status = closed_form.solve_on_host(stats.gram_lower(data), np.full(data.n_items, reg))
         assert status is Status.OK
     else:
-        solution = ease.solve(stats.gram(data), reg)
-    np.testing.assert_allclose(solution.multipliers, values, rtol=1e-4, atol=1e-4)
+        solution = solved(data, reg)
+    np.testing.assert_allclose(solution.unexplained - reg, values, rtol=1e-4, atol=1e-4)
 
 
 def test_kernel_maps_over_reg_compiles_once_and_differentiates(data, x64):
@@ -110,39 +118,39 @@ def test_certificate_estimates_the_true_residual(data, solver):
     x = data.to_csr(np.float64).toarray()
     gram, reg = reference.gram(x), 4.0
     rng = np.random.default_rng(1)
-    solution = ease.solve(stats.gram(data), reg)
+    solution = solved(data, reg)
     wrong = np.array(solution.weights) + 1e-3 * rng.normal(size=gram.shape).astype(np.float32)
     np.fill_diagonal(wrong, 0)
     stationarity = (gram + reg * np.eye(len(gram))) @ wrong - gram
     off = ~np.eye(len(gram), dtype=bool)
     expected = np.linalg.norm(stationarity[off]) / np.linalg.norm(gram[off])
     wrong = wrong if solver == "host" else jnp.asarray(wrong)
-    certificate = ease.certify(data, ease.Solution(wrong, solution.multipliers), reg, np.diag(gram))
+    certificate = certify(data, closed_form.Solution(wrong, solution.unexplained), reg, np.diag(gram))
     assert certificate.residual == pytest.approx(expected, rel=0.25)
     assert certificate.status is Status.RESIDUAL_TOO_LARGE
 
 
 def test_certificate_rejects_the_transposed_weights(data):
-    solution = ease.solve(stats.gram(data), 4.0)
-    turned = ease.Solution(np.asarray(solution.weights).T, solution.multipliers)
-    assert ease.certify(data, turned, 4.0, np.diag(stats.gram(data))).status is Status.RESIDUAL_TOO_LARGE
+    solution = solved(data, 4.0)
+    turned = closed_form.Solution(np.asarray(solution.weights).T, solution.unexplained)
+    assert certify(data, turned, 4.0, np.diag(stats.gram(data))).status is Status.RESIDUAL_TOO_LARGE
 
 
 def test_certificate_rejects_a_multiplier_out_of_range(data):
-    solution = ease.solve(stats.gram(data), 4.0)
+    solution = solved(data, 4.0)
     diagonal = np.diag(stats.gram(data))
     for wrong in (-0.1, float(diagonal[0]) + 0.1):
-        multipliers = np.array(solution.multipliers)
-        multipliers[0] = wrong
-        certificate = ease.certify(data, ease.Solution(solution.weights, multipliers), 4.0, diagonal)
+        unexplained = np.array(solution.unexplained)
+        unexplained[0] = 4.0 + wrong
+        certificate = certify(data, closed_form.Solution(solution.weights, unexplained), 4.0, diagonal)
         assert certificate.status is Status.MULTIPLIER_OUT_OF_RANGE
 
 
 def test_certificate_rejects_weights_that_are_not_finite(data):
-    solution = ease.solve(stats.gram(data), 4.0)
+    solution = solved(data, 4.0)
     broken = np.array(solution.weights)
     broken[3, 4] = np.nan
-    certificate = ease.certify(data, ease.Solution(broken, solution.multipliers), 4.0, np.diag(stats.gram(data)))
+    certificate = certify(data, closed_form.Solution(broken, solution.unexplained), 4.0, np.diag(stats.gram(data)))
     assert certificate.status is Status.NOT_FINITE
 
 
@@ -206,7 +214,7 @@ def test_float64_on_the_jax_path_and_empty_data_are_refused():
 
 
 def test_fit_refuses_before_allocating_what_cannot_fit(monkeypatch):
-    monkeypatch.setattr(ease, "available_bytes", lambda device: 10**6)
+    monkeypatch.setattr(closed_form, "available_bytes", lambda device: 10**6)
     monkeypatch.setattr(stats, "gram_lower", lambda *_: pytest.fail("allocated"))
     data = Interactions.from_triples([0, 1], [0, 5000])
     with pytest.raises(FitError, match=r"needs 0\.1 GB on the host, where 0\.0 GB are free; use"):
@@ -223,7 +231,7 @@ def test_interrupting_a_fit_passes_the_interrupt_on(data, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(ease.linalg, "_invert_by_lapack", interrupt)
+    monkeypatch.setattr(closed_form.linalg, "_invert_by_lapack", interrupt)
     with pytest.raises(KeyboardInterrupt):
         Ease().fit(data)
 

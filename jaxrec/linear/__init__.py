@@ -1,6 +1,7 @@
 """The linear-autoencoder family and its baselines: one file a method, named after it."""
 
 from jaxrec.linear.ease import Ease
+from jaxrec.linear.edlae import Edlae, Lae, Rlae
 from jaxrec.linear.popularity import Popularity
 
-__all__ = ["Ease", "Popularity"]
+__all__ = ["Ease", "Edlae", "Lae", "Popularity", "Rlae"]

@@ -10,8 +10,8 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxrec import _checks, linalg
-from jaxrec.linear.closed_form import ClosedForm, solve
+from jaxrec import _checks, closed_form
+from jaxrec.closed_form import ClosedForm
 
 
 def objective(x: Float[ArrayLike, "U I"], weights: Float[ArrayLike, "I I"], reg: Any) -> Float[Array, ""]:
@@ -24,9 +24,7 @@ def objective(x: Float[ArrayLike, "U I"], weights: Float[ArrayLike, "I I"], reg:
       weights: [I, I] B.
       reg: scalar > 0, or [I] one for the row of each item.
     """
-    x, weights = jnp.asarray(x), jnp.asarray(weights)
-    error = x - jnp.matmul(x, weights, precision=linalg.HIGHEST)
-    return jnp.sum(error**2) + jnp.sum(jnp.reshape(reg, (-1, 1)) * weights**2)
+    return closed_form.objective(x, weights, reg)
 
 
 def weights(gram: Float[ArrayLike, "I I"], reg: Any) -> Float[Array, "I I"]:
@@ -48,7 +46,7 @@ def weights(gram: Float[ArrayLike, "I I"], reg: Any) -> Float[Array, "I I"]:
     Differs from the paper: nothing.
     """
     gram = jnp.asarray(gram)
-    return solve(gram, jnp.broadcast_to(jnp.asarray(reg, gram.dtype), gram.shape[:1])).weights
+    return closed_form.solve(gram, jnp.broadcast_to(jnp.asarray(reg, gram.dtype), gram.shape[:1])).weights
 
 
 @dataclasses.dataclass(frozen=True)

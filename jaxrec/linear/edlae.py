@@ -16,10 +16,9 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxrec import _checks
+from jaxrec import _checks, closed_form
 from jaxrec._checks import InputError
-from jaxrec.linear import ease
-from jaxrec.linear.closed_form import ClosedForm, solve
+from jaxrec.closed_form import ClosedForm
 
 
 def objective(x: Float[ArrayLike, "U I"], weights: Float[ArrayLike, "I I"], dropout: Any, reg: Any) -> Float[Array, ""]:
@@ -33,7 +32,7 @@ def objective(x: Float[ArrayLike, "U I"], weights: Float[ArrayLike, "I I"], drop
       dropout: scalar p in [0, 1).
       reg: scalar > 0.
     """
-    return ease.objective(x, weights, penalty_of(jnp.sum(jnp.asarray(x) ** 2, axis=0), dropout, reg))
+    return closed_form.objective(x, weights, penalty_of(jnp.sum(jnp.asarray(x) ** 2, axis=0), dropout, reg))
 
 
 def penalty_of(gram_diagonal: Any, dropout: Any, reg: Any) -> Any:
@@ -42,7 +41,7 @@ def penalty_of(gram_diagonal: Any, dropout: Any, reg: Any) -> Any:
 
 
 def weights(gram: Float[ArrayLike, "I I"], dropout: Any, reg: Any, diagonal_limit: Any = 0.0) -> Float[Array, "I I"]:
-    """[I, I] the weights B = I - C D(s) with C = (X'X + Lambda)^-1; see `jaxrec.linear.closed_form`.
+    """[I, I] the weights B = I - C D(s) with C = (X'X + Lambda)^-1; see `jaxrec.closed_form`.
 
     Args:
       gram: [I, I] X'X; symmetric. Not modified.
@@ -55,7 +54,7 @@ def weights(gram: Float[ArrayLike, "I I"], dropout: Any, reg: Any, diagonal_limi
     Differs from the paper: the factor 1/(1-p) of unscaled dropout is left out; it does not change a ranking.
     """
     gram = jnp.asarray(gram)
-    return solve(gram, penalty_of(jnp.diagonal(gram), dropout, reg), diagonal_limit).weights
+    return closed_form.solve(gram, penalty_of(jnp.diagonal(gram), dropout, reg), diagonal_limit).weights
 
 
 @dataclasses.dataclass(frozen=True)

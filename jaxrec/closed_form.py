@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from jaxrec import _checks, linalg, stats
 from jaxrec._checks import InputError
@@ -52,6 +52,19 @@ class Solution(NamedTuple):
     unexplained: Any
 
 
+def objective(x: Float[ArrayLike, "U I"], weights: Float[ArrayLike, "I I"], penalty: Any) -> Float[Array, ""]:
+    """The loss ||X - X B||_F^2 + ||Lambda^(1/2) B||_F^2, literally, for checking: it takes X dense.
+
+    Args:
+      x: [U, I] interactions.
+      weights: [I, I] B.
+      penalty: diagonal of Lambda: [I], or a scalar.
+    """
+    x, weights = jnp.asarray(x), jnp.asarray(weights)
+    error = x - jnp.matmul(x, weights, precision=linalg.HIGHEST)
+    return jnp.sum(error**2) + jnp.sum(jnp.reshape(penalty, (-1, 1)) * weights**2)
+
+
 def solve(gram: Float[ArrayLike, "I I"], penalty: Float[ArrayLike, " I"], diagonal_limit: Any = 0.0) -> Solution:
     """The optimum B = I - C D(s) with C = (gram + D(penalty))^-1; can be jitted, mapped and differentiated.
 
@@ -68,7 +81,8 @@ def solve(gram: Float[ArrayLike, "I I"], penalty: Float[ArrayLike, " I"], diagon
     inverse = linalg.spd_inverse(gram + eye * penalty[None, :])
     unexplained = 1 / jnp.diagonal(inverse)
     s = jnp.maximum((1 - diagonal_limit) * unexplained, penalty)
-    diagonal = jnp.maximum(0, 1 - s / unexplained)
+    # Exactly 0 where it must be: compiled, s / unexplained may come out next to 1.
+    diagonal = jnp.where(diagonal_limit > 0, jnp.maximum(0, 1 - s / unexplained), 0)
     return Solution(jnp.where(eye > 0, diagonal[None, :], -inverse * s[None, :]), unexplained)
 
 
