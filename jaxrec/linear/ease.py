@@ -98,7 +98,8 @@ def solve_on_host(gram_lower: np.ndarray, reg: float) -> tuple[Solution, Status]
     Cost: I^3 flops; one I x I matrix.
     """
     diagonal = np.einsum("ii->i", gram_lower)  # a writable view
-    diagonal += reg
+    with np.errstate(over="ignore"):  # what overflows is not certified
+        diagonal += reg
     status = linalg.spd_invert_in_place(gram_lower)
     inverse_diagonal = diagonal.copy()
     if status is Status.OK:
@@ -217,12 +218,15 @@ def certify(
 ) -> Certificate:
     """The evidence that `solution` minimises the EASE objective on `train`.
 
-    Five checks, in this order; the status is that of the first that fails:
+    Six checks, in this order; the status is that of the first that fails:
     the factorization succeeded; all weights and multipliers are finite; each C_jj is positive and each multiplier
     1/C_jj - reg lies in [0, gram_jj] up to rounding; the estimated rounding error, eps max_j (gram_jj + reg) C_jj, is
     below a hundredth (the second factor says how much of item j the others leave unexplained, and so how many digits
     cancel); the KKT residual ||zd((X'X + reg I) B - X'X)||_F / ||zd(X'X)||_F is below its limit, where zd drops the
-    diagonal. The residual is estimated from random signs z through the sparse X, with no second I x I matrix.
+    diagonal; the estimated error of the weights is below a hundredth. The residual is estimated from random signs z
+    through the sparse X, with no second I x I matrix. The error, which along the flattest directions can be large
+    where the residual is tiny, is the first step of iterative refinement from there: C (diag(1/C_jj) - (X'X + reg I)
+    (I - B)), where C = (I - B) diag(C_jj), again without its diagonal and relative to B.
 
     Args:
       train: the interactions X.
@@ -231,7 +235,7 @@ def certify(
       gram_diagonal: [I] diagonal of X'X.
       status: what the solver said.
 
-    Cost: 8 products with the weights and 32 with X.
+    Cost: 16 products with the weights and 32 with X.
     """
     dtype = np.dtype(solution.weights.dtype)
     limit = RESIDUAL_LIMIT[dtype.name]
@@ -248,17 +252,20 @@ def certify(
     in_range = (unexplained > 0) & (multipliers >= -slack) & (multipliers <= gram_diagonal + slack)
 
     signs = np.random.default_rng(0).choice(np.array([-1, 1], dtype), (train.n_items, PROBES))
-    if isinstance(solution.weights, np.ndarray):
-        response = solution.weights @ signs
-    else:
-        response = np.asarray(jnp.matmul(solution.weights, signs, precision=linalg.HIGHEST))
-    response = response.astype(np.float64)
+    response = _times(solution.weights, signs)
     x = train.to_csr(np.float64)
     at_answer = x.T @ (x @ (response - signs)) + reg * response
     at_zero = x.T @ (x @ signs)
     start = stats.offdiagonal_norm(at_zero, signs)
     error = stats.offdiagonal_norm(at_answer, signs)
     residual = error / start if start > 0 else error  # no two items share a user: B = 0 is exact
+
+    # The diagonal of the first term would not count; adding it would only cost digits.
+    with np.errstate(all="ignore"):
+        missing = (at_answer + multipliers[:, None] * signs) / unexplained[:, None]
+        step = at_answer / unexplained[:, None] - _times(solution.weights, missing.astype(dtype))
+    size = stats.offdiagonal_norm(response, signs)
+    weight_error = stats.offdiagonal_norm(step, signs) / size if size > 0 else 0.0
 
     if not np.isfinite(residual):
         status = Status.NOT_FINITE
@@ -268,14 +275,34 @@ def certify(
         status = Status.ILL_CONDITIONED
     elif residual > limit:
         status = Status.RESIDUAL_TOO_LARGE
-    detail = {"estimated rounding error": rounding, "smallest multiplier": float(multipliers.min())}
+    elif not weight_error <= ROUNDING_LIMIT:
+        status = Status.ILL_CONDITIONED
+    detail = {
+        "estimated rounding error": rounding,
+        "estimated error of the weights": weight_error,
+        "smallest multiplier": float(multipliers.min()),
+    }
     return Certificate(status, residual, limit, detail)
+
+
+def _times(weights: Any, vectors: np.ndarray) -> np.ndarray:
+    """[I, P] weights times vectors, where the weights are, at full precision of their dtype."""
+    if isinstance(weights, np.ndarray):
+        return (weights @ vectors).astype(np.float64)
+    return np.asarray(jnp.matmul(weights, vectors, precision=linalg.HIGHEST), np.float64)
 
 
 def _advice(method: Ease, certificate: Certificate, gram_diagonal: np.ndarray) -> str:
     """What to change, in one sentence."""
-    eps = float(np.finfo(method.dtype).eps)
-    enough = max(2 * method.reg, eps / ROUNDING_LIMIT * float(gram_diagonal.max()))
+    limits = np.finfo(method.dtype)
+    eps, most = float(limits.eps), float(gram_diagonal.max())
+    # The inverse holds products of two of them.
+    if not (most > float(limits.tiny) ** 0.5 and most + method.reg < float(limits.max) ** 0.5):
+        return (
+            f"squared values of up to {most:.1g} an item and reg = {method.reg:g} leave the range of {method.dtype}: "
+            "multiply the values by some s and reg by s^2, which changes no weight."
+        )
+    enough = max(2 * method.reg, eps / ROUNDING_LIMIT * most)
     also = "" if method.dtype == "float64" else ", or use Ease(dtype='float64')"
     return (
         f"{method.dtype} cannot resolve these items at reg = {method.reg:g} ({certificate}); some are copies or "
