@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 
 from jaxrec import _checks, linalg, stats
 from jaxrec._checks import InputError
+from jaxrec._threads import n_threads
 from jaxrec.data import Interactions
 from jaxrec.memory import Plan, available_bytes, rough_seconds
 from jaxrec.models import FitInfo, Fitted, ItemWeights
@@ -191,12 +192,13 @@ class Ease:
             parts = {
                 "Gram matrix, inverse and weights, in one place": size * n_items**2,
                 "panels of the inverse": 2 * size * n_items * min(512, n_items),
-                "sparse data, twice": 2 * nnz * (size + 4) + 16 * (n_users + n_items),
+                "blocks of the Gram matrix": n_threads() * min(2 * stats.BLOCK_BYTES, size * n_items**2),
+                "sparse data, twice": 24 * nnz + 16 * (n_users + n_items),
             }
             flops, larger = float(n_items) ** 3, "a machine with more memory"
         else:
             parts = {
-                "three I x I matrices": 3 * size * n_items**2,
+                "four I x I matrices, at the most": 4 * size * n_items**2,
                 "a dense block of users": 4 * min(4096, n_users) * n_items,
             }
             flops = 2.0 * n_items**3 + 2.0 * n_users * n_items**2
