@@ -29,6 +29,7 @@ from jaxtyping import Array, Float
 
 from jaxrec import _checks, linalg, stats
 from jaxrec._checks import InputError
+from jaxrec._threads import n_threads
 from jaxrec.data import Interactions
 from jaxrec.memory import Plan, available_bytes, rough_seconds
 from jaxrec.models import FitInfo, Fitted, ItemWeights
@@ -103,15 +104,17 @@ def solve_on_host(gram_lower: np.ndarray, penalty: np.ndarray, diagonal_limit: f
     Cost: I^3 flops; one I x I matrix.
     """
     diagonal = np.einsum("ii->i", gram_lower)  # a writable view
-    diagonal += penalty
+    with np.errstate(over="ignore"):  # what overflows is not certified
+        diagonal += penalty
     status = linalg.spd_invert_in_place(gram_lower)
     with np.errstate(divide="ignore"):
         unexplained = 1 / diagonal.astype(np.float64)
     if status is Status.OK:
         linalg.mirror_lower(gram_lower)
         s = np.maximum((1 - diagonal_limit) * unexplained, penalty)
-        for rows in np.array_split(gram_lower, max(1, len(gram_lower) // 256)):
-            rows *= -s.astype(gram_lower.dtype)
+        with np.errstate(over="ignore", invalid="ignore"):
+            for rows in np.array_split(gram_lower, max(1, len(gram_lower) // 256)):
+                rows *= -s.astype(gram_lower.dtype)
         diagonal[:] = np.maximum(0, 1 - s / unexplained)
     return Solution(gram_lower, unexplained), status
 
@@ -121,26 +124,30 @@ def certify(
     solution: Solution,
     penalty: np.ndarray,
     gram_diagonal: np.ndarray,
+    diagonal_limit: float = 0.0,
     status: Status = Status.OK,
 ) -> Certificate:
     """The evidence that `solution` is the optimum on `train`.
 
-    Five checks, in this order; the status is that of the first that fails:
+    Six checks, in this order; the status is that of the first that fails:
     the factorization succeeded; all weights are finite; each C_jj is positive and 1/C_jj - Lambda_j, the optimal value
     of item j's regression on all others, lies in [0, gram_jj] up to rounding; the estimated rounding error,
     eps/2 max_j (gram_jj + Lambda_j) C_jj, is below a hundredth (the second factor says how much of item j the others
-    leave unexplained, and so how many digits cancel); the KKT residual ||zd(G B - A)||_F / ||zd(A)||_F is below its
-    limit, where zd drops the diagonal. The residual is estimated from random signs z through the sparse X, with no
-    second I x I matrix.
+    explain, and so how many digits cancel); the KKT residual ||zd(G B - A)||_F / ||zd(A)||_F is below its limit, where
+    zd drops the diagonal; the estimated error of the weights is below a hundredth. The residual is estimated from
+    random signs z through the sparse X, with no second I x I matrix. The error, which along the flattest directions
+    can be large where the residual is tiny, is the first step of iterative refinement from there,
+    C (D(s) - G (I - B)) with C = (I - B) D(1/s), again without its diagonal and relative to B.
 
     Args:
       train: the interactions X.
       solution: weights [I, I] and 1 / diag(C).
       penalty: [I] diagonal of Lambda.
       gram_diagonal: [I] diagonal of X'X.
+      diagonal_limit: xi, the largest diagonal.
       status: what the solver said.
 
-    Cost: 8 products with the weights and 32 with X.
+    Cost: 16 products with the weights and 32 with X.
     """
     dtype = np.dtype(solution.weights.dtype)
     limit = RESIDUAL_LIMIT[dtype.name]
@@ -156,17 +163,21 @@ def certify(
     in_range = (unexplained > 0) & (errors >= -slack) & (errors <= gram_diagonal + slack)
 
     signs = np.random.default_rng(0).choice(np.array([-1, 1], dtype), (train.n_items, PROBES))
-    if isinstance(solution.weights, np.ndarray):
-        response = solution.weights @ signs
-    else:
-        response = np.asarray(jnp.matmul(solution.weights, signs, precision=linalg.HIGHEST))
-    response = response.astype(np.float64)
+    response = _times(solution.weights, signs)
     x = train.to_csr(np.float64)
     at_answer = x.T @ (x @ (response - signs)) + penalty[:, None] * response
     at_zero = x.T @ (x @ signs)
     start = stats.offdiagonal_norm(at_zero, signs)
     error = stats.offdiagonal_norm(at_answer, signs)
     residual = error / start if start > 0 else error  # no two items share a user: nothing off the diagonal is exact
+
+    # The diagonal of the first term would not count; adding it would only cost digits.
+    s = np.maximum((1 - diagonal_limit) * unexplained, penalty)
+    with np.errstate(all="ignore"):
+        missing = (at_answer + (s - penalty)[:, None] * signs) / s[:, None]
+        step = at_answer / s[:, None] - _times(solution.weights, missing.astype(dtype))
+    size = stats.offdiagonal_norm(response, signs)
+    weight_error = stats.offdiagonal_norm(step, signs) / size if size > 0 else 0.0
 
     if not np.isfinite(residual):
         status = Status.NOT_FINITE
@@ -176,8 +187,21 @@ def certify(
         status = Status.ILL_CONDITIONED
     elif residual > limit:
         status = Status.RESIDUAL_TOO_LARGE
-    detail = {"estimated rounding error": rounding, "smallest column error": float(errors.min())}
+    elif not weight_error <= ROUNDING_LIMIT:
+        status = Status.ILL_CONDITIONED
+    detail = {
+        "estimated rounding error": rounding,
+        "estimated error of the weights": weight_error,
+        "smallest column error": float(errors.min()),
+    }
     return Certificate(status, residual, limit, detail)
+
+
+def _times(weights: Any, vectors: np.ndarray) -> np.ndarray:
+    """[I, P] weights times vectors, where the weights are, at full precision of their dtype."""
+    if isinstance(weights, np.ndarray):
+        return (weights @ vectors).astype(np.float64)
+    return np.asarray(jnp.matmul(weights, vectors, precision=linalg.HIGHEST), np.float64)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -245,13 +269,14 @@ class ClosedForm(abc.ABC):
         if self.on_host:
             solution, status = solve_on_host(gram, penalty, self.diagonal_limit)
         else:
-            solution = _solve_on_device(gram, penalty.astype(np.float32), self.diagonal_limit)
+            with np.errstate(over="ignore"):
+                solution = _solve_on_device(gram, penalty.astype(np.float32), self.diagonal_limit)
             solution, status = jax.block_until_ready(solution), Status.OK
         seconds["solve"] = time.perf_counter() - begun
         del gram
 
         begun = time.perf_counter()
-        certificate = certify(train, solution, penalty, gram_diagonal, status)
+        certificate = certify(train, solution, penalty, gram_diagonal, self.diagonal_limit, status)
         seconds["certificate"] = time.perf_counter() - begun
         if certificate.status is not Status.OK:
             raise FitError(certificate.status, self._advice(certificate, gram_diagonal))
@@ -266,12 +291,13 @@ class ClosedForm(abc.ABC):
             parts = {
                 "Gram matrix, inverse and weights, in one place": size * n_items**2,
                 "panels of the inverse": 2 * size * n_items * min(512, n_items),
-                "sparse data, twice": 2 * nnz * (size + 4) + 16 * (n_users + n_items),
+                "blocks of the Gram matrix": n_threads() * min(2 * stats.BLOCK_BYTES, size * n_items**2),
+                "sparse data, twice": 24 * nnz + 16 * (n_users + n_items),
             }
             flops, larger = float(n_items) ** 3, "a machine with more memory"
         else:
             parts = {
-                "three I x I matrices": 3 * size * n_items**2,
+                "four I x I matrices, at the most": 4 * size * n_items**2,
                 "a dense block of users": 4 * min(4096, n_users) * n_items,
             }
             flops = 2.0 * n_items**3 + 2.0 * n_users * n_items**2
@@ -289,11 +315,18 @@ class ClosedForm(abc.ABC):
 
     def _advice(self, certificate: Certificate, gram_diagonal: np.ndarray) -> str:
         """What to change, in one sentence."""
-        eps = float(np.finfo(self.dtype).eps)
-        now = float(self.penalty(gram_diagonal).min())
-        enough = max(2 * now, eps / ROUNDING_LIMIT * float(gram_diagonal.max()))
+        limits = np.finfo(self.dtype)
+        eps, most = float(limits.eps), float(gram_diagonal.max())
+        least, largest = (float(choose(self.penalty(gram_diagonal))) for choose in (np.min, np.max))
+        # The inverse holds products of two of them.
+        if not (most > float(limits.tiny) ** 0.5 and most + largest < float(limits.max) ** 0.5):
+            return (
+                f"the squared values (up to {most:.1g} an item) and reg = {least:g} leave the range of {self.dtype}: "
+                "multiply the values by some s and reg by s^2, which changes no weight."
+            )
+        enough = max(2 * least, eps / ROUNDING_LIMIT * most)
         also = "" if self.dtype == "float64" else f", or use {type(self).__name__}(dtype='float64')"
         return (
-            f"{self.dtype} cannot resolve these items at reg = {now:g} ({certificate}); some are copies or "
+            f"{self.dtype} cannot resolve these items at reg = {least:g} ({certificate}); some are copies or "
             f"combinations of others: raise reg, to {enough:.1g} at least{also}, or drop duplicate items."
         )

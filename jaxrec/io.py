@@ -108,8 +108,10 @@ def check_model_target(path: str | os.PathLike) -> None:
     """Refuses a folder into which `save` could not write a model, before time is spent on fitting one."""
     folder = Path(path)
     _writable_parent(folder)
-    if not folder.exists():
+    if not os.path.lexists(folder):
         return
+    if not folder.exists():
+        raise InputError(f"{folder} is a link to a folder that does not exist; create that or give another name.")
     if not folder.is_dir():
         raise InputError(f"{folder} is a file; a model is saved to a folder, so give another name.")
     if (folder / CONFIG).exists():
@@ -121,20 +123,24 @@ def check_model_target(path: str | os.PathLike) -> None:
 
 
 def check_file_target(path: str | os.PathLike) -> None:
-    """Refuses a file name that could not be written to."""
-    _writable_parent(Path(path))
+    """Refuses a file name that could not be written to, or stands for a device or a pipe, which would be replaced."""
+    _writable_parent(Path(os.path.realpath(path)))
     if Path(path).is_dir():
-        raise InputError(f"{path} is a folder; give the name of a file.")
+        raise InputError(f"{path or '.'} is a folder; give the name of a file.")
+    if Path(path).exists() and not Path(path).is_file():
+        raise InputError(f"{path} is a device or a pipe; give the name of a file.")
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:
     """Writes `value` as strictly valid JSON, in one step: the file is the old one or the new one, never half of one.
 
     Dataclasses become objects, enumerations their values, NumPy's scalars and arrays numbers and lists, and numbers
-    that are not finite strings ("nan", "inf"), for which JSON has no number.
+    that are not finite strings ("nan", "inf"), for which JSON has no number. A symbolic link is followed.
     """
+    check_file_target(path)
+    path = Path(os.path.realpath(path))
     text = json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    with _temporary(Path(path).parent) as temporary:
+    with _temporary(path.parent) as temporary:
         with open(temporary, "xb") as file:
             file.write(text.encode())
             _flush(file)

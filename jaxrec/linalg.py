@@ -86,7 +86,7 @@ def spd_invert_in_place(a: np.ndarray, *, block: int = 512, lapack_up_to: int = 
     triangle alone, which halves its flops and runs at the speed of the matrix product.
 
     Args:
-      a: [n, n] row-major float32 or float64; the lower triangle is read, everything is overwritten.
+      a: [n, n] writable row-major float32 or float64; the lower triangle is read, everything is overwritten.
       block: size of the pivot blocks of the sweep.
       lapack_up_to: largest n that is given to LAPACK.
 
@@ -95,8 +95,10 @@ def spd_invert_in_place(a: np.ndarray, *, block: int = 512, lapack_up_to: int = 
 
     Cost: n^3 flops; one n x n matrix, and 2 n `block` numbers.
     """
-    if a.ndim != 2 or a.shape[0] != a.shape[1] or not a.flags.c_contiguous:
-        raise ValueError(f"wanted a square row-major matrix, got shape {a.shape}")
+    if a.ndim != 2 or a.shape[0] != a.shape[1] or not a.flags.carray or a.dtype not in (np.float32, np.float64):
+        raise ValueError(f"wanted a writable square row-major matrix of floats, got {a.dtype} of shape {a.shape}")
+    if len(a) == 0:
+        return Status.OK
     return _invert_by_lapack(a) if len(a) <= lapack_up_to else _invert_by_sweep(a, block)
 
 

@@ -11,6 +11,7 @@ from jaxrec._threads import n_threads
 from jaxrec.status import FitError, Status
 
 GB = 1e9
+UNITS = {"d": 86400, "h": 3600, "min": 60, "s": 1}
 # Sustained float32 rates for rough times, in flops per second: a CPU core with AVX-512 (measured), and, on paper,
 # 70 % of the published peak of a GPU, or 50 % of a TPU chip's bfloat16 peak over the 6 passes of full precision.
 CPU_CORE_RATE = 1.0e11
@@ -68,7 +69,8 @@ class Plan:
         if self.available is not None:
             lines += [f"  {self.available / GB:10.3f} GB  free now"]
         if self.seconds is not None:
-            lines += [f"  {self.seconds:10.1f} s   roughly ({self.flops:.2g} flops)"]
+            number, unit = next((self.seconds / s, u) for u, s in UNITS.items() if self.seconds >= s or s == 1)
+            lines += [f"  {number:10.1f} {unit:<3} roughly ({self.flops:.2g} flops)"]
         return "\n".join([*lines, "  fits" if self.fits else f"  does not fit: {self.advice}"])
 
 
@@ -102,10 +104,13 @@ def _meminfo_available() -> int | None:
     return next((1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), None)
 
 
-def _cgroup_left() -> int | None:
-    folder = pathlib.Path("/sys/fs/cgroup")
+def _cgroup_left(folder: pathlib.Path = pathlib.Path("/sys/fs/cgroup")) -> int | None:
     try:
-        limit, used = ((folder / name).read_text().strip() for name in ("memory.max", "memory.current"))
+        limit, used, stat = ((folder / f"memory.{name}").read_text().strip() for name in ("max", "current", "stat"))
     except OSError:
         return None
-    return int(limit) - int(used) if limit.isdigit() and used.isdigit() else None
+    if not (limit.isdecimal() and used.isdecimal()):
+        return None
+    # Pages of files that were read count as used, and are given back when memory is asked for.
+    cached = next((int(line.split()[1]) for line in stat.splitlines() if line.startswith("inactive_file ")), 0)
+    return int(limit) - int(used) + cached

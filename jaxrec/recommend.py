@@ -151,9 +151,11 @@ def top_k(
       exclude_seen: score the items of the history -inf. Static.
     """
     scores = model.score(history)
-    scores = jnp.where(scores == 0, 0, scores)  # top_k orders -0.0 below 0.0, which would break a tie by its sign
+    # lax.top_k orders by the sign bit: -0.0 below 0.0, which would break a tie, and -NaN (0/0 on many CPUs) last, where
+    # no one would see it.
+    scores = jnp.where(scores == 0, 0, jnp.where(jnp.isnan(scores), jnp.nan, scores))
     if exclude_seen:
-        ban = jnp.where(history.values != 0, -jnp.inf, jnp.inf)  # padding bans nothing
+        ban = jnp.where(history.values != 0, -jnp.inf, jnp.inf).astype(scores.dtype)  # padding bans nothing
         scores = jax.vmap(lambda row, items, values: row.at[items].min(values))(scores, history.items, ban)
     return jax.lax.top_k(scores, k)
 

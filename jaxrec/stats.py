@@ -53,7 +53,8 @@ def gram_lower(data: Interactions, dtype: np.dtype | type = np.float32) -> np.nd
 
     def fill(s: int) -> int:
         t = min(s + rows, n)
-        out[s:t, :t] = (by_item[s:t] @ x[:, :t]).toarray()
+        with np.errstate(over="ignore"):  # what overflows is not certified
+            out[s:t, :t] = (by_item[s:t] @ x[:, :t]).toarray()
         return t - s
 
     with progress_bar("Gram matrix", n) as advance:

@@ -228,6 +228,65 @@ def test_info(cli, tmp_path):
     assert record["devices"][0]["platform"] == "cpu" and record["threads"]["threads"] >= 1
 
 
+def test_other_data_than_those_of_the_fit_are_named(cli, ratings, tmp_path):
+    """Numbers as ids match whatever they number, so the default data must not go unnoticed."""
+    table = tmp_path / "films.csv"
+    table.write_text("user,item\n" + "".join(f"{u},{1000 + i}\n" for u in range(9) for i in range(u % 4 + 2)))
+    assert cli("fit", "ease", "--data", table, "--out", tmp_path / "model")[0] == 0
+    for words in (("evaluate",), ("recommend", "--user", 0)):
+        code, out, err = cli(*words, "--model", tmp_path / "model")
+        assert code == 0 and "fitted on films and this is msweb" in " ".join(out.split()), err
+    out = cli("recommend", "--user", 3, "--model", tmp_path / "model", "--data", table)[1]
+    assert "note" not in out
+
+
+def test_recommend_where_there_is_nothing_to_say(cli, tmp_path):
+    full, strange = tmp_path / "full.csv", tmp_path / "strange.csv"
+    full.write_text("user,item\na,x\na,y\nb,x\n")
+    strange.write_text("user,item\na,x\nc,z\n")
+    assert cli("fit", "ease", "--data", full, "--out", tmp_path / "model")[0] == 0
+    code, out, _ = cli("recommend", "--model", tmp_path / "model", "--items", "x", "y")
+    assert code == 0 and "No item is left to recommend." in out
+    words = ("recommend", "--model", tmp_path / "model", "--data", strange, "--user", "c")
+    failed(cli(*words), "user 'c' has no items that the model knows")
+
+
+def test_refusals_name_flags_and_every_column_has_one(cli, tmp_path):
+    table = tmp_path / "t.csv"
+    table.write_text("who,what,liking,when\n" + "".join(f"{u},{i},{i},{i}\n" for u in range(9) for i in range(u, 9)))
+    words = ["run", "popularity", "--data", table, "--split", "time", "--min-rating", 1]
+    for flag, column in {"user": "who", "item": "what", "rating": "liking"}.items():
+        failed(cli(*words), f"--{flag}-column")
+        words += [f"--{flag}-column", column]
+    assert cli(*words, "--timestamp-column", "when")[0] == 0
+    failed(cli(*words, "--values", "stars"), "(--values)")
+
+
+def test_titles_cannot_command_the_terminal_and_wide_letters_wrap(cli, tmp_path, monkeypatch):
+    wide = "\u9580" * 40
+    table = tmp_path / "t.csv"
+    table.write_text(f"user,item\na,\x1b[31mred\na,{wide}\nb,{wide}\nb,q\n", encoding="utf-8")
+    assert cli("fit", "ease", "--data", table, "--out", tmp_path / "model")[0] == 0
+    words = ("recommend", "--model", tmp_path / "model", "--items", wide)
+    out = cli(*words)[1]
+    assert "\x1b" not in out and all(len(line) + line.count("\u9580") <= 80 for line in out.splitlines())
+    assert [line[:13] for line in out.splitlines()[:2]] == ["because of   ", " " * 13]
+    assert "-0.000" not in out
+    monkeypatch.setenv("COLUMNS", "0")
+    assert cli("info")[0] == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names")
+def test_json_does_not_replace_what_is_no_file(cli, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    failed(cli("info", "--json", tmp_path / "pipe"), "device or a pipe")
+    (tmp_path / "link").symlink_to("out.json")
+    (tmp_path / "nowhere").symlink_to("missing")
+    assert cli("info", "--json", tmp_path / "link")[0] == 0
+    assert (tmp_path / "link").is_symlink() and strict_json(tmp_path / "out.json")
+    failed(cli("fit", "popularity", "--out", tmp_path / "nowhere"), "link to a folder that does not exist")
+
+
 # -- exit codes -------------------------------------------------------------------------------------------------------
 
 

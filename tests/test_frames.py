@@ -66,6 +66,14 @@ def test_frames_refused(columns, said, library):
     assert str(caught.value).startswith("mine")
 
 
+@pytest.mark.skipif(not hasattr(pl, "Int128"), reason="no such type in this polars")
+def test_ids_of_128_bits():
+    big, bigger = (pl.Series([top, 2], dtype=pl.Int128) for top in (2**63, 2**64))
+    assert from_frame(pl.DataFrame({"user": big, "item": ["a", "b"]})).user_ids.tolist() == [2, 2**63]
+    with pytest.raises(InputError, match=r"ids must be below 2\^64"):
+        from_frame(pl.DataFrame({"user": bigger, "item": ["a", "b"]}))
+
+
 def test_what_is_no_frame():
     with pytest.raises(InputError, match="wanted a pandas or Polars frame, got list"):
         from_frame([1, 2])

@@ -38,6 +38,15 @@ def test_a_container_limit_counts(monkeypatch):
     assert memory.available_bytes() == 12345
 
 
+def test_what_a_container_has_cached_of_files_is_free(tmp_path):
+    assert memory._cgroup_left(tmp_path) is None
+    for name, text in {"max": "1000\n", "current": "900\n", "stat": "anon 300\ninactive_file 500\n"}.items():
+        (tmp_path / f"memory.{name}").write_text(text)
+    assert memory._cgroup_left(tmp_path) == 600
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory._cgroup_left(tmp_path) is None
+
+
 class Fake:
     platform, device_kind = "gpu", "NVIDIA H100 80GB HBM3"
 

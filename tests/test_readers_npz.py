@@ -67,7 +67,10 @@ def test_npz_values_by_name(key, tmp_path):
         ({"position": [0.5] * 6}, "position must be whole numbers"),
         ({"split": [0, 1, 2, 0, 0, 0]}, "split must hold only 0 (train) and 1 (test), got 2"),
         ({"user_split": [0, 1]}, "user_split has 2 entries for 3 users"),
-        ({"user_ids": [1, 2]}, "user_ids has 2 entries for 3 users"),
+        ({"user_ids": [1, 2]}, "user_ids has shape (2,) for 3 users"),
+        ({"item_ids": [1, 2, 3, 2]}, "item_ids must be distinct, but 2 occurs more than once"),
+        ({"user_ids": [0.5, 1, 2]}, "user_ids must be integers or text, got float64"),
+        ({"split": [0, -1, 0, 1, 1, 0]}, "got -1"),
         ({"item_ids": [1, 2]}, "item_ids has shape (2,) for 4 items"),
         ({"user": np.zeros(6, int), "item": np.zeros(6, int)}, "5 rows repeat"),
         ({k: np.zeros(0, int) for k in ("user", "item", "rating", "timestamp")}, "holds no interactions"),
@@ -85,6 +88,17 @@ def test_npz_with_pickled_arrays(tmp_path):
     assert "holds pickled objects, which are never loaded" in refused(path)
     path.write_bytes(pickle.dumps({"user": [0]}))
     assert "holds pickled objects" in refused(path)
+
+
+def test_titles_written_on_windows(tmp_path):
+    path = write_npz(tmp_path)
+    (tmp_path / "data.items.txt.gz").write_bytes(gzip.compress("\ufeffa\r\nb\r\nc\r\nd\r\n".encode()))
+    assert load(path, repeats="last").items.titles.tolist() == ["a", "b", "c", "d"]
+
+
+def test_a_page_of_text_is_no_pickle(tmp_path):
+    (tmp_path / "data.npz").write_text("<html>404</html>")
+    assert "no readable .npz file" in refused(tmp_path / "data.npz")
 
 
 def test_npz_of_other_files(tmp_path):

@@ -126,6 +126,24 @@ def test_bad_input(rng):
             recommend(poisoned, data)
 
 
+@pytest.mark.parametrize("sign", (1, -1))
+def test_nan_of_either_sign_is_refused(sign):
+    """0/0 is a NaN with its sign bit set on many CPUs; a top-k by bits would rank it last and unseen."""
+    data = Interactions.from_lists([[0]], items=9)
+    scores = np.arange(9, dtype=np.float32)
+    scores[5] = np.copysign(np.nan, sign)
+    weights = np.tile(scores, (9, 1))
+    for model in (ItemScores(scores), Affine(weights), ItemWeights(weights)):
+        with pytest.raises(InputError, match="row 0 are NaN"):
+            recommend(model, data, 2)
+
+    class Given:
+        score = staticmethod(lambda _: jnp.asarray(scores)[None])
+
+    batch = module.RowBatch(jnp.arange(1), jnp.zeros((1, 1), int), jnp.zeros((1, 1)))
+    assert np.isnan(module.top_k(Given(), batch, 2)[0]).any()
+
+
 def test_a_scorer_that_is_no_pytree(rng):
     class Plain:
         n_items = 29

@@ -157,8 +157,13 @@ def test_strong_generalization_refuses(n_heldout, message):
 
 
 def test_strong_generalization_of_too_few_users_for_the_default_says_so():
-    with pytest.raises(InputError, match=r"n_heldout \(of 3 users that pass the filter\) must be at least 1"):
+    with pytest.raises(InputError, match="3 users with at least 5 entries are too few"):
         splits.strong_generalization(Interactions.from_lists([range(6)] * 3, 6))
+
+
+def test_seeds_of_the_legacy_generator_end_at_32_bits():
+    with pytest.raises(InputError, match=r"seed must be below 2\^32"):
+        splits.strong_generalization(Interactions.from_lists([range(6)] * 20, 6), seed=2**32)
 
 
 def random_data(rng, n_users=60, n_items=40, **fields):
@@ -215,7 +220,7 @@ def test_fixed_split_of_users_draws_as_stated(rng):
 
 
 def test_a_source_without_split_has_no_fixed_one():
-    with pytest.raises(InputError, match="no fixed split; choose one of fixed, strong, random"):
+    with pytest.raises(InputError, match="no fixed split; choose one of strong, random"):
         splits.fixed(Interactions.from_lists([[0, 1]], 2))
 
 
@@ -295,6 +300,14 @@ def test_leave_one_out_at_random_takes_one_of_each_user(rng):
     got = splits.leave_one_out(data, "random")
     assert_divides(data, got)
     np.testing.assert_array_equal(got.test.targets.user_counts, data.user_counts >= 2)
+
+
+def test_leave_one_out_does_not_take_the_order_of_the_items_for_time(rng):
+    """In a file sorted by item the last entry is the highest index, and one item would be half of all targets."""
+    ordered = Interactions.from_csr(random_data(rng).to_csr())
+    ordered = Interactions.from_lists([sorted(row) for row in lists(ordered)], ordered.n_items)
+    targets, random = (splits.leave_one_out(ordered, order).test.targets for order in (None, "random"))
+    assert lists(targets) == lists(random) != lists(splits.leave_one_out(ordered, "position").test.targets)
 
 
 def test_by_time_cuts_at_one_moment_for_all(rng):

@@ -50,7 +50,20 @@ def test_counts_beyond_float32_integers_take_the_exact_path(path, rng, monkeypat
     """With the threshold lowered, the wide accumulators must be used and give the same counts."""
     data = random_data(rng)
     monkeypatch.setattr(stats, "EXACT_COUNTS", 5)
-    np.testing.assert_array_equal(path(data), naive_gram(data.to_csr().toarray()))
+    used = set()
+    add, to_csr = stats._add_gram, Interactions.to_csr
+    monkeypatch.setattr(stats, "_add_gram", lambda total, *a, **k: used.add(total.dtype.name) or add(total, *a, **k))
+    monkeypatch.setattr(Interactions, "to_csr", lambda self, dtype=np.float32: used.add(np.dtype(dtype).name) or to_csr(
+        self, dtype))  # fmt: skip
+    found = path(data)
+    assert used == {"float64" if path is stats.gram else "int32"}
+    monkeypatch.undo()
+    np.testing.assert_array_equal(found, naive_gram(data.to_csr().toarray()))
+
+
+def test_weighted_sums_are_rounded_once():
+    data = Interactions.from_triples([0, 1, 2], [0, 0, 0], [4097, 4097, 4097])  # squares that float32 cannot hold
+    assert stats.gram(data)[0, 0] == np.float32(3 * 4097**2) != 3 * np.float32(4097) ** 2
 
 
 def test_an_int32_total_counts_where_float32_stops():
@@ -77,5 +90,8 @@ def test_offdiagonal_norm_is_unbiased_and_blind_to_the_diagonal(rng):
     signs = rng.choice([-1.0, 1.0], (30, 4000))
     expected = np.sqrt(np.sum(matrix**2) - np.sum(np.diag(matrix) ** 2))
     assert stats.offdiagonal_norm(matrix @ signs, signs) == pytest.approx(expected, rel=0.02)
+    pairs = signs.reshape(30, 2000, 2).transpose(1, 0, 2)  # two probes at a time, where the bias of n would halve it
+    squares = [stats.offdiagonal_norm(matrix @ two, two) ** 2 for two in pairs]
+    assert np.mean(squares) == pytest.approx(expected**2, rel=0.05)
     diagonal = np.diag(rng.normal(size=30))
     assert stats.offdiagonal_norm(diagonal @ signs, signs) == pytest.approx(0, abs=1e-12)

@@ -56,5 +56,5 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, MemoryError):
         return f"out of memory{text and f' ({text})'}; `jaxrec plan` tells what a method needs."
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename or 'a file'}: {error.strerror}."
+        return f"{f'{error.filename}: ' if error.filename else ''}{error.strerror}."
     return text or type(error).__name__

@@ -11,6 +11,7 @@ from rich.console import Console
 from tyro.conf import arg, subcommand
 
 from jaxrec import io
+from jaxrec._checks import InputError
 from jaxrec.cli import machine, results, show
 from jaxrec.cli.options import SPLIT, Protocol, Source, divide, flags_of, method_from
 from jaxrec.data import Interactions
@@ -36,7 +37,7 @@ class Run(Generic[Method]):
       method: what is fitted.
       source: where the interactions come from.
       protocol: what is learned from, what is tested on, and what is measured.
-      json: write everything that is printed, and more, to this file.
+      json: write the results (all but the samples) and the versions behind them to this file.
       save: save the model, fitted on the training part, to this folder.
       samples: how many test users to show recommendations for.
     """
@@ -63,7 +64,7 @@ class Run(Generic[Method]):
         with watch.stage("fit"):
             fitted = method.fit(parts.train)
         reports = results.beside_popularity(fitted, parts, self.protocol.metrics, watch)
-        if self.save:
+        if self.save is not None:
             with watch.stage("save"):
                 io.save(self.save, fitted)
 
@@ -166,7 +167,9 @@ class Evaluate:
                 "split": show.division(name, parts),
             },
         )
-        if fitted.info.data.get("fingerprint") != parts.train.fingerprint:
+        if other := results.other_data(fitted, data):
+            show.lines(out, {"note": other})
+        elif fitted.info.data.get("fingerprint") != parts.train.fingerprint:
             note = "the model was not fitted on the training part of this split; it may have seen the targets"
             show.lines(out, {"note": note})
         parts = Split(
@@ -222,6 +225,12 @@ class Recommend:
         else:
             data = self.source.load()
             history = results.in_terms_of(items, data.rows(np.array([data.user_index(self.user)])))
+            if history.nnz == 0:
+                raise InputError(
+                    f"{data.name}: user {self.user!r} has no items that the model knows; give some titles."
+                )
+            if other := results.other_data(fitted, data):
+                show.lines(out, {"note": other})
         top = recommend(fitted.model, history, self.k)
         show.lines(out, {"because of": show.because(items, history.indices)})
         show.ranking(out, items, top, 0)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import re
 from typing import Annotated, Any, Literal
 
 from tyro.conf import arg
 
 from jaxrec import _checks, metrics
+from jaxrec._checks import InputError
 from jaxrec.data import Interactions, load
 from jaxrec.data.interactions import REPEAT_RULES
+from jaxrec.data.options import KNOWN_COLUMNS
 from jaxrec.data.splits import SPLITS, Split, automatic
 
 REPEATS = Literal[REPEAT_RULES]  # pyright: ignore[reportInvalidTypeForm]
@@ -25,6 +28,8 @@ class Source:
       data: a file, a folder, or the name of a bundled data set (msweb).
       user_column: column of user ids.
       item_column: column of item ids.
+      rating_column: column of ratings, for --min-rating.
+      timestamp_column: column of times, of which only the order matters.
       values: column whose numbers are kept, such as rating or count; without it every interaction counts 1.
       min_rating: keep only interactions with at least this rating.
       repeats: what becomes of repeated (user, item) pairs.
@@ -33,6 +38,8 @@ class Source:
     data: Annotated[str, arg(metavar="PATH|NAME")] = "msweb"
     user_column: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="(default: found by name)")] = None
     item_column: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="(default: found by name)")] = None
+    rating_column: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="(default: found by name)")] = None
+    timestamp_column: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="(default: found by name)")] = None
     values: Annotated[str | None, arg(metavar="COLUMN", help_behavior_hint="(default: all 1)")] = None
     min_rating: Annotated[float | None, arg(metavar="NUMBER", help_behavior_hint="(default: keep all)")] = None
     repeats: Annotated[
@@ -41,15 +48,14 @@ class Source:
     ] = None
 
     def load(self) -> Interactions:
-        """The interactions."""
-        return load(
-            self.data,
-            user=self.user_column,
-            item=self.item_column,
-            values=self.values,
-            min_rating=self.min_rating,
-            repeats=self.repeats,
-        )
+        """The interactions; a refusal names the flags of the command line, not the arguments of `load`."""
+        columns = {role: getattr(self, f"{role}_column") for role in KNOWN_COLUMNS}
+        try:
+            return load(self.data, **columns, values=self.values, min_rating=self.min_rating, repeats=self.repeats)
+        except InputError as error:
+            flags = {f"{role}=": f"--{role}-column" for role in columns} | {"values=": "--values"}
+            text = re.sub(r"\b(" + "|".join(flags) + r")(?=[,)])", lambda found: flags[found[1]], str(error))
+            raise InputError(text) from None
 
 
 @dataclasses.dataclass(frozen=True)

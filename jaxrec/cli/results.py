@@ -41,6 +41,12 @@ def in_terms_of(items: Catalogue, data: Interactions) -> Interactions:
     return dataclasses.replace(kept, indices=column[kept.indices], items=items)
 
 
+def other_data(fitted: Fitted, data: Interactions) -> str | None:
+    """A note where the data go by another name than those of the fit: equal ids need not be the same things."""
+    name = fitted.info.data.get("name", "unknown data")
+    return None if name == data.name else f"the model was fitted on {name} and this is {data.name} (--data)"
+
+
 def named(items: Catalogue, item: int) -> dict[str, Any]:
     """Index, id and title of an item."""
     return {"item": item, "id": _ids(items)[item], "title": None if items.titles is None else items.titles[item]}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from typing import Any
 
 import numpy as np
@@ -22,9 +21,18 @@ def lines(out: Console, entries: dict[str, str], width: int = 11) -> None:
     """Prints "name  text" lines, the names in one column of at least `width`, the text wrapped beside it."""
     width = 2 + max(width, *map(len, entries))
     for name, text in entries.items():
-        indent = " " * width
-        wrapped = textwrap.fill(text, out.width, initial_indent=indent, subsequent_indent=indent)
-        out.print(Text.assemble((name, "bold"), wrapped[len(name) :]))
+        label = Text(printable(name), "bold")
+        # Rich counts the cells of a terminal, of which some letters take two.
+        for line in Text(printable(text)).wrap(out, max(20, out.width - width)):
+            label.pad_right(width - len(label))
+            line.rstrip()
+            out.print(label + line, soft_wrap=True)
+            label = Text()
+
+
+def printable(text: str) -> str:
+    """The text without control characters, which in a title from a file could command the terminal."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def size(data: Interactions) -> str:
@@ -94,8 +102,8 @@ def ranking(out: Console, items: Catalogue, top: Recommendations, row: int, targ
     for rank, (item, score) in enumerate(zip(top.items[row].tolist(), top.scores[row].tolist(), strict=True), 1):
         if item >= 0:
             mark = "*" if item in targets else ""
-            table.add_row(str(rank), mark, Text(items.label(item)), Text(f"{score:.3f}", "dim"))
-    out.print(table)
+            table.add_row(str(rank), mark, Text(printable(items.label(item))), Text(f"{score:z.3f}", "dim"))
+    out.print(table if table.rows else "No item is left to recommend.")
 
 
 def because(items: Catalogue, history: np.ndarray, at_most: int = 4) -> str:

@@ -339,7 +339,7 @@ def _numbers(what: str, column: Any) -> np.ndarray:
 def _zero_one(what: str, column: Any) -> np.ndarray:
     array = _integers(what, column)
     if not np.isin(array, (0, 1)).all():
-        raise InputError(f"{what} must hold only 0 (train) and 1 (test), got {array.max()}.")
+        raise InputError(f"{what} must hold only 0 (train) and 1 (test), got {array[(array != 0) & (array != 1)][0]}.")
     return array.astype(np.uint8)
 
 

@@ -55,8 +55,9 @@ def read_npz(path: Any, titles_path: Any, options: Options, name: str) -> Intera
         if key in arrays and arrays[key].shape != (nnz,):
             raise InputError(f"{path}: array {key!r} has shape {arrays[key].shape} where {user_key!r} has {nnz} rows.")
     per_entry = {role: arrays[key] for role, key in per_entry.items() if key in arrays}
-    if "item_ids" in arrays and arrays["item_ids"].shape != (n_items,):
-        raise InputError(f"{path}: item_ids has shape {arrays['item_ids'].shape} for {n_items} items.")
+    for key, of_them in {"user_ids": f"{n_users} users", "item_ids": f"{n_items} items"}.items():
+        if key in arrays:
+            _check_ids(path, key, arrays[key], of_them)
 
     order = _rows_in_order(path, per_entry.pop("position", None), per_entry["users"])
     kept = _reaching(path, per_entry.pop("rating", None), options.min_rating)
@@ -85,7 +86,7 @@ def _arrays(path: Any, content: bytes) -> dict[str, np.ndarray]:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
     except DAMAGE as error:
-        if "pickle" in str(error):
+        if "pickle" in str(error) and content[:1] in (b"P", b"\x80"):  # NumPy takes any other file for a pickle
             raise InputError(f"{path} holds pickled objects, which are never loaded; save plain arrays.") from None
         raise InputError(f"{path} is no readable .npz file: it is truncated, damaged or of another kind.") from None
     if any(not isinstance(array, np.ndarray) for array in arrays.values()):
@@ -118,6 +119,16 @@ def _size(path: Any, key: str, array: np.ndarray) -> int:
     return int(array)
 
 
+def _check_ids(path: Any, key: str, ids: np.ndarray, of_them: str) -> None:
+    if ids.ndim != 1 or len(ids) != int(of_them.split()[0]):
+        raise InputError(f"{path}: {key} has shape {ids.shape} for {of_them}.")
+    if ids.dtype.kind not in "iuU":
+        raise InputError(f"{path}: {key} must be integers or text, got {ids.dtype}.")
+    distinct, counts = np.unique(ids, return_counts=True)
+    if (counts > 1).any():
+        raise InputError(f"{path}: {key} must be distinct, but {distinct[counts > 1][0]} occurs more than once.")
+
+
 def _rows_in_order(path: Any, position: np.ndarray | None, users: np.ndarray) -> np.ndarray | None:
     """The order of the rows that puts every user's entries by `position`, or None where that is how they stand."""
     if position is None:
@@ -138,10 +149,10 @@ def _reaching(path: Any, rating: np.ndarray | None, least: float | None) -> np.n
 
 def _titles(path: Any, n_items: int) -> np.ndarray:
     try:
-        text = gzip.decompress(path.read_bytes()).decode("utf-8")
+        text = gzip.decompress(path.read_bytes()).decode("utf-8-sig")
     except DAMAGE:
         raise InputError(f"{path} is no readable gzip file of UTF-8 text: it is truncated or damaged.") from None
     titles = text.removesuffix("\n").split("\n")  # not splitlines(): a title may hold other line separators
     if len(titles) != n_items:
         raise InputError(f"{path} has {len(titles)} titles for {n_items} items.")
-    return np.array(titles)
+    return np.array([title.removesuffix("\r") for title in titles])

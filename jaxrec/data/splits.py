@@ -58,7 +58,7 @@ def fixed(data: Interactions) -> Split:
     if data.split is not None:
         return _weak(data, data.split == 1)
     if data.user_split is None:
-        raise InputError(f"{data.name}: the source has no fixed split; choose one of {', '.join(SPLITS)}.")
+        raise InputError(f"{data.name}: the source has no fixed split; choose one of {', '.join(list(SPLITS)[1:])}.")
     train, test = _unmarked(data.rows(data.user_split == 0)), _unmarked(data.rows(data.user_split == 1))
     is_target = _draw_targets(test, np.arange(test.n_users), 0.2, PUBLISHED_SEED, min_entries=2, at_least=1)
     _not_empty(data.name, train.nnz, is_target.sum())
@@ -110,6 +110,10 @@ def strong_generalization(
     if data.user_ids is not None:
         users = users[np.argsort(data.user_ids[users], kind="stable")]
     n = len(users)
+    if n_heldout is None and n < 10:
+        raise InputError(
+            f"{data.name}: {n} users with at least {min_user_items} entries are too few for a strong split."
+        )
     n_heldout = n // 10 if n_heldout is None else n_heldout
     _checks.count(f"{data.name}: n_heldout (of {n} users that pass the filter)", n_heldout, at_least=1)
     if 2 * n_heldout >= n:
@@ -160,10 +164,14 @@ def leave_one_out(data: Interactions, order: str | None = None, seed: int = 0) -
     Args:
       data: U x I.
       order: "time": the latest entry, of several the last in the source; "position": the last entry in the source;
-        "random": any. None is "time" where there are timestamps, else "position".
+        "random": any. None is "time" where there are timestamps; else "position", but "random" where every user's
+        entries stand in the order of the items, which is no order in time.
       seed: for "random".
     """
-    order = order or ("position" if data.timestamps is None else "time")
+    if order is None and data.timestamps is None:
+        ascending = (np.diff(data.indices) > 0) | (np.diff(data.user_of_entry) > 0)
+        order = "random" if ascending.all() else "position"
+    order = order or "time"
     _checks.one_of("order", order, ("time", "position", "random"))
     from_the_end = -np.arange(data.nnz)
     if order == "time":
@@ -278,4 +286,6 @@ def _uniform(data: Interactions, seed: int) -> np.ndarray:
 def _legacy_generator(seed: int) -> np.random.RandomState:
     """What `np.random.seed(seed)` and the global functions draw, without touching the global state."""
     _checks.count("seed", seed)
+    if seed >= 2**32:
+        raise InputError(f"seed must be below 2^32 for this split, got {seed}.")
     return np.random.RandomState(seed)

@@ -186,5 +186,8 @@ def _number_ids(column: pl.Series, where: str) -> tuple[np.ndarray, np.ndarray]:
         rows, named = column.rank("dense") - 1, ids
     if named.dtype.is_integer() and named[0] < 0:
         raise InputError(f"{where}: ids must not be negative, got {named[0]} in column {column.name!r}.")
+    if named.dtype.is_integer() and named[-1] >= 2**64:
+        raise InputError(f"{where}: ids must be below 2^64, got {named[-1]} in column {column.name!r}; make them text.")
+    named = named.cast(pl.UInt64) if named.dtype.is_integer() and named[-1] >= 2**63 else named
     array = named.to_numpy() if named.dtype.is_integer() else np.array(named.to_list())
     return array, rows.to_numpy().astype(np.int32)
