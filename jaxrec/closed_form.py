@@ -115,7 +115,7 @@ def solve_on_host(gram_lower: np.ndarray, penalty: np.ndarray, diagonal_limit: f
         with np.errstate(over="ignore", invalid="ignore"):
             for rows in np.array_split(gram_lower, max(1, len(gram_lower) // 256)):
                 rows *= -s.astype(gram_lower.dtype)
-        diagonal[:] = np.maximum(0, 1 - s / unexplained)
+            diagonal[:] = np.maximum(0, 1 - s / unexplained)
     return Solution(gram_lower, unexplained), status
 
 
