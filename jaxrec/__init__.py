@@ -5,6 +5,7 @@ from jaxrec.data import Catalogue, Interactions, load
 from jaxrec.data.splits import HeldOut, Split, split
 from jaxrec.evaluate import Report, evaluate
 from jaxrec.io import load_model, save
+from jaxrec.leave_user_out import evaluate_leave_user_out
 from jaxrec.linear import Ease, Edlae, Lae, Popularity, Rlae
 from jaxrec.memory import Plan
 from jaxrec.methods import plan
@@ -36,6 +37,7 @@ __all__ = [
     "Split",
     "Status",
     "evaluate",
+    "evaluate_leave_user_out",
     "load",
     "load_model",
     "plan",

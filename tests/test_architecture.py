@@ -27,6 +27,8 @@ LAYERS = (
     {"linear", "factorization", "deep"},
     {"recommend", "metrics", "similarity", "methods"},
     {"evaluate", "io"},
+    {"leave_user_out", "update"},
+    {"tune"},
     {"conversational"},
     {"experiments"},
     {"cli"},
