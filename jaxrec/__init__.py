@@ -12,6 +12,7 @@ from jaxrec.methods import plan
 from jaxrec.models import FitInfo, Fitted, ItemScores, ItemWeights, Scorer
 from jaxrec.recommend import Recommendations, recommend
 from jaxrec.status import Certificate, FitError, Status
+from jaxrec.update import Updated, update
 
 __version__ = "0.1.0"
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "Scorer",
     "Split",
     "Status",
+    "Updated",
     "evaluate",
     "evaluate_leave_user_out",
     "load",
@@ -44,4 +46,5 @@ __all__ = [
     "recommend",
     "save",
     "split",
+    "update",
 ]
