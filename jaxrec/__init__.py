@@ -12,6 +12,7 @@ from jaxrec.methods import plan
 from jaxrec.models import FitInfo, Fitted, ItemScores, ItemWeights, Scorer
 from jaxrec.recommend import Recommendations, recommend
 from jaxrec.status import Certificate, FitError, Status
+from jaxrec.tune import Tuning, tune
 from jaxrec.update import Updated, update
 
 __version__ = "0.1.0"
@@ -37,6 +38,7 @@ __all__ = [
     "Scorer",
     "Split",
     "Status",
+    "Tuning",
     "Updated",
     "evaluate",
     "evaluate_leave_user_out",
@@ -46,5 +48,6 @@ __all__ = [
     "recommend",
     "save",
     "split",
+    "tune",
     "update",
 ]

@@ -158,9 +158,9 @@ class LeaveUserOut:
     @property
     def size(self) -> float:
         """||zd(B)||_F of the model of all users: the stronger the regularization, the smaller."""
-        s = self.solution.weights.s
-        squares = (np.asarray(self.inverse) ** 2).sum(0, dtype=np.float64) - np.asarray(self.inverse.diagonal()) ** 2
-        return float(np.sqrt((squares * s**2).sum()))
+        inverse = np.asarray(self.inverse)
+        squares = np.einsum("ij,ij->j", inverse, inverse) - inverse.diagonal() ** 2
+        return float(np.sqrt((squares * self.solution.weights.s**2).sum()))
 
     def scores(self, history: sp.csr_array, fold_in: sp.csr_array) -> np.ndarray:
         """[B, I] scores of histories `fold_in` by the models that were each trained without one user.

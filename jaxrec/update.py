@@ -83,7 +83,9 @@ def update(
     if model.unexplained is None:
         raise InputError("this model was fitted without keeping 1 / diag(C), which an update needs; fit it again.")
     if fitted.info.data.get("fingerprint") != train.fingerprint:
-        raise InputError(f"the model was not fitted on {train.name} as given; update it with the data it was fitted on.")
+        raise InputError(
+            f"the model was not fitted on {train.name} as given; update it with the data it was fitted on."
+        )
     gone = _rows_of(train, removed)
     new = _changed(train, gone, added)
     if new.nnz == 0:
@@ -142,7 +144,9 @@ def _changed(train: Interactions, gone: np.ndarray, added: Interactions | None) 
         raise InputError("added needs user_ids, since those of the data are no numbers that could be continued.")
     twice = np.intersect1d(new.user_ids.astype(str), ids.astype(str))
     if len(twice):
-        raise InputError(f"added holds user {str(twice[0])!r}, whom the data have already; remove the old history as well.")
+        raise InputError(
+            f"added holds user {str(twice[0])!r}, whom the data have already; remove the old history as well."
+        )
     return dataclasses.replace(
         new,
         indptr=np.concatenate([new.indptr, new.indptr[-1] + added.indptr[1:]]),

@@ -10,7 +10,7 @@ from reference import ease_columnwise
 import jaxrec
 from jaxrec import Ease, Edlae, FitError, InputError, Interactions, Lae, Popularity, Rlae
 from jaxrec.data.splits import HeldOut, leave_one_out, per_user_random
-from jaxrec.leave_user_out import LeaveUserOut, leave_user_out, scores, squared_error
+from jaxrec.leave_user_out import leave_user_out, scores, squared_error
 from jaxrec.linalg import spd_inverse
 
 METHODS = [
@@ -159,7 +159,7 @@ def test_refusals(data):
         def fit(self, train):
             return super().fit(train)
 
-    with pytest.raises(InputError, match="exact for the closed forms.*not for Own"):
+    with pytest.raises(InputError, match=r"exact for the closed forms.*not for Own"):
         jaxrec.evaluate_leave_user_out(Own(), data)
     with pytest.raises(InputError, match="penalty of Odd on one item depends on the others"):
         jaxrec.evaluate_leave_user_out(Odd(), data)
@@ -175,5 +175,3 @@ def test_a_model_that_cannot_be_certified_is_not_evaluated():
     twins = Interactions.from_lists([[0, 1]] * 3000, 2)
     with pytest.raises(FitError, match="raise reg"):
         leave_user_out(Ease(1e-4), twins)
-
-
