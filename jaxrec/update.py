@@ -131,18 +131,19 @@ def _changed(train: Interactions, gone: np.ndarray, added: Interactions | None) 
     """The data without the rows `gone` and with the rows of `added` at the end."""
     ids = np.arange(train.n_users) if train.user_ids is None else train.user_ids
     kept = np.delete(np.arange(train.n_users), gone)
-    new = dataclasses.replace(train.rows(kept), user_ids=ids[kept])
+    left = ids[kept]
+    new = dataclasses.replace(train.rows(kept), user_ids=left)
     if added is None:
         return new
     if added.n_items != train.n_items:
         raise InputError(f"added has {added.n_items} items and the model {train.n_items}; they must agree.")
     if added.user_ids is not None:
         ids = added.user_ids
-    elif new.user_ids is not None and new.user_ids.dtype.kind in "iu":
+    elif left.dtype.kind in "iu":
         ids = ids.max(initial=-1) + 1 + np.arange(added.n_users)
     else:
         raise InputError("added needs user_ids, since those of the data are no numbers that could be continued.")
-    twice = np.intersect1d(new.user_ids.astype(str), ids.astype(str))
+    twice = np.intersect1d(left.astype(str), ids.astype(str))
     if len(twice):
         raise InputError(
             f"added holds user {str(twice[0])!r}, whom the data have already; remove the old history as well."
@@ -152,7 +153,7 @@ def _changed(train: Interactions, gone: np.ndarray, added: Interactions | None) 
         indptr=np.concatenate([new.indptr, new.indptr[-1] + added.indptr[1:]]),
         indices=np.concatenate([new.indices, added.indices]),
         values=np.concatenate([new.values, added.values]),
-        user_ids=np.concatenate([new.user_ids, ids]),
+        user_ids=np.concatenate([left, ids]),
         timestamps=None,
         split=None,
         user_split=None,
