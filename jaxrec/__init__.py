@@ -5,12 +5,15 @@ from jaxrec.data import Catalogue, Interactions, load
 from jaxrec.data.splits import HeldOut, Split, split
 from jaxrec.evaluate import Report, evaluate
 from jaxrec.io import load_model, save
+from jaxrec.leave_user_out import evaluate_leave_user_out
 from jaxrec.linear import Ease, Edlae, Lae, Popularity, Rlae
 from jaxrec.memory import Plan
 from jaxrec.methods import plan
 from jaxrec.models import FitInfo, Fitted, ItemScores, ItemWeights, Scorer
 from jaxrec.recommend import Recommendations, recommend
 from jaxrec.status import Certificate, FitError, Status
+from jaxrec.tune import Tuning, tune
+from jaxrec.update import Updated, update
 
 __version__ = "0.1.0"
 __all__ = [
@@ -35,11 +38,16 @@ __all__ = [
     "Scorer",
     "Split",
     "Status",
+    "Tuning",
+    "Updated",
     "evaluate",
+    "evaluate_leave_user_out",
     "load",
     "load_model",
     "plan",
     "recommend",
     "save",
     "split",
+    "tune",
+    "update",
 ]

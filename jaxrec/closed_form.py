@@ -103,20 +103,36 @@ def solve_on_host(gram_lower: np.ndarray, penalty: np.ndarray, diagonal_limit: f
 
     Cost: I^3 flops; one I x I matrix.
     """
+    status = invert_on_host(gram_lower, penalty)
+    if status is not Status.OK:
+        return Solution(gram_lower, np.full(len(gram_lower), np.nan)), status
+    return weights_in_place(gram_lower, penalty, diagonal_limit), status
+
+
+def invert_on_host(gram_lower: np.ndarray, penalty: np.ndarray) -> Status:
+    """Overwrites X'X, of which the lower triangle is read, with C = (X'X + D(penalty))^-1, both triangles.
+
+    Cost: I^3 flops; one I x I matrix.
+    """
     diagonal = np.einsum("ii->i", gram_lower)  # a writable view
     with np.errstate(over="ignore"):  # what overflows is not certified
         diagonal += penalty
     status = linalg.spd_invert_in_place(gram_lower)
-    with np.errstate(divide="ignore"):
-        unexplained = 1 / diagonal.astype(np.float64)
     if status is Status.OK:
         linalg.mirror_lower(gram_lower)
+    return status
+
+
+def weights_in_place(inverse: np.ndarray, penalty: np.ndarray, diagonal_limit: float = 0.0) -> Solution:
+    """The optimum from C = (X'X + D(penalty))^-1, whose memory becomes that of the weights."""
+    diagonal = np.einsum("ii->i", inverse)
+    with np.errstate(all="ignore"):  # what overflows is not certified
+        unexplained = 1 / diagonal.astype(np.float64)
         s = np.maximum((1 - diagonal_limit) * unexplained, penalty)
-        with np.errstate(over="ignore", invalid="ignore"):
-            for rows in np.array_split(gram_lower, max(1, len(gram_lower) // 256)):
-                rows *= -s.astype(gram_lower.dtype)
-            diagonal[:] = np.maximum(0, 1 - s / unexplained)
-    return Solution(gram_lower, unexplained), status
+        for rows in np.array_split(inverse, max(1, len(inverse) // 256)):
+            rows *= -s.astype(inverse.dtype)
+        diagonal[:] = np.maximum(0, 1 - s / unexplained)
+    return Solution(inverse, unexplained)
 
 
 def certify(
@@ -199,9 +215,9 @@ def certify(
 
 def _times(weights: Any, vectors: np.ndarray) -> np.ndarray:
     """[I, P] weights times vectors, where the weights are, at full precision of their dtype."""
-    if isinstance(weights, np.ndarray):
-        return (weights @ vectors).astype(np.float64)
-    return np.asarray(jnp.matmul(weights, vectors, precision=linalg.HIGHEST), np.float64)
+    if isinstance(weights, jax.Array):
+        return np.asarray(jnp.matmul(weights, vectors, precision=linalg.HIGHEST), np.float64)
+    return (weights @ vectors).astype(np.float64)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -257,14 +273,32 @@ class ClosedForm(abc.ABC):
         if train.nnz == 0:
             raise InputError(f"{train.name}: there are no interactions to learn from.")
         self.plan(train.n_users, train.n_items, train.nnz).require()
-        seconds = {}
         begun = time.perf_counter()
+        gram = self.gram(train)
+        seconds = {"gram": time.perf_counter() - begun}
+        model, info = self.fit_from_gram(train, gram)
+        return Fitted(model, dataclasses.replace(info, seconds=seconds | info.seconds))
+
+    def gram(self, train: Interactions) -> Any:
+        """[I, I] X'X where and as this method wants it: only the lower triangle on the host, all of it on a device."""
         gram = stats.gram_lower(train, np.dtype(self.dtype)) if self.on_host else stats.device_gram(train)
-        gram = jax.block_until_ready(gram)
+        return jax.block_until_ready(gram)
+
+    def fit_from_gram(self, train: Interactions, gram: Any) -> Fitted:
+        """What `fit` returns, from the Gram matrix of `train`, so that many fits can share one.
+
+        Args:
+          train: U x I interactions X, which the certificate needs.
+          gram: [I, I] from `gram` of a method with the same solver and dtype. Its memory is used up.
+
+        Raises:
+          FitError: the result is not certified.
+
+        Cost: that of `fit` without the Gram matrix.
+        """
+        seconds = {}
         gram_diagonal = np.array(gram.diagonal(), np.float64)  # a copy: the solver works in place
         penalty = self.penalty(gram_diagonal)
-        seconds["gram"] = time.perf_counter() - begun
-
         begun = time.perf_counter()
         if self.on_host:
             solution, status = solve_on_host(gram, penalty, self.diagonal_limit)
@@ -280,7 +314,7 @@ class ClosedForm(abc.ABC):
         seconds["certificate"] = time.perf_counter() - begun
         if certificate.status is not Status.OK:
             raise FitError(certificate.status, self._advice(certificate, gram_diagonal))
-        model = ItemWeights(solution.weights)
+        model = ItemWeights(solution.weights, solution.unexplained)
         return Fitted(model, FitInfo(self, certificate, train.items, train.summary(), seconds))
 
     def plan(self, n_users: int, n_items: int, nnz: int) -> Plan:

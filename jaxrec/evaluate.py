@@ -132,12 +132,41 @@ def evaluate(
     if n_unreachable == targets.nnz:
         raise InputError("all targets stand in fold_in too; take them out of it, or pass exclude_seen=False.")
 
-    k = min(max(metric.k for metric in wanted), targets.n_items)
+    k = depth(wanted, targets)
+    rankings = recommend_batches(model, fold_in, k, exclude_seen=exclude_seen, batch_size=batch_size)
+    return report(label or type(model).__name__, wanted, rankings, targets, users, n_rows, n_unreachable)
+
+
+def depth(wanted: tuple[Metric, ...], targets: Interactions) -> int:
+    """How many ranks the metrics need."""
+    return min(max(metric.k for metric in wanted), targets.n_items)
+
+
+def report(
+    label: str,
+    wanted: tuple[Metric, ...],
+    rankings: Iterable[tuple],
+    targets: Interactions,
+    users: np.ndarray,
+    n_rows: int,
+    n_unreachable: int = 0,
+) -> Report:
+    """The report on rankings, which are taken one batch at a time.
+
+    Args:
+      label: what the report calls the model.
+      wanted: the metrics.
+      rankings: yields (start, items [B, k], ...) for consecutive rows of `targets`.
+      targets: N x I entries to find, each row with some.
+      users: [N] the row in the report of each row of `targets`.
+      n_rows: number of rows in the report, users without targets included.
+      n_unreachable: how many targets are kept out of the rankings as seen.
+    """
     of_users = {metric: np.full(n_rows, np.nan) for metric in wanted if metric.name in METRICS}
     recommended = {metric: np.zeros(targets.n_items, bool) for metric in wanted if metric.name == "coverage"}
     begun = time.perf_counter()
     with progress_bar("Evaluating", len(users)) as advance:
-        for start, items, _ in recommend_batches(model, fold_in, k, exclude_seen=exclude_seen, batch_size=batch_size):
+        for start, items, *_ in rankings:
             rows = np.arange(start, start + len(items))
             found = targets.rows(rows)
             hits = _metrics.hits(items, found)
@@ -157,7 +186,7 @@ def evaluate(
 
     figures = {str(metric): mean_and_error(metric) for metric in wanted}
     return Report(
-        model=label or type(model).__name__,
+        model=label,
         mean={name: mean for name, (mean, _) in figures.items()},
         standard_error={name: error for name, (_, error) in figures.items()},
         per_user={str(metric): values for metric, values in of_users.items()},

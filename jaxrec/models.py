@@ -46,9 +46,12 @@ class ItemWeights:
     Attributes:
       weights: [I, I] B, row-major; column j holds what every item contributes to the score of item j. A NumPy array
         where the fit ran on the host, a JAX array where it ran on a device. B is not symmetric: x B is not x B'.
+      unexplained: [I] 1 / diag(C), where B is the closed form I - C D(s): scoring does not need it, an exact update
+        of the model does; else None.
     """
 
     weights: Any
+    unexplained: Any = None
 
     @property
     def n_items(self) -> int:

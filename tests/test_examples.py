@@ -15,6 +15,7 @@ WITHOUT_CHECKOUT = pytest.mark.skipif(not EXAMPLES, reason="the examples are not
 # A line of the output that shows the script came to its point.
 SAYS = {
     "ease_in_ten_lines": "relative KKT residual",
+    "learn_regularization": "the learned penalty",
     "one_gram_many_regs": "on validation users",
     "your_own_data": "Ubik",
 }

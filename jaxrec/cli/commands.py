@@ -14,6 +14,7 @@ from jaxrec import io
 from jaxrec._checks import InputError
 from jaxrec.cli import machine, results, show
 from jaxrec.cli.options import SPLIT, Protocol, Source, divide, flags_of, method_from
+from jaxrec.cli.tuning import METHODS_TO_TUNE, Tune, grid_flags_of
 from jaxrec.data import Interactions
 from jaxrec.data.splits import HeldOut, Split
 from jaxrec.memory import available_bytes
@@ -302,15 +303,15 @@ class Info:
         results.write(self.json, {"devices": devices, "memory_bytes": memory, "free_bytes": free, "threads": threads})
 
 
-def _for_each_method(command: Any) -> Any:
+def _for_each_method(command: Any, flags: Any = flags_of, methods: dict[str, Any] = METHODS) -> Any:
     """One subcommand a method, with the flags of the command and of the method."""
 
     def first_line(cls: type) -> str:
         return (inspect.getdoc(cls) or "").partition("\n")[0]
 
     choices = tuple(
-        Annotated[command[flags_of(method)], subcommand(name, description=first_line(method))]
-        for name, method in METHODS.items()
+        Annotated[command[flags(method)], subcommand(name, description=first_line(method))]
+        for name, method in methods.items()
     )
     return Annotated[Union[choices], subcommand(command.__name__.lower(), description=first_line(command))]  # noqa: UP007
 
@@ -321,5 +322,6 @@ Command = Union[  # noqa: UP007
     Annotated[Evaluate, subcommand("evaluate")],
     Annotated[Recommend, subcommand("recommend")],
     _for_each_method(Plan),
+    _for_each_method(Tune, grid_flags_of, METHODS_TO_TUNE),
     Annotated[Info, subcommand("info")],
 ]
