@@ -18,7 +18,6 @@ from __future__ import annotations
 import abc
 import dataclasses
 import time
-from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -27,10 +26,10 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxrec import _checks, linalg, stats
+from jaxrec import _checks, linalg, mesh_solver, parallel, stats
 from jaxrec._checks import InputError
 from jaxrec.data import Interactions
-from jaxrec.memory import Plan, available_bytes, rough_seconds
+from jaxrec.memory import Plan, available_bytes, hardware, rough_seconds
 from jaxrec.models import FitInfo, Fitted, ItemWeights
 from jaxrec.status import Certificate, FitError, Status
 
@@ -84,9 +83,6 @@ def solve(gram: Float[ArrayLike, "I I"], penalty: Float[ArrayLike, " I"], diagon
     # Exactly 0 where it must be: compiled, s / unexplained may come out next to 1.
     diagonal = jnp.where(diagonal_limit > 0, jnp.maximum(0, 1 - s / unexplained), 0)
     return Solution(jnp.where(eye > 0, diagonal[None, :], -inverse * s[None, :]), unexplained)
-
-
-_solve_on_device = partial(jax.jit, donate_argnums=0)(solve)
 
 
 def solve_on_host(gram_lower: np.ndarray, penalty: np.ndarray, diagonal_limit: float = 0.0) -> tuple[Solution, Status]:
@@ -156,11 +152,7 @@ def certify(
     in_range = (unexplained > 0) & (errors >= -slack) & (errors <= gram_diagonal + slack)
 
     signs = np.random.default_rng(0).choice(np.array([-1, 1], dtype), (train.n_items, PROBES))
-    if isinstance(solution.weights, np.ndarray):
-        response = solution.weights @ signs
-    else:
-        response = np.asarray(jnp.matmul(solution.weights, signs, precision=linalg.HIGHEST))
-    response = response.astype(np.float64)
+    response = mesh_solver.respond(solution.weights, signs).astype(np.float64)
     x = train.to_csr(np.float64)
     at_answer = x.T @ (x @ (response - signs)) + penalty[:, None] * response
     at_zero = x.T @ (x @ signs)
@@ -185,8 +177,8 @@ class ClosedForm(abc.ABC):
     """A method whose answer is B = I - C D(s): all of `fit` and `plan` but its penalty and its diagonal limit.
 
     Attributes:
-      solver: "host" works in place in the memory of one I x I matrix on the CPU; "jax" runs the JAX kernel on the
-        default device; "auto" takes "host" where the default device is a CPU, else "jax".
+      solver: "host" works in place in the memory of one I x I matrix on the CPU; "jax" runs the JAX kernel, in place
+        too, on the default device; "auto" takes "host" where the default device is a CPU, else "jax".
       dtype: "float32", or "float64" for nearly collinear items ("host" only).
     """
 
@@ -215,11 +207,14 @@ class ClosedForm(abc.ABC):
             self.solver == "auto" and (jax.default_backend() == "cpu" or self.dtype == "float64")
         )
 
-    def fit(self, train: Interactions) -> Fitted:
+    def fit(self, train: Interactions, mesh: Any = None) -> Fitted:
         """The fitted weights with their certificate.
 
         Args:
           train: U x I interactions X; values other than 1 are used as they are.
+          mesh: devices to split every I x I matrix over by columns: a `jax.sharding.Mesh` of any shape, or a sequence
+            of devices (see `jaxrec.parallel.make_mesh`). None is one device, or the host. On several hosts each
+            calls this with the same data and the same mesh.
 
         Returns:
           Fitted(model: ItemWeights, info: FitInfo with certificate and timings).
@@ -232,20 +227,26 @@ class ClosedForm(abc.ABC):
         """
         if train.nnz == 0:
             raise InputError(f"{train.name}: there are no interactions to learn from.")
-        self.plan(train.n_users, train.n_items, train.nnz).require()
+        mesh = self._mesh(mesh)
+        self.plan(train.n_users, train.n_items, train.nnz, mesh).require()
         seconds = {}
         begun = time.perf_counter()
-        gram = stats.gram_lower(train, np.dtype(self.dtype)) if self.on_host else stats.device_gram(train)
+        cut = linalg.blocks(train.n_items, mesh.size) if mesh else None
+        if cut is None:
+            gram = stats.gram_lower(train, np.dtype(self.dtype))
+        else:
+            on_cpu = mesh.devices.flat[0].platform == "cpu"  # where sparse products cost a fraction of dense ones
+            gram = (stats.host_gram_on_mesh if on_cpu else stats.mesh_gram)(train, mesh, cut.size)
         gram = jax.block_until_ready(gram)
-        gram_diagonal = np.array(gram.diagonal(), np.float64)  # a copy: the solver works in place
+        gram_diagonal = stats.gram_diagonal(train)
         penalty = self.penalty(gram_diagonal)
         seconds["gram"] = time.perf_counter() - begun
 
         begun = time.perf_counter()
-        if self.on_host:
+        if cut is None:
             solution, status = solve_on_host(gram, penalty, self.diagonal_limit)
         else:
-            solution = _solve_on_device(gram, penalty.astype(np.float32), self.diagonal_limit)
+            solution = Solution(*mesh_solver.solve_on_mesh(gram, penalty, self.diagonal_limit, mesh, cut))
             solution, status = jax.block_until_ready(solution), Status.OK
         seconds["solve"] = time.perf_counter() - begun
         del gram
@@ -255,14 +256,34 @@ class ClosedForm(abc.ABC):
         seconds["certificate"] = time.perf_counter() - begun
         if certificate.status is not Status.OK:
             raise FitError(certificate.status, self._advice(certificate, gram_diagonal))
-        model = ItemWeights(solution.weights)
+        model = ItemWeights(solution.weights, padding=cut.size - train.n_items if cut else 0)
         return Fitted(model, FitInfo(self, certificate, train.items, train.summary(), seconds))
 
-    def plan(self, n_users: int, n_items: int, nnz: int) -> Plan:
-        """What a fit on data of this size takes."""
+    def _mesh(self, devices: Any) -> Any:
+        """The mesh to compute on; None is the in-place CPU path."""
+        if devices is None:
+            return None if self.on_host else parallel.make_mesh(list(jnp.zeros(()).devices()))  # the default device
+        if self.solver == "host" or self.dtype == "float64":
+            raise InputError(
+                f"a mesh computes in float32 by the JAX kernel, got solver={self.solver!r} and dtype={self.dtype!r}; "
+                "leave out the mesh, or these."
+            )
+        return parallel.make_mesh(devices)
+
+    def plan(self, n_users: int, n_items: int, nnz: int, devices: Any = None) -> Plan:
+        """What a fit on data of this size takes, at its peak, on each device.
+
+        Args:
+          n_users: U.
+          n_items: I.
+          nnz: number of interactions.
+          devices: a mesh or its devices; or such as "8xH100" or "v5e", which need not be at hand; None is what `fit`
+            takes without a mesh.
+        """
         size = np.dtype(self.dtype).itemsize
-        device = None if self.on_host else jax.devices()[0]
-        if self.on_host:
+        mesh = devices if isinstance(devices, str) else self._mesh(devices)
+        if mesh is None:
+            found, where, available = None, "host", available_bytes()
             parts = {
                 "Gram matrix, inverse and weights, in one place": size * n_items**2,
                 "panels of the inverse": 2 * size * n_items * min(512, n_items),
@@ -270,20 +291,26 @@ class ClosedForm(abc.ABC):
             }
             flops, larger = float(n_items) ** 3, "a machine with more memory"
         else:
+            found = hardware(mesh)
+            cut = linalg.blocks(n_items, found.count)
+            own = cut.size // found.count
+            panels = 2 * cut.size * cut.block + own * (cut.block + cut.chunk)
             parts = {
-                "three I x I matrices": 3 * size * n_items**2,
-                "a dense block of users": 4 * min(4096, n_users) * n_items,
+                "Gram matrix, inverse and weights, in one place": size * cut.size * own * found.on_host,
+                "panels of the inverse, or users made dense": max(size * panels, 5 * 2**26) * found.on_host,
             }
-            flops = 2.0 * n_items**3 + 2.0 * n_users * n_items**2
-            larger = "solver='host', which needs one I x I matrix, or a larger device"
+            flops = 2.0 * cut.size**3 + (2.0 * n_users * cut.size**2 if found.platform != "cpu" else 0)
+            where = found.device_kind if found.count == 1 else f"{found.count} x {found.device_kind}, on each"
+            available, larger = found.available, "more devices, or larger ones"
+        seconds = rough_seconds(flops, found)
         return Plan(
             method=str(self),
             shape=(n_users, n_items, nnz),
-            where="host" if device is None else device.device_kind,
+            where=where,
             parts=parts,
-            available=available_bytes(device),
+            available=available,
             flops=flops,
-            seconds=rough_seconds(flops, device),
+            seconds=seconds and seconds / (1 if found is None or found.platform == "cpu" else found.count),
             advice=f"use {larger}, or fewer items (drop those with the fewest users)",
         )
 

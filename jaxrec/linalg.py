@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -64,12 +65,18 @@ def blocks(n: int, n_devices: int = 1, block: int | None = None) -> Blocks:
         wide = min(4, int(n / (1024 * n_devices) + 0.5))
         narrow = 120 if wide else max(8, n // (64 * n_devices) * 8)
         choices = [*range(128 * wide, 0, -128), *range(narrow, 0, -8)]
-        enough = n + max(0.03 * n, 8 * n_devices)
+        enough = n + max(n / 32, 8 * n_devices)
         least = min(choices, key=lambda b: _multiple(n, b * n_devices))
         block = next((b for b in choices if _multiple(n, b * n_devices) <= enough), least)
     size = _multiple(n, block * n_devices)
-    most = max(block, min(1024, size // 8))
-    return Blocks(size, block, max((d for d in range(1, most + 1) if size % d == 0), default=1))
+    return Blocks(size, block, row_chunk(size, block))
+
+
+def row_chunk(size: int, at_least: int = 1) -> int:
+    """How many rows of a matrix of `size` rows to update at a time: a divisor of it, of at most 1024 and an eighth."""
+    unit = math.gcd(size, 8) or 1
+    most = max(at_least, unit, min(1024, size // 8))
+    return max((d for d in range(unit, most + 1, unit) if size % d == 0), default=unit)
 
 
 def _multiple(n: int, of: int) -> int:

@@ -76,7 +76,7 @@ def over_columns(kernel: Callable, mesh: Mesh | None, inputs: Any, outputs: Any)
 
 
 def sharding(mesh: Mesh, placement: PartitionSpec) -> NamedSharding:
-    """How an array placed as COLUMNS, ROWS or REPLICATED lies on `mesh`; for `jax.jit` and for shapes without arrays."""
+    """How an array placed as COLUMNS, ROWS or REPLICATED lies on `mesh`, for `jax.jit` and shapes without arrays."""
     return NamedSharding(mesh, placement)
 
 
@@ -101,6 +101,11 @@ def fill_columns(shape: tuple[int, int], mesh: Mesh, fill: Callable[[slice], np.
         for device, index in placed.addressable_devices_indices_map(shape).items()
     ]
     return jax.make_array_from_single_device_arrays(shape, placed, parts)
+
+
+def replicate(array: jax.Array, mesh: Mesh) -> jax.Array:
+    """The same array, whole on every device; within `jax.jit`."""
+    return lax.with_sharding_constraint(array, sharding(mesh, REPLICATED))
 
 
 def to_host(array: Any) -> np.ndarray:

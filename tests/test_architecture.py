@@ -21,7 +21,7 @@ LAYERS = (
     {"parallel", "memory"},
     {"data"},
     {"linalg"},
-    {"stats"},
+    {"stats", "mesh_solver"},
     {"models"},
     {"closed_form"},
     {"linear", "factorization", "deep"},
