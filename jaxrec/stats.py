@@ -137,7 +137,7 @@ def host_gram_on_mesh(data: Interactions, mesh: Any, size: int) -> Float[Array, 
 
 def _exact_in_float32(data: Interactions) -> bool:
     """Whether every count of two items together is an integer below 2^24."""
-    return data.is_binary and data.item_counts.max(initial=0) < EXACT_COUNTS
+    return bool(data.is_binary and data.item_counts.max(initial=0) < EXACT_COUNTS)
 
 
 def _counting(data: Interactions) -> bool:

@@ -1,5 +1,7 @@
 """One of several processes of the multi-host test: python multihost_worker.py PORT RANK PROCESSES DEVICES_EACH."""
 
+# ruff: noqa: E402
+
 import os
 import sys
 

@@ -26,9 +26,12 @@ from jaxrec import (
     Rlae,
     evaluate,
     linalg,
+    load_model,
     mesh_solver,
     parallel,
+    plan,
     recommend,
+    save,
     stats,
 )
 from jaxrec.data import RowBatch, row_batches
@@ -377,6 +380,66 @@ def test_a_sharded_model_scores_like_the_whole_one(mesh, rng):
     np.testing.assert_allclose(
         model.score_host(data.to_csr()), ItemWeights(weights).score_host(data.to_csr()), atol=1e-4
     )
+
+
+# -- saving and planning ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore")  # Orbax's own
+def test_saved_and_loaded_on_other_devices(rng, tmp_path):
+    pytest.importorskip("orbax.checkpoint", reason="the extra package orbax-checkpoint is not installed")
+    data = random_data(rng)
+    fitted = Ease(5.0).fit(data, mesh=jax.devices())
+    save(tmp_path / "model", Ease(50.0).fit(data))  # is replaced
+    for _ in range(2):
+        save(tmp_path / "model", fitted)
+    assert len(list((tmp_path / "model").iterdir())) == 3  # config.json, one npz file, one folder of parts
+    for devices in (None, jax.devices()[:2], jax.devices()[:3]):
+        model, info = load_model(tmp_path / "model", devices)
+        assert model.n_items == 67 and info.method == Ease(5.0)
+        np.testing.assert_array_equal(model.weights, fitted.model.weights)
+        np.testing.assert_array_equal(recommend(model, data, 5).items, recommend(fitted, data, 5).items)
+    save(tmp_path / "model", fitted._replace(model=fitted.model.to_host()))
+    assert len(list((tmp_path / "model").iterdir())) == 2
+
+
+def test_saving_without_orbax_says_what_to_do(rng, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "orbax.checkpoint", None)
+    fitted = Ease(5.0).fit(random_data(rng), mesh=jax.devices())
+    with pytest.raises(InputError, match="pip install orbax-checkpoint, or save"):
+        save(tmp_path / "model", fitted)
+
+
+def test_plans_for_devices_here_and_elsewhere():
+    here = plan(10**5, 20_000, 10**7, "ease", devices=parallel.make_mesh(jax.devices()[:2]))
+    assert "2 x cpu" in here.where
+    one, eight = (plan(10**6, 100_000, 10**8, "ease", devices=text) for text in ("h100", "8xH100"))
+    assert one.fits and eight.fits and one.total > 6 * eight.total and one.seconds > 6 * eight.seconds
+    assert not plan(10**6, 100_000, 10**8, "ease", devices="v5e").fits
+    assert plan(10**6, 100_000, 10**8, Edlae(), devices="8xv5e").fits
+    for wrong in ("h1000", "0xh100", "axh100"):
+        with pytest.raises(InputError, match="devices must be a mesh"):
+            plan(10, 10, 10, "ease", devices=wrong)
+
+
+def memory_row(devices: str) -> str:
+    """A row of the table in the documentation."""
+
+    def planned(n_items):
+        return Ease().plan(10**6, n_items, 10**8, devices)
+
+    cells = [planned(n) for n in (20_000, 50_000, 100_000, 200_000)]
+    texts = [f"{made.total / 1e9:.1f} GB" if made.fits else "no" for made in cells]
+    largest = max(n for n in range(1000, 500_000, 1000) if planned(n).fits)
+    return f"| {devices} | {' | '.join(texts)} | {largest:,} |"
+
+
+@pytest.mark.parametrize("devices", ("v5e", "8xv5e", "8xv2", "h100", "8xh100"))
+def test_the_memory_table_of_the_documentation_is_what_plan_says(devices):
+    page = Path(__file__).parents[1] / "docs" / "from-one-chip-to-a-pod.md"
+    if not page.exists():
+        pytest.skip("the documentation is not part of this copy of the sources")
+    assert memory_row(devices) in page.read_text("utf-8").splitlines()
 
 
 # -- several processes ------------------------------------------------------------------------------------------------
