@@ -299,7 +299,7 @@ class ClosedForm(abc.ABC):
                 "Gram matrix, inverse and weights, in one place": size * cut.size * own * found.on_host,
                 "panels of the inverse, or users made dense": max(size * panels, 5 * 2**26) * found.on_host,
             }
-            # One bfloat16 pass for 0/1 data, where full precision takes six; on a CPU sparse products, which are faster.
+            # One bfloat16 pass for 0/1 data, where full precision takes six; on a CPU sparse products, far fewer flops.
             gram_flops = 0 if found.platform == "cpu" else 2.0 * n_users * cut.size**2 / 6
             flops = 2.0 * cut.size**3 + gram_flops
             where = found.device_kind if found.count == 1 else f"{found.count} x {found.device_kind}, on each"

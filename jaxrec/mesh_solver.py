@@ -11,7 +11,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxrec import linalg, parallel
@@ -20,7 +19,7 @@ from jaxrec import linalg, parallel
 def solve_columns(
     gram: Float[Array, "N m"],
     penalty: Float[Array, " m"],
-    diagonal_limit: Float[ArrayLike, ""],
+    diagonal_limit: Any,
     cut: linalg.Blocks,
     precision: Any = linalg.HIGHEST,
     axis: str | None = None,

@@ -14,12 +14,12 @@ from jaxrec.models import Fitted
 class Method(Protocol):
     """A frozen dataclass of hyper-parameters that can fit."""
 
-    def fit(self, train: Interactions) -> Fitted:
-        """The fitted model, and what is known about it."""
+    def fit(self, train: Interactions, mesh: Any = None) -> Fitted:
+        """The fitted model, and what is known about it; on a mesh, split over its devices."""
         ...
 
     def plan(self, n_users: int, n_items: int, nnz: int, devices: Any = None) -> Plan:
-        """What a fit on data of this size takes."""
+        """What a fit on data of this size takes, without a mesh or on these devices."""
         ...
 
 
@@ -41,5 +41,5 @@ def plan(n_users: int, n_items: int, nnz: int, method: Method | str = "ease", de
         _checks.count(name, value, at_least=1)
     if isinstance(method, str):
         _checks.one_of("method", method, tuple(METHODS))
-        method = METHODS[method]()
-    return method.plan(n_users, n_items, nnz, devices) if devices is not None else method.plan(n_users, n_items, nnz)
+    chosen: Method = METHODS[method]() if isinstance(method, str) else method
+    return chosen.plan(n_users, n_items, nnz) if devices is None else chosen.plan(n_users, n_items, nnz, devices)

@@ -96,10 +96,8 @@ def fill_columns(shape: tuple[int, int], mesh: Mesh, fill: Callable[[slice], np.
       fill: from a slice of columns to that part of the matrix.
     """
     placed = sharding(mesh, COLUMNS)
-    parts = [
-        jax.block_until_ready(jax.device_put(fill(index[1]), device))
-        for device, index in placed.addressable_devices_indices_map(shape).items()
-    ]
+    places: dict[Any, Any] = dict(placed.addressable_devices_indices_map(shape))
+    parts = [jax.block_until_ready(jax.device_put(fill(index[1]), device)) for device, index in places.items()]
     return jax.make_array_from_single_device_arrays(shape, placed, parts)
 
 
@@ -110,14 +108,15 @@ def replicate(array: jax.Array, mesh: Mesh) -> jax.Array:
 
 def to_host(array: Any) -> np.ndarray:
     """The whole array as NumPy on every process, wherever its parts lie."""
-    if isinstance(array, jax.Array) and not (array.is_fully_addressable or array.is_fully_replicated):
-        array = jax.jit(lambda x: x, out_shardings=sharding(array.sharding.mesh, REPLICATED))(array)
+    if isinstance(array, jax.Array) and not array.is_fully_addressable and (mesh := mesh_of(array)):
+        array = jax.jit(lambda x: x, out_shardings=sharding(mesh, REPLICATED))(array)
     return np.asarray(array)
 
 
 def mesh_of(tree: Any) -> Mesh | None:
     """The mesh that the arrays of `tree` are split over; None where each lies whole on one device or on the host."""
     for leaf in jax.tree.leaves(tree):
-        if isinstance(leaf, jax.Array) and isinstance(leaf.sharding, NamedSharding) and leaf.sharding.mesh.size > 1:
-            return make_mesh(leaf.sharding.mesh)
+        placed = leaf.sharding if isinstance(leaf, jax.Array) else None
+        if isinstance(placed, NamedSharding) and isinstance(placed.mesh, Mesh) and placed.mesh.size > 1:
+            return make_mesh(placed.mesh)
     return None
