@@ -18,7 +18,6 @@ from __future__ import annotations
 import abc
 import dataclasses
 import time
-from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -27,18 +26,13 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxrec import _checks, linalg, stats
+from jaxrec import _checks, kkt, linalg, mesh_solver, parallel, stats
 from jaxrec._checks import InputError
 from jaxrec._threads import n_threads
 from jaxrec.data import Interactions
-from jaxrec.memory import Plan, available_bytes, rough_seconds
+from jaxrec.memory import Plan, available_bytes, hardware, rough_seconds
 from jaxrec.models import FitInfo, Fitted, ItemWeights
 from jaxrec.status import Certificate, FitError, Status
-
-PROBES = 8
-# Largest relative KKT residual, and largest estimated rounding error of the weights, that leave `fit`.
-RESIDUAL_LIMIT = {"float32": 1e-4, "float64": 1e-10}
-ROUNDING_LIMIT = 1e-2
 
 
 class Solution(NamedTuple):
@@ -87,9 +81,6 @@ def solve(gram: Float[ArrayLike, "I I"], penalty: Float[ArrayLike, " I"], diagon
     return Solution(jnp.where(eye > 0, diagonal[None, :], -inverse * s[None, :]), unexplained)
 
 
-_solve_on_device = partial(jax.jit, donate_argnums=0)(solve)
-
-
 def solve_on_host(gram_lower: np.ndarray, penalty: np.ndarray, diagonal_limit: float = 0.0) -> tuple[Solution, Status]:
     """The same optimum in place on the CPU: the memory of the Gram matrix becomes that of the weights.
 
@@ -135,98 +126,13 @@ def weights_in_place(inverse: np.ndarray, penalty: np.ndarray, diagonal_limit: f
     return Solution(inverse, unexplained)
 
 
-def certify(
-    train: Interactions,
-    solution: Solution,
-    penalty: np.ndarray,
-    gram_diagonal: np.ndarray,
-    diagonal_limit: float = 0.0,
-    status: Status = Status.OK,
-) -> Certificate:
-    """The evidence that `solution` is the optimum on `train`.
-
-    Six checks, in this order; the status is that of the first that fails:
-    the factorization succeeded; all weights are finite; each C_jj is positive and 1/C_jj - Lambda_j, the optimal value
-    of item j's regression on all others, lies in [0, gram_jj] up to rounding; the estimated rounding error,
-    eps/2 max_j (gram_jj + Lambda_j) C_jj, is below a hundredth (the second factor says how much of item j the others
-    explain, and so how many digits cancel); the KKT residual ||zd(G B - A)||_F / ||zd(A)||_F is below its limit, where
-    zd drops the diagonal; the estimated error of the weights is below a hundredth. The residual is estimated from
-    random signs z through the sparse X, with no second I x I matrix. The error, which along the flattest directions
-    can be large where the residual is tiny, is the first step of iterative refinement from there,
-    C (D(s) - G (I - B)) with C = (I - B) D(1/s), again without its diagonal and relative to B.
-
-    Args:
-      train: the interactions X.
-      solution: weights [I, I] and 1 / diag(C).
-      penalty: [I] diagonal of Lambda.
-      gram_diagonal: [I] diagonal of X'X.
-      diagonal_limit: xi, the largest diagonal.
-      status: what the solver said.
-
-    Cost: 16 products with the weights and 32 with X.
-    """
-    dtype = np.dtype(solution.weights.dtype)
-    limit = RESIDUAL_LIMIT[dtype.name]
-    unexplained = np.asarray(solution.unexplained, np.float64)
-    if status is not Status.OK or not np.isfinite(unexplained).all():
-        failed = Status.NOT_POSITIVE_DEFINITE if status is Status.OK else status
-        return Certificate(failed, float("nan"), limit)
-
-    total, errors = gram_diagonal + penalty, unexplained - penalty
-    eps = float(np.finfo(dtype).eps)
-    rounding = eps / 2 * float(np.max(total / np.maximum(unexplained, np.finfo(np.float64).tiny)))
-    slack = 64 * eps * total
-    in_range = (unexplained > 0) & (errors >= -slack) & (errors <= gram_diagonal + slack)
-
-    signs = np.random.default_rng(0).choice(np.array([-1, 1], dtype), (train.n_items, PROBES))
-    response = _times(solution.weights, signs)
-    x = train.to_csr(np.float64)
-    at_answer = x.T @ (x @ (response - signs)) + penalty[:, None] * response
-    at_zero = x.T @ (x @ signs)
-    start = stats.offdiagonal_norm(at_zero, signs)
-    error = stats.offdiagonal_norm(at_answer, signs)
-    residual = error / start if start > 0 else error  # no two items share a user: nothing off the diagonal is exact
-
-    # The diagonal of the first term would not count; adding it would only cost digits.
-    s = np.maximum((1 - diagonal_limit) * unexplained, penalty)
-    with np.errstate(all="ignore"):
-        missing = (at_answer + (s - penalty)[:, None] * signs) / s[:, None]
-        step = at_answer / s[:, None] - _times(solution.weights, missing.astype(dtype))
-    size = stats.offdiagonal_norm(response, signs)
-    weight_error = stats.offdiagonal_norm(step, signs) / size if size > 0 else 0.0
-
-    if not np.isfinite(residual):
-        status = Status.NOT_FINITE
-    elif not in_range.all():
-        status = Status.MULTIPLIER_OUT_OF_RANGE
-    elif rounding > ROUNDING_LIMIT:
-        status = Status.ILL_CONDITIONED
-    elif residual > limit:
-        status = Status.RESIDUAL_TOO_LARGE
-    elif not weight_error <= ROUNDING_LIMIT:
-        status = Status.ILL_CONDITIONED
-    detail = {
-        "estimated rounding error": rounding,
-        "estimated error of the weights": weight_error,
-        "smallest column error": float(errors.min()),
-    }
-    return Certificate(status, residual, limit, detail)
-
-
-def _times(weights: Any, vectors: np.ndarray) -> np.ndarray:
-    """[I, P] weights times vectors, where the weights are, at full precision of their dtype."""
-    if isinstance(weights, jax.Array):
-        return np.asarray(jnp.matmul(weights, vectors, precision=linalg.HIGHEST), np.float64)
-    return (weights @ vectors).astype(np.float64)
-
-
 @dataclasses.dataclass(frozen=True)
 class ClosedForm(abc.ABC):
     """A method whose answer is B = I - C D(s): all of `fit` and `plan` but its penalty and its diagonal limit.
 
     Attributes:
-      solver: "host" works in place in the memory of one I x I matrix on the CPU; "jax" runs the JAX kernel on the
-        default device; "auto" takes "host" where the default device is a CPU, else "jax".
+      solver: "host" works in place in the memory of one I x I matrix on the CPU; "jax" runs the JAX kernel, in place
+        too, on the default device; "auto" takes "host" where the default device is a CPU, else "jax".
       dtype: "float32", or "float64" for nearly collinear items ("host" only).
     """
 
@@ -255,11 +161,14 @@ class ClosedForm(abc.ABC):
             self.solver == "auto" and (jax.default_backend() == "cpu" or self.dtype == "float64")
         )
 
-    def fit(self, train: Interactions) -> Fitted:
+    def fit(self, train: Interactions, mesh: Any = None) -> Fitted:
         """The fitted weights with their certificate.
 
         Args:
           train: U x I interactions X; values other than 1 are used as they are.
+          mesh: devices to split every I x I matrix over by columns: a `jax.sharding.Mesh` of any shape, or a sequence
+            of devices (see `jaxrec.parallel.make_mesh`). None is one device, or the host. On several hosts each
+            calls this with the same data and the same mesh.
 
         Returns:
           Fitted(model: ItemWeights, info: FitInfo with certificate and timings).
@@ -272,56 +181,88 @@ class ClosedForm(abc.ABC):
         """
         if train.nnz == 0:
             raise InputError(f"{train.name}: there are no interactions to learn from.")
-        self.plan(train.n_users, train.n_items, train.nnz).require()
+        mesh = self._mesh(mesh)
+        self.plan(train.n_users, train.n_items, train.nnz, mesh).require()
         begun = time.perf_counter()
-        gram = self.gram(train)
+        gram = self.gram(train, mesh)
         seconds = {"gram": time.perf_counter() - begun}
-        model, info = self.fit_from_gram(train, gram)
+        model, info = self.fit_from_gram(train, gram, mesh)
         return Fitted(model, dataclasses.replace(info, seconds=seconds | info.seconds))
 
-    def gram(self, train: Interactions) -> Any:
-        """[I, I] X'X where and as this method wants it: only the lower triangle on the host, all of it on a device."""
-        gram = stats.gram_lower(train, np.dtype(self.dtype)) if self.on_host else stats.device_gram(train)
-        return jax.block_until_ready(gram)
+    def gram(self, train: Interactions, mesh: Any = None) -> Any:
+        """X'X where and as this method wants it.
 
-    def fit_from_gram(self, train: Interactions, gram: Any) -> Fitted:
+        On the host [I, I], the lower triangle; on a mesh [N, N], padded with empty items and split by columns.
+        """
+        mesh = self._mesh(mesh)
+        if mesh is None:
+            return stats.gram_lower(train, np.dtype(self.dtype))
+        on_cpu = mesh.devices.flat[0].platform == "cpu"  # where sparse products cost a fraction of dense ones
+        form = stats.host_gram_on_mesh if on_cpu else stats.mesh_gram
+        return jax.block_until_ready(form(train, mesh, linalg.blocks(train.n_items, mesh.size).size))
+
+    def fit_from_gram(self, train: Interactions, gram: Any, mesh: Any = None) -> Fitted:
         """What `fit` returns, from the Gram matrix of `train`, so that many fits can share one.
 
         Args:
           train: U x I interactions X, which the certificate needs.
-          gram: [I, I] from `gram` of a method with the same solver and dtype. Its memory is used up.
+          gram: from `gram` of a method with the same solver, dtype and mesh. Its memory is used up.
+          mesh: as in `fit`.
 
         Raises:
           FitError: the result is not certified.
 
         Cost: that of `fit` without the Gram matrix.
         """
+        mesh = self._mesh(mesh)
+        cut = linalg.blocks(train.n_items, mesh.size) if mesh else None
         seconds = {}
-        gram_diagonal = np.array(gram.diagonal(), np.float64)  # a copy: the solver works in place
+        gram_diagonal = stats.gram_diagonal(train)
         penalty = self.penalty(gram_diagonal)
         begun = time.perf_counter()
-        if self.on_host:
+        if cut is None:
             solution, status = solve_on_host(gram, penalty, self.diagonal_limit)
         else:
             with np.errstate(over="ignore"):
-                solution = _solve_on_device(gram, penalty.astype(np.float32), self.diagonal_limit)
+                solution = Solution(*mesh_solver.solve_on_mesh(gram, penalty, self.diagonal_limit, mesh, cut))
             solution, status = jax.block_until_ready(solution), Status.OK
         seconds["solve"] = time.perf_counter() - begun
         del gram
 
         begun = time.perf_counter()
-        certificate = certify(train, solution, penalty, gram_diagonal, self.diagonal_limit, status)
+        certificate = kkt.certify(train, solution, penalty, gram_diagonal, self.diagonal_limit, status)
         seconds["certificate"] = time.perf_counter() - begun
         if certificate.status is not Status.OK:
             raise FitError(certificate.status, self._advice(certificate, gram_diagonal))
-        model = ItemWeights(solution.weights, solution.unexplained)
+        padding = cut.size - train.n_items if cut else 0
+        model = ItemWeights(solution.weights, solution.unexplained, padding=padding)
         return Fitted(model, FitInfo(self, certificate, train.items, train.summary(), seconds))
 
-    def plan(self, n_users: int, n_items: int, nnz: int) -> Plan:
-        """What a fit on data of this size takes."""
+    def _mesh(self, devices: Any) -> Any:
+        """The mesh to compute on; None is the in-place CPU path."""
+        if devices is None:
+            return None if self.on_host else parallel.make_mesh(list(jnp.zeros(()).devices()))  # the default device
+        if self.solver == "host" or self.dtype == "float64":
+            raise InputError(
+                f"a mesh computes in float32 by the JAX kernel, got solver={self.solver!r} and dtype={self.dtype!r}; "
+                "leave out the mesh, or these."
+            )
+        return parallel.make_mesh(devices)
+
+    def plan(self, n_users: int, n_items: int, nnz: int, devices: Any = None) -> Plan:
+        """What a fit on data of this size takes, at its peak, on each device.
+
+        Args:
+          n_users: U.
+          n_items: I.
+          nnz: number of interactions.
+          devices: a mesh or its devices; or such as "8xH100" or "v5e", which need not be at hand; None is what `fit`
+            takes without a mesh.
+        """
         size = np.dtype(self.dtype).itemsize
-        device = None if self.on_host else jax.devices()[0]
-        if self.on_host:
+        mesh = devices if isinstance(devices, str) else self._mesh(devices)
+        if mesh is None:
+            found, where, available = None, "host", available_bytes(None)
             parts = {
                 "Gram matrix, inverse and weights, in one place": size * n_items**2,
                 "panels of the inverse": 2 * size * n_items * min(512, n_items),
@@ -330,20 +271,28 @@ class ClosedForm(abc.ABC):
             }
             flops, larger = float(n_items) ** 3, "a machine with more memory"
         else:
+            found = hardware(mesh)
+            cut = linalg.blocks(n_items, found.count)
+            own = cut.size // found.count
+            panels = 2 * cut.size * cut.block + own * (cut.block + cut.chunk)
             parts = {
-                "four I x I matrices, at the most": 4 * size * n_items**2,
-                "a dense block of users": 4 * min(4096, n_users) * n_items,
+                "Gram matrix, inverse and weights, in one place": size * cut.size * own * found.on_host,
+                "panels of the inverse, or users made dense": max(size * panels, 5 * 2**26) * found.on_host,
             }
-            flops = 2.0 * n_items**3 + 2.0 * n_users * n_items**2
-            larger = "solver='host', which needs one I x I matrix, or a larger device"
+            # One bfloat16 pass for 0/1 data, where full precision takes six; on a CPU sparse products, far fewer flops.
+            gram_flops = 0 if found.platform == "cpu" else 2.0 * n_users * cut.size**2 / 6
+            flops = 2.0 * cut.size**3 + gram_flops
+            where = found.device_kind if found.count == 1 else f"{found.count} x {found.device_kind}, on each"
+            available, larger = found.available, "more devices, or larger ones"
+        seconds = rough_seconds(flops, found)
         return Plan(
             method=str(self),
             shape=(n_users, n_items, nnz),
-            where="host" if device is None else device.device_kind,
+            where=where,
             parts=parts,
-            available=available_bytes(device),
+            available=available,
             flops=flops,
-            seconds=rough_seconds(flops, device),
+            seconds=seconds and seconds / (1 if found is None or found.platform == "cpu" else found.count),
             advice=f"use {larger}, or fewer items (drop those with the fewest users)",
         )
 
@@ -358,7 +307,7 @@ class ClosedForm(abc.ABC):
                 f"the squared values (up to {most:.1g} an item) and reg = {least:g} leave the range of {self.dtype}: "
                 "multiply the values by some s and reg by s^2, which changes no weight."
             )
-        enough = max(2 * least, eps / ROUNDING_LIMIT * most)
+        enough = max(2 * least, eps / kkt.ROUNDING_LIMIT * most)
         also = "" if self.dtype == "float64" else f", or use {type(self).__name__}(dtype='float64')"
         return (
             f"{self.dtype} cannot resolve these items at reg = {least:g} ({certificate}); some are copies or "

@@ -15,6 +15,7 @@ import math
 import os
 import re
 import secrets
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ from typing import Any, BinaryIO
 import jax
 import numpy as np
 
+from jaxrec import parallel, sharded_io
 from jaxrec._checks import InputError
 from jaxrec.data import Catalogue
 from jaxrec.methods import METHODS
@@ -36,7 +38,7 @@ MODELS: dict[str, type] = {model.__name__: model for model in (ItemWeights, Item
 FORMAT = "jaxrec model"
 FORMAT_VERSION = 1
 CONFIG = "config.json"
-_OUR_FILES = re.compile(r"arrays\.[0-9a-f]{8}\.npz|\.tmp-[0-9a-f]{16}")
+_OUR_FILES = re.compile(r"arrays\.[0-9a-f]{8}\.npz|\.tmp-[0-9a-f]{16}|parts\.[0-9a-f]{8}(\.orbax-checkpoint-tmp.*)?")
 
 
 def save(path: str | os.PathLike, fitted: Fitted) -> None:
@@ -47,15 +49,35 @@ def save(path: str | os.PathLike, fitted: Fitted) -> None:
 
     Args:
       path: a folder that holds a jaxrec model, is empty, or does not exist yet (its parent must).
-      fitted: what a method's `fit` returned; its arrays may be NumPy's or JAX's.
+      fitted: what a method's `fit` returned; its arrays may be NumPy's or JAX's. A model that is split over devices
+        takes the extra package orbax-checkpoint; on several hosts each calls this with a folder that all can see.
 
     Raises:
       InputError: `path` is something else than a jaxrec model, or `fitted` is of a kind that cannot be saved.
       OSError: the disk refused.
     """
     folder = Path(path)
-    config, arrays = _describe(fitted)
     check_model_target(folder)
+    if parallel.mesh_of(fitted.model):
+        _save_split(folder, fitted)
+    else:
+        _save_whole(folder, *_describe(fitted))
+
+
+def _save_split(folder: Path, fitted: Fitted) -> None:
+    """Each process writes its parts of the weights; then the first writes the rest, and that is the save."""
+    model = fitted.model
+    parts = {"folder": sharded_io.new_name(), "shape": model.weights.shape, "dtype": str(model.weights.dtype)}
+    config, arrays = _describe(fitted._replace(model=dataclasses.replace(model, weights=None)))
+    config["parts"] = {**parts, "padding": model.padding}
+    if jax.process_index() == 0:
+        folder.mkdir(exist_ok=True)
+    sharded_io.write(folder / parts["folder"], model.weights)
+    if jax.process_index() == 0:
+        _save_whole(folder, config, arrays)
+
+
+def _save_whole(folder: Path, config: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
     folder.mkdir(exist_ok=True)
     with _locked(folder) as sync:
         try:
@@ -73,11 +95,16 @@ def save(path: str | os.PathLike, fitted: Fitted) -> None:
             _sweep(folder)
 
 
-def load_model(path: str | os.PathLike) -> Fitted:
+def load_model(path: str | os.PathLike, mesh: Any = None) -> Fitted:
     """The fitted model that `save` wrote to the folder `path`.
 
     The checksum is verified before anything is read. Arrays come back as what they were, NumPy's or JAX's (the latter
-    on the default device), with the same bits, so that the model recommends the same lists.
+    on the default device), with the same bits, so that the model recommends the same lists. A model that was split over
+    devices is split over those of `mesh`, default all there are.
+
+    Args:
+      path: the folder.
+      mesh: a mesh or devices, which need not be those of the fit.
 
     Raises:
       InputError: one sentence on what is missing, damaged, foreign or too new.
@@ -89,7 +116,13 @@ def load_model(path: str | os.PathLike) -> Fitted:
         names = {field: arrays.pop(f"items.{field}", None) for field in ("ids", "titles")}
         certificate = {**config["certificate"], "status": Status(config["certificate"]["status"])}
         certificate |= {field: float(certificate[field]) for field in ("residual", "limit")}
-        model = MODELS[config["model"]](**{name.removeprefix("model."): array for name, array in arrays.items()})
+        content = {name.removeprefix("model."): array for name, array in arrays.items()}
+        if parts := config.get("parts"):
+            if not re.fullmatch(r"parts\.[0-9a-f]{8}", parts["folder"]):  # nothing outside the folder is ever opened
+                raise ValueError(f"parts {parts['folder']!r}")
+            weights = sharded_io.read(folder / parts["folder"], tuple(parts["shape"]), np.dtype(parts["dtype"]), mesh)
+            content |= {"weights": weights, "padding": parts["padding"]}
+        model = MODELS[config["model"]](**content)
         info = FitInfo(
             method=METHODS[config["method"]["name"]](**config["method"]["hyper_parameters"]),
             certificate=Certificate(**certificate),
@@ -170,7 +203,10 @@ def _describe(fitted: Fitted) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     model, info = fitted
     if MODELS.get(type(model).__name__) is not type(model):
         raise InputError(f"only {', '.join(MODELS)} can be saved, got a {type(model).__name__}.")
-    content = {f"model.{field.name}": getattr(model, field.name) for field in dataclasses.fields(model)}
+    if getattr(model, "padding", 0) and model.weights is not None:
+        model = model.to_host()
+    names = [field.name for field in dataclasses.fields(model) if not field.metadata.get("static")]
+    content = {f"model.{name}": getattr(model, name) for name in names}
     content |= {f"items.{field}": getattr(info.items, field) for field in ("ids", "titles")}
     arrays, described = {}, {}
     for name, array in content.items():
@@ -309,11 +345,12 @@ def _locked(folder: Path) -> Iterator[Callable[[], None]]:
 
 def _sweep(folder: Path) -> None:
     """Removes the files of saves that were replaced or never finished, and the folder where nothing else is in it."""
-    keep = _read_config(folder).get("arrays", {}).get("file") if (folder / CONFIG).exists() else None
+    config = _read_config(folder) if (folder / CONFIG).exists() else {}
+    keep = {config.get("arrays", {}).get("file"), config.get("parts", {}).get("folder")}
     for name in os.listdir(folder):
-        if name != keep and _OUR_FILES.fullmatch(name):
-            (folder / name).unlink()
-    if keep is None and not os.listdir(folder):
+        if name not in keep and _OUR_FILES.fullmatch(name):
+            shutil.rmtree(folder / name) if (folder / name).is_dir() else (folder / name).unlink()
+    if not config and not os.listdir(folder):
         folder.rmdir()
 
 

@@ -28,7 +28,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 from scipy.linalg import blas, lapack
 
-from jaxrec import closed_form, linalg
+from jaxrec import closed_form, kkt, linalg, stats
 from jaxrec import metrics as _metrics
 from jaxrec._checks import InputError
 from jaxrec._threads import map_in_order
@@ -106,14 +106,15 @@ def leave_user_out(method: Any, data: Interactions, gram: np.ndarray | None = No
         return WithoutUserCounts(data.item_counts, data.n_users)
     method.plan(data.n_users, data.n_items, data.nnz).require()
     gram = method.gram(data) if gram is None else gram
-    gram_diagonal = np.array(gram.diagonal(), np.float64)
+    gram_diagonal = stats.gram_diagonal(data)
     penalty = method.penalty(gram_diagonal)
     if method.on_host:
         status, inverse = closed_form.invert_on_host(gram, penalty), gram
     else:
+        gram = gram[: data.n_items, : data.n_items]  # without the empty items that fill up the blocks of a device
         status, inverse = Status.OK, _invert_on_device(gram, penalty.astype(np.float32))
     without = LeaveUserOut(method, inverse, gram_diagonal, penalty)
-    certificate = closed_form.certify(data, without.solution, penalty, gram_diagonal, method.diagonal_limit, status)
+    certificate = kkt.certify(data, without.solution, penalty, gram_diagonal, method.diagonal_limit, status)
     if certificate.status is not Status.OK:
         raise FitError(certificate.status, method._advice(certificate, gram_diagonal))
     return dataclasses.replace(without, certificate=certificate)

@@ -7,6 +7,9 @@ import os
 import pathlib
 from typing import Any
 
+import jax
+
+from jaxrec._checks import InputError
 from jaxrec._threads import n_threads
 from jaxrec.status import FitError, Status
 
@@ -15,7 +18,49 @@ UNITS = {"d": 86400, "h": 3600, "min": 60, "s": 1}
 # Sustained float32 rates for rough times, in flops per second: a CPU core with AVX-512 (measured), and, on paper,
 # 70 % of the published peak of a GPU, or 50 % of a TPU chip's bfloat16 peak over the 6 passes of full precision.
 CPU_CORE_RATE = 1.0e11
-DEVICE_RATES = {"H100": 4.7e13, "H200": 4.7e13, "A100": 1.4e13, "v5 lite": 1.6e13, "v5e": 1.6e13}
+DEVICE_RATES = {"H100": 4.7e13, "H200": 4.7e13, "A100": 1.4e13, "v5 lite": 1.6e13, "v5e": 1.6e13, "v2": 1.9e12}
+# Published memory of devices that are not at hand, of which a process gets about nine tenths.
+DEVICE_GB = {"h200": 141, "h100": 80, "a100": 80, "v5e": 16, "v2": 8}
+USABLE = 0.9
+
+
+@dataclasses.dataclass(frozen=True)
+class Hardware:
+    """The devices a plan is for.
+
+    Attributes:
+      device_kind: what each is.
+      platform: "cpu", "gpu" or "tpu".
+      count: D, how many share the work.
+      on_host: how many of them share the memory of one host: simulated devices; 1 where each has its own.
+      available: bytes free to each (or to all on one host), or None where that cannot be found out.
+    """
+
+    device_kind: str
+    platform: str
+    count: int
+    on_host: int
+    available: int | None
+
+
+def hardware(devices: Any) -> Hardware:
+    """The devices of a mesh, or those that a text such as "8xH100" or "v5e" names, here or not.
+
+    Raises:
+      InputError: the text names no known device.
+    """
+    if isinstance(devices, str):
+        count, _, kind = devices.lower().rpartition("x")
+        if kind not in DEVICE_GB or not (count or "1").isdigit() or int(count or 1) < 1:
+            raise InputError(
+                f"devices must be a mesh, or a count and one of {', '.join(DEVICE_GB)} as in '8xh100', got {devices!r}."
+            )
+        platform = "tpu" if kind.startswith("v") else "gpu"
+        return Hardware(kind, platform, int(count or 1), 1, int(USABLE * DEVICE_GB[kind] * GB))
+    flat = list(devices.devices.flat)
+    own = [device for device in flat if device.process_index == jax.process_index()] or flat
+    on_host = len(own) if own[0].platform == "cpu" else 1
+    return Hardware(own[0].device_kind, own[0].platform, len(flat), on_host, available_bytes(own[0]))
 
 
 @dataclasses.dataclass(frozen=True)

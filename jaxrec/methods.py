@@ -14,19 +14,19 @@ from jaxrec.models import Fitted
 class Method(Protocol):
     """A frozen dataclass of hyper-parameters that can fit."""
 
-    def fit(self, train: Interactions) -> Fitted:
-        """The fitted model, and what is known about it."""
+    def fit(self, train: Interactions, mesh: Any = None) -> Fitted:
+        """The fitted model, and what is known about it; on a mesh, split over its devices."""
         ...
 
-    def plan(self, n_users: int, n_items: int, nnz: int) -> Plan:
-        """What a fit on data of this size takes."""
+    def plan(self, n_users: int, n_items: int, nnz: int, devices: Any = None) -> Plan:
+        """What a fit on data of this size takes, without a mesh or on these devices."""
         ...
 
 
 METHODS: dict[str, Any] = {"ease": Ease, "edlae": Edlae, "lae": Lae, "rlae": Rlae, "popularity": Popularity}
 
 
-def plan(n_users: int, n_items: int, nnz: int, method: Method | str = "ease") -> Plan:
+def plan(n_users: int, n_items: int, nnz: int, method: Method | str = "ease", devices: Any = None) -> Plan:
     """What fitting `method` on data of this size takes in memory and time; allocates nothing.
 
     Args:
@@ -34,10 +34,12 @@ def plan(n_users: int, n_items: int, nnz: int, method: Method | str = "ease") ->
       n_items: I.
       nnz: number of interactions.
       method: a configured method such as `Ease(reg=500.0)`, or the name of one.
+      devices: a mesh, a sequence of devices, or such as "8xH100" or "v5e", which need not be at hand; default what
+        `fit` takes without a mesh.
     """
     for name, value in {"n_users": n_users, "n_items": n_items, "nnz": nnz}.items():
         _checks.count(name, value, at_least=1)
     if isinstance(method, str):
         _checks.one_of("method", method, tuple(METHODS))
-        return METHODS[method]().plan(n_users, n_items, nnz)
-    return method.plan(n_users, n_items, nnz)
+    chosen: Method = METHODS[method]() if isinstance(method, str) else method
+    return chosen.plan(n_users, n_items, nnz) if devices is None else chosen.plan(n_users, n_items, nnz, devices)

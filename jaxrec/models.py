@@ -11,6 +11,7 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Array, Float
 
+from jaxrec import parallel
 from jaxrec.data import Catalogue, RowBatch
 from jaxrec.status import Certificate
 
@@ -46,25 +47,33 @@ class ItemWeights:
     Attributes:
       weights: [I, I] B, row-major; column j holds what every item contributes to the score of item j. A NumPy array
         where the fit ran on the host, a JAX array where it ran on a device. B is not symmetric: x B is not x B'.
+        On a mesh it is split by columns.
       unexplained: [I] 1 / diag(C), where B is the closed form I - C D(s): scoring does not need it, an exact update
         of the model does; else None.
+      padding: how many of the last rows and columns are no items but fill up the blocks of a device; they are zero.
     """
 
     weights: Any
     unexplained: Any = None
+    padding: int = dataclasses.field(default=0, metadata={"static": True}, kw_only=True)
 
     @property
     def n_items(self) -> int:
         """I, the number of items."""
-        return self.weights.shape[1]
+        return self.weights.shape[1] - self.padding
 
     def score(self, history: RowBatch) -> Float[Array, "B I"]:
         """[B, I] scores x B; 2 B I^2 flops at full float32 precision."""
-        return jnp.matmul(history.dense(self.n_items), self.weights, precision=jax.lax.Precision.HIGHEST)
+        dense = history.dense(self.weights.shape[0])
+        return jnp.matmul(dense, self.weights, precision=jax.lax.Precision.HIGHEST)[:, : self.n_items]
 
     def score_host(self, history: sp.csr_array) -> np.ndarray:
         """[B, I] scores x B; 2 nnz I flops."""
-        return history @ np.asarray(self.weights)
+        return history @ self.to_host().weights
+
+    def to_host(self) -> ItemWeights:
+        """The same model in host memory, without padding; no copy where it is there already."""
+        return ItemWeights(parallel.to_host(self.weights)[: self.n_items, : self.n_items], self.unexplained)
 
 
 @jax.tree_util.register_dataclass

@@ -12,12 +12,13 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Array, Float, Int
 
-from jaxrec import _checks
+from jaxrec import _checks, parallel
 from jaxrec._checks import InputError
 from jaxrec._progress import progress_bar
 from jaxrec._threads import map_in_order
 from jaxrec.data import Catalogue, Interactions, RowBatch, row_batches
-from jaxrec.models import Fitted, HostScorer, Scorer
+from jaxrec.data.batching import scatter_rows
+from jaxrec.models import Fitted, HostScorer, ItemWeights, Scorer
 
 BLOCK_BYTES = 2**25
 
@@ -111,9 +112,11 @@ def recommend_batches(
 
 
 def _lives_on_host(model: Any) -> bool:
-    """Whether no array of the model lies on a device other than a CPU."""
+    """Whether no array of the model lies on a device other than a CPU, nor split over several."""
     arrays = [leaf for leaf in jax.tree.leaves(model) if isinstance(leaf, jax.Array)]
-    return all(device.platform == "cpu" for array in arrays for device in array.devices())
+    return parallel.mesh_of(arrays) is None and all(
+        device.platform == "cpu" for array in arrays for device in array.devices()
+    )
 
 
 def _on_host(model: Any, histories: Interactions, k: int, exclude_seen: bool, size: int) -> Iterator[tuple]:
@@ -132,6 +135,8 @@ def _on_host(model: Any, histories: Interactions, k: int, exclude_seen: bool, si
 def _on_device(model: Any, histories: Interactions, k: int, exclude_seen: bool, size: int) -> Iterator[tuple]:
     is_pytree = not jax.tree_util.all_leaves([model])
     best = _top_k_on_device if is_pytree else top_k  # only a pytree can be an argument of a compiled function
+    if isinstance(model, ItemWeights) and (mesh := parallel.mesh_of(model)):
+        best = partial(_top_k_on_mesh, mesh=mesh)
     for batch in row_batches(histories, size):
         rows = np.asarray(batch.rows)
         real = rows >= 0
@@ -161,6 +166,55 @@ def top_k(
 
 
 _top_k_on_device = partial(jax.jit, static_argnames=("k", "exclude_seen"))(top_k)
+
+
+def best_columns(
+    weights: Float[Array, "N m"],
+    items: Int[Array, "B L"],
+    values: Float[Array, "B L"],
+    *,
+    k: int,
+    n_items: int,
+    exclude_seen: bool,
+    axis: str | None = None,
+) -> tuple[Float[Array, "B k"], Int[Array, "B k"]]:
+    """[B, k] the best scores among my columns of item-item weights, and [B, k] their items; k is at most m.
+
+    Args:
+      weights: [N, m] my columns; only the first `n_items` of all are items.
+      items: [B, L] histories, 0 where padded.
+      values: [B, L] their values, 0 where padded.
+      k: how many. Static.
+      n_items: I. Static.
+      exclude_seen: score the items of the history -inf. Static.
+      axis: the mesh axis over which columns are split, or None.
+    """
+    n, m = weights.shape
+    start = parallel.axis_index(axis) * m
+    scores = jnp.matmul(scatter_rows(items, values, n), weights, precision=jax.lax.Precision.HIGHEST)
+    scores = jnp.where(scores == 0, 0, scores)  # as in top_k
+    if exclude_seen:
+        mine = (values != 0) & (items >= start) & (items < start + m)
+        column = jnp.where(mine, items - start, m)  # m is out of range, and so dropped
+        scores = jax.vmap(lambda row, at: row.at[at].set(-jnp.inf, mode="drop"))(scores, column)
+    real = start + jnp.arange(m) < n_items
+    best, at = jax.lax.top_k(jnp.where(real[None, :], scores, -jnp.inf), k)
+    return best, start + at
+
+
+@partial(jax.jit, static_argnums=(2, 3), static_argnames="mesh")
+def _top_k_on_mesh(model, history, k, exclude_seen, *, mesh):
+    """As top_k, of weights split by columns: only k candidates of each device are sent."""
+    within = min(k, model.weights.shape[1] // mesh.size)
+    kernel = partial(best_columns, k=within, n_items=model.n_items, exclude_seen=exclude_seen)
+    inputs = (parallel.COLUMNS, parallel.REPLICATED, parallel.REPLICATED)
+    found = parallel.over_columns(kernel, mesh, inputs, (parallel.COLUMNS, parallel.COLUMNS))(
+        model.weights, history.items, history.values
+    )
+    # Candidates lie in the order of their devices, and so of their items among equal scores: ties stay as they are.
+    scores, items = (parallel.replicate(part, mesh) for part in found)
+    best, at = jax.lax.top_k(scores, k)
+    return best, jnp.take_along_axis(items, at, axis=1)
 
 
 def top_k_host(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:

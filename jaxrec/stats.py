@@ -8,8 +8,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Float, Int, Num
 
+from jaxrec import linalg, parallel
 from jaxrec._progress import progress_bar
 from jaxrec._threads import map_in_order
 from jaxrec.data import Interactions, row_batches
@@ -45,7 +47,7 @@ def gram_lower(data: Interactions, dtype: np.dtype | type = np.float32) -> np.nd
     """
     n = data.n_items
     # Counts are integers, exact in float32 below 2^24; all else is accumulated in float64 and rounded once.
-    exact = data.is_binary and data.item_counts.max(initial=0) < EXACT_COUNTS
+    exact = _exact_in_float32(data)
     x = data.to_csr(dtype if exact else np.float64)
     by_item = x.T.tocsr()
     out = np.zeros((n, n), dtype)
@@ -69,34 +71,135 @@ def device_gram(data: Interactions, batch_size: int = 4096, device: Any = None) 
 
     Cost: 2 U I^2 flops; the result, and one dense block of `batch_size` x I on the device.
     """
-    counting = data.is_binary and data.item_counts.max(initial=0) >= EXACT_COUNTS
     with jax.default_device(device), progress_bar("Gram matrix", data.n_users) as advance:
-        total = jnp.zeros((data.n_items, data.n_items), jnp.int32 if counting else jnp.float32)
+        total = jnp.zeros((data.n_items, data.n_items), jnp.int32 if _counting(data) else jnp.float32)
         for batch in row_batches(data, min(batch_size, max(1, data.n_users)), by_length=True):
             total = _add_gram(total, batch.items, batch.values, binary=data.is_binary)
             advance(batch.rows.shape[0])
         return total.astype(jnp.float32)
 
 
-def add_gram(
-    total: Num[Array, "I I"], items: Int[Array, "B L"], values: Float[Array, "B L"], binary: bool
-) -> Num[Array, "I I"]:
-    """[I, I] total + the Gram matrix of B padded rows.
+def mesh_gram(data: Interactions, mesh: Any, size: int, batch_size: int | None = None) -> Float[Array, "N N"]:
+    """[N, N] X'X as float32, padded with empty items and split over `mesh` by columns; computed on the devices.
+
+    Batches of users travel as padded sparse rows, each device receiving its share from the host and the rest from the
+    others; every device builds its own columns. No dense block and no partial sum is ever sent.
 
     Args:
-      total: [I, I] float32; or int32, which counts exactly up to 2^31.
+      data: U x I interactions; on several hosts the same on each.
+      mesh: what `parallel.make_mesh` returned.
+      size: N >= I, a multiple of the number of devices.
+      batch_size: users at a time; default as many as keep a dense block within 256 MB, at most 4096.
+
+    Cost: 2 U N^2 flops in all; on each device its columns, and a dense block of batch_size x N.
+    """
+    if batch_size is None:
+        batch_size = int(np.clip(4 * BLOCK_BYTES // ((2 if data.is_binary else 4) * size), 64, 4096))
+    columns = parallel.sharding(mesh, parallel.COLUMNS)
+    wanted = jnp.int32 if _counting(data) else jnp.float32
+    total = jax.jit(lambda: jnp.zeros((size, size), wanted), out_shardings=columns)()
+    with progress_bar("Gram matrix", data.n_users) as advance:
+        for batch in row_batches(data, min(batch_size, max(1, data.n_users)), by_length=True):
+            fill = ((0, -batch.rows.shape[0] % mesh.size), (0, 0))  # empty rows, so that the devices share them evenly
+            parts = [np.pad(part, fill) for part in (batch.items, batch.values)]
+            rows = [parallel.place(part, mesh, parallel.ROWS) for part in parts]
+            total = _add_gram_on_mesh(total, *rows, binary=data.is_binary, mesh=mesh)
+            advance(batch.rows.shape[0])
+    return total if total.dtype == jnp.float32 else _as_float32(total)
+
+
+def host_gram_on_mesh(data: Interactions, mesh: Any, size: int) -> Float[Array, "N N"]:
+    """[N, N] the same, from sparse products on the hosts: each fills its own devices' columns one after the other.
+
+    Cost: the sum over users of len(history)^2 multiplications; on a host one device's columns at a time.
+    """
+    n, exact = data.n_items, _exact_in_float32(data)
+    by_item = data.to_csr(np.float32 if exact else np.float64).T.tocsr()
+    rows = int(np.clip(BLOCK_BYTES // (12 * size), 16, 1024))
+
+    with progress_bar("Gram matrix", size) as advance:
+
+        def fill(columns: slice) -> np.ndarray:
+            start, stop, _ = columns.indices(size)
+            out = np.zeros((size, stop - start), np.float32)
+            own = by_item[start:stop].T.tocsr()
+
+            def fill_rows(s: int) -> None:
+                t = min(s + rows, n)
+                out[s:t, : own.shape[1]] = (by_item[s:t] @ own).toarray()
+
+            for _ in map_in_order(fill_rows, range(0, n, rows)):
+                pass
+            advance(stop - start)
+            return out
+
+        return parallel.fill_columns((size, size), mesh, fill)
+
+
+def _exact_in_float32(data: Interactions) -> bool:
+    """Whether every count of two items together is an integer below 2^24."""
+    return bool(data.is_binary and data.item_counts.max(initial=0) < EXACT_COUNTS)
+
+
+def _counting(data: Interactions) -> bool:
+    """Whether counts need int32, float32 being too narrow for them."""
+    return data.is_binary and not _exact_in_float32(data)
+
+
+def add_gram(
+    total: Num[Array, "I m"],
+    items: Int[Array, "B L"],
+    values: Float[Array, "B L"],
+    binary: bool,
+    chunk: int | None = None,
+    axis: str | None = None,
+) -> Num[Array, "I m"]:
+    """[I, m] total + my columns of the Gram matrix of the padded rows of all devices.
+
+    Args:
+      total: [I, m] float32; or int32, which counts exactly up to 2^31. Without `axis`, m = I.
       items: [B, L] item indices, 0 where padded.
       values: [B, L] values, 0 where padded.
       binary: whether all values are 1 (or 0 where padded). Static. 0/1 operands are exact in bfloat16 and products
         accumulate in float32: one pass of a matrix unit with nothing lost. Other values need full precision.
+      chunk: rows of `total` updated at a time, a divisor of I, so that no second I x m matrix is made. Static.
+      axis: the mesh axis over which rows and columns are split, or None.
     """
-    dense = scatter_rows(items, values, total.shape[0], jnp.bfloat16 if binary else jnp.float32)
-    precision = jax.lax.Precision.DEFAULT if binary else jax.lax.Precision.HIGHEST
-    part = jnp.matmul(dense.T, dense, precision=precision, preferred_element_type=jnp.float32)
-    return total + part.astype(total.dtype)
+    n, m = total.shape
+    items, values = (parallel.all_gather(part, axis) for part in (items, values))
+    dense = scatter_rows(items, values, n, jnp.bfloat16 if binary else jnp.float32)
+    own = dense if axis is None else lax.dynamic_slice_in_dim(dense, parallel.axis_index(axis) * m, m, axis=1)
+    precision = lax.Precision.DEFAULT if binary else lax.Precision.HIGHEST
+
+    def plus(total, dense):
+        part = jnp.matmul(dense.T, own, precision=precision, preferred_element_type=jnp.float32)
+        return total + part.astype(total.dtype)
+
+    if chunk is None:
+        return plus(total, dense)
+
+    def update(i, total):
+        part = lax.dynamic_slice_in_dim(total, i * chunk, chunk)
+        part = plus(part, lax.dynamic_slice_in_dim(dense, i * chunk, chunk, axis=1))
+        return lax.dynamic_update_slice_in_dim(total, part, i * chunk, axis=0)
+
+    return lax.fori_loop(0, n // chunk, update, total)
 
 
 _add_gram = partial(jax.jit, static_argnames="binary", donate_argnums=0)(add_gram)
+_as_float32 = partial(jax.jit, donate_argnums=0)(lambda total: total.astype(jnp.float32))
+
+
+@partial(jax.jit, static_argnames=("binary", "mesh"), donate_argnums=0)
+def _add_gram_on_mesh(total, items, values, *, binary, mesh):
+    kernel = partial(add_gram, binary=binary, chunk=linalg.row_chunk(len(total)))
+    placed = (parallel.COLUMNS, parallel.ROWS, parallel.ROWS)
+    return parallel.over_columns(kernel, mesh, placed, parallel.COLUMNS)(total, items, values)
+
+
+def gram_diagonal(data: Interactions) -> np.ndarray:
+    """[I] float64 the diagonal of X'X: the sum of squares of each item's values."""
+    return np.bincount(data.indices, np.square(data.values, dtype=np.float64), minlength=data.n_items)
 
 
 def offdiagonal_norm(products: np.ndarray, signs: np.ndarray) -> float:

@@ -19,7 +19,7 @@ import numpy as np
 import scipy.linalg
 import scipy.sparse as sp
 
-from jaxrec import closed_form
+from jaxrec import closed_form, kkt, stats
 from jaxrec._blas import add_product
 from jaxrec._checks import InputError
 from jaxrec.closed_form import ClosedForm
@@ -93,7 +93,7 @@ def update(
 
     begun = time.perf_counter()
     parts = [train.rows(gone)] + ([added] if added is not None else [])
-    before, after = _gram_diagonal(train), _gram_diagonal(new)
+    before, after = stats.gram_diagonal(train), stats.gram_diagonal(new)
     old_penalty, penalty = method.penalty(before), method.penalty(after)
     delta = penalty - old_penalty
     items = np.flatnonzero(delta)
@@ -105,12 +105,12 @@ def update(
     if len(signs) > WORTH_IT * train.n_items:
         return Updated(method.fit(new), new, f"{len(signs):,} changed rows on {train.n_items:,} items")
 
-    inverse = _inverse_of(model, old_penalty, method.diagonal_limit)
+    inverse = _inverse_of(model.to_host(), old_penalty, method.diagonal_limit)
     status = _add_rows(inverse, z, signs)
     solution = closed_form.weights_in_place(inverse, penalty, method.diagonal_limit)
     seconds = {"update": time.perf_counter() - begun}
     begun = time.perf_counter()
-    certificate = closed_form.certify(new, solution, penalty, after, method.diagonal_limit, status)
+    certificate = kkt.certify(new, solution, penalty, after, method.diagonal_limit, status)
     limit = certificate.limit if residual_limit is None else residual_limit
     seconds["certificate"] = time.perf_counter() - begun
     if certificate.status is not Status.OK or certificate.residual > limit:
@@ -158,11 +158,6 @@ def _changed(train: Interactions, gone: np.ndarray, added: Interactions | None) 
         split=None,
         user_split=None,
     )
-
-
-def _gram_diagonal(data: Interactions) -> np.ndarray:
-    """[I] diagonal of X'X."""
-    return np.bincount(data.indices, data.values.astype(np.float64) ** 2, minlength=data.n_items)
 
 
 def _inverse_of(model: ItemWeights, penalty: np.ndarray, diagonal_limit: float) -> np.ndarray:

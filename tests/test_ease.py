@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import reference
 
-from jaxrec import Ease, FitError, InputError, Interactions, ItemWeights, Status, closed_form, memory, stats
+from jaxrec import Ease, FitError, InputError, Interactions, ItemWeights, Status, closed_form, kkt, memory, stats
 from jaxrec.linear import ease
 
 SOLVERS = ("host", "jax")
@@ -29,7 +29,7 @@ def solved(data, reg) -> closed_form.Solution:
 
 
 def certify(data, solution, reg, gram_diagonal):
-    return closed_form.certify(data, solution, np.full(data.n_items, reg), gram_diagonal)
+    return kkt.certify(data, solution, np.full(data.n_items, reg), gram_diagonal)
 
 
 @pytest.mark.parametrize("solver", SOLVERS)

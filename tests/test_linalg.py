@@ -21,7 +21,7 @@ def spd(n: int, rng, ridge: float = 3.0) -> np.ndarray:
 @pytest.mark.parametrize("block", (16, 64, 256))
 def test_jax_inverse_equals_float64(n, block, rng):
     a = spd(n, rng)
-    found = jax.jit(linalg.spd_inverse, static_argnums=1)(a.astype(np.float32), block)
+    found = jax.jit(linalg.spd_inverse, static_argnames="block")(a.astype(np.float32), block=block)
     np.testing.assert_allclose(found, np.linalg.inv(a), rtol=0, atol=2e-5 * np.abs(np.linalg.inv(a)).max())
     np.testing.assert_array_equal(found, found.T)
 
@@ -48,7 +48,7 @@ def test_host_inverse_reports_an_indefinite_matrix(lapack_up_to, bad, rng):
 def test_jax_inverse_of_an_indefinite_matrix_is_nan(rng):
     a = spd(90, rng).astype(np.float32)
     a[50, 50] = -1
-    assert np.isnan(linalg.spd_inverse(jnp.asarray(a), 32)).all()
+    assert np.isnan(linalg.spd_inverse(jnp.asarray(a), block=32)).all()
 
 
 def test_host_inverse_refuses_what_it_cannot_overwrite(rng):
@@ -70,7 +70,7 @@ def test_derivatives_match_finite_differences(rng, x64):
     weight = rng.normal(size=(12, 12))
 
     def value(t):
-        return jnp.sum(weight * linalg.spd_inverse(a + t * direction, 8))
+        return jnp.sum(weight * linalg.spd_inverse(a + t * direction, block=8))
 
     step = 1e-5
     numeric = (value(step) - value(-step)) / (2 * step)
@@ -82,7 +82,7 @@ def test_derivatives_match_finite_differences(rng, x64):
 
 def test_inverse_maps_over_a_batch(rng):
     batch = np.stack([spd(40, rng) for _ in range(3)]).astype(np.float32)
-    found = jax.vmap(lambda a: linalg.spd_inverse(a, 16))(batch)
+    found = jax.vmap(lambda a: linalg.spd_inverse(a, block=16))(batch)
     np.testing.assert_allclose(found, np.linalg.inv(batch.astype(np.float64)), atol=1e-5)
 
 

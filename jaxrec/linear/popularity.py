@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from typing import Any
 
 import numpy as np
 
@@ -22,8 +23,12 @@ class Popularity:
     published figures check an evaluation before any model does.
     """
 
-    def fit(self, train: Interactions) -> Fitted:
+    def fit(self, train: Interactions, mesh: Any = None) -> Fitted:
         """Fitted(model: ItemScores, info), or an `InputError` where there is nothing to learn from.
+
+        Args:
+          train: U x I interactions.
+          mesh: makes no difference: I counts are not worth splitting.
 
         Cost: one pass over the interactions.
         """
@@ -38,7 +43,7 @@ class Popularity:
         certificate = Certificate(Status.OK if residual <= limit else Status.RESIDUAL_TOO_LARGE, float(residual), limit)
         return Fitted(ItemScores(scores), FitInfo(self, certificate, train.items, train.summary(), seconds))
 
-    def plan(self, n_users: int, n_items: int, nnz: int) -> Plan:
+    def plan(self, n_users: int, n_items: int, nnz: int, devices: Any = None) -> Plan:
         """What a fit on data of this size takes."""
         parts = {"counts and scores": 20 * n_items}
         where, advice = "host", "use a machine with more memory"

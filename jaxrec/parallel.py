@@ -1,0 +1,122 @@
+"""Meshes of devices and placement on them: the only file that names Mesh, PartitionSpec, NamedSharding or shard_map.
+
+Every large matrix of this library is split the same way: device p of D owns a contiguous block of columns. A kernel is
+written once, with `axis=None` for one device; on a mesh it sees its own columns and speaks to the others through
+`psum`, `all_gather` and `axis_index`, which do nothing where `axis` is None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+from jax import lax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from jaxrec._checks import InputError
+
+AXIS = "items"
+COLUMNS = PartitionSpec(None, AXIS)  # of a matrix
+ROWS = PartitionSpec(AXIS)  # of a matrix; or the entries of a vector
+REPLICATED = PartitionSpec()
+
+
+def make_mesh(devices: Mesh | Sequence[Any] | np.ndarray | None = None) -> Mesh:
+    """The one-dimensional mesh that fits are split over.
+
+    Args:
+      devices: the devices in order, or a mesh of any shape and axis names, whose devices are taken row by row; None is
+        all that JAX sees, on all hosts.
+
+    Raises:
+      InputError: no device, a device twice, or devices of different kinds (each waits for the slowest, and the
+        smallest memory limits all).
+    """
+    if devices is None:
+        devices = jax.devices()
+    flat = list((devices.devices if isinstance(devices, Mesh) else np.asarray(devices, object)).ravel())
+    kinds = sorted({device.device_kind for device in flat})
+    if len(kinds) > 1:
+        raise InputError(f"the devices of a mesh must be of one kind, got {', '.join(kinds)}; leave out the others.")
+    if not flat or len(set(flat)) < len(flat):
+        raise InputError(f"a mesh takes at least one device and each only once, got {len(flat)} of them: {flat}.")
+    return Mesh(np.asarray(flat, object), (AXIS,), axis_types=(AxisType.Auto,))
+
+
+def psum(x: Any, axis: str | None) -> Any:
+    """The sum of x over the devices of `axis`; x where that is None."""
+    return x if axis is None else lax.psum(x, axis)
+
+
+def all_gather(x: Any, axis: str | None, dimension: int = 0) -> Any:
+    """The x of all devices of `axis` laid end to end along `dimension`; x where `axis` is None."""
+    return x if axis is None else lax.all_gather(x, axis, axis=dimension, tiled=True)
+
+
+def axis_index(axis: str | None) -> Any:
+    """Which device of `axis` this is; 0 where that is None."""
+    return 0 if axis is None else lax.axis_index(axis)
+
+
+def over_columns(kernel: Callable, mesh: Mesh | None, inputs: Any, outputs: Any) -> Callable:
+    """`kernel(..., axis=)` as one function of whole arrays: run on every device of `mesh`, or as it is where None.
+
+    Args:
+      kernel: works on the part of each argument that one device owns.
+      mesh: what `make_mesh` returned, or None.
+      inputs: a placement (COLUMNS, ROWS or REPLICATED) for each positional argument.
+      outputs: a placement for each result.
+    """
+    if mesh is None:
+        return partial(kernel, axis=None)
+    return jax.shard_map(partial(kernel, axis=AXIS), mesh=mesh, in_specs=inputs, out_specs=outputs, check_vma=True)
+
+
+def sharding(mesh: Mesh, placement: PartitionSpec) -> NamedSharding:
+    """How an array placed as COLUMNS, ROWS or REPLICATED lies on `mesh`, for `jax.jit` and shapes without arrays."""
+    return NamedSharding(mesh, placement)
+
+
+def place(array: np.ndarray, mesh: Mesh, placement: PartitionSpec) -> jax.Array:
+    """The host array on `mesh`; each process hands over the parts of its own devices, of the same whole array."""
+    return jax.make_array_from_callback(array.shape, sharding(mesh, placement), lambda index: array[index])
+
+
+def fill_columns(shape: tuple[int, int], mesh: Mesh, fill: Callable[[slice], np.ndarray]) -> jax.Array:
+    """A matrix of `shape` split by columns, each device's part computed on the host of that device, one at a time.
+
+    `jax.make_array_from_callback` would keep the parts of all its devices in host memory until the last is computed.
+
+    Args:
+      shape: (rows, columns); the number of devices divides the columns.
+      mesh: what `make_mesh` returned.
+      fill: from a slice of columns to that part of the matrix.
+    """
+    placed = sharding(mesh, COLUMNS)
+    places: dict[Any, Any] = dict(placed.addressable_devices_indices_map(shape))
+    parts = [jax.block_until_ready(jax.device_put(fill(index[1]), device)) for device, index in places.items()]
+    return jax.make_array_from_single_device_arrays(shape, placed, parts)
+
+
+def replicate(array: jax.Array, mesh: Mesh) -> jax.Array:
+    """The same array, whole on every device; within `jax.jit`."""
+    return lax.with_sharding_constraint(array, sharding(mesh, REPLICATED))
+
+
+def to_host(array: Any) -> np.ndarray:
+    """The whole array as NumPy on every process, wherever its parts lie."""
+    if isinstance(array, jax.Array) and not array.is_fully_addressable and (mesh := mesh_of(array)):
+        array = jax.jit(lambda x: x, out_shardings=sharding(mesh, REPLICATED))(array)
+    return np.asarray(array)
+
+
+def mesh_of(tree: Any) -> Mesh | None:
+    """The mesh that the arrays of `tree` are split over; None where each lies whole on one device or on the host."""
+    for leaf in jax.tree.leaves(tree):
+        placed = leaf.sharding if isinstance(leaf, jax.Array) else None
+        if isinstance(placed, NamedSharding) and isinstance(placed.mesh, Mesh) and placed.mesh.size > 1:
+            return make_mesh(placed.mesh)
+    return None
