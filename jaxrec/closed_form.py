@@ -208,6 +208,20 @@ class ClosedForm(abc.ABC):
         """The largest diagonal xi: 0 forbids items to predict themselves, 1 leaves them free."""
         return 0.0
 
+    def training_data(self, train: Interactions) -> Interactions:
+        """The interactions whose Gram matrix is taken: `train`, or the same with its users weighted."""
+        return train
+
+    def penalty_on(self, train: Interactions, gram_diagonal: np.ndarray) -> np.ndarray:
+        """[I] the penalty where it depends on more of the data than the diagonal of the Gram matrix."""
+        return self.penalty(gram_diagonal)
+
+    def finish(
+        self, train: Interactions, solution: Solution, penalty: np.ndarray, gram_diagonal: np.ndarray
+    ) -> np.ndarray | Array:
+        """[I, I] the model's weights from the certified optimum, whose memory may be reused."""
+        return solution.weights
+
     @property
     def on_host(self) -> bool:
         """Whether `fit` takes the in-place CPU path."""
@@ -235,10 +249,11 @@ class ClosedForm(abc.ABC):
         self.plan(train.n_users, train.n_items, train.nnz).require()
         seconds = {}
         begun = time.perf_counter()
-        gram = stats.gram_lower(train, np.dtype(self.dtype)) if self.on_host else stats.device_gram(train)
+        x = self.training_data(train)
+        gram = stats.gram_lower(x, np.dtype(self.dtype)) if self.on_host else stats.device_gram(x)
         gram = jax.block_until_ready(gram)
         gram_diagonal = np.array(gram.diagonal(), np.float64)  # a copy: the solver works in place
-        penalty = self.penalty(gram_diagonal)
+        penalty = self.penalty_on(train, gram_diagonal)
         seconds["gram"] = time.perf_counter() - begun
 
         begun = time.perf_counter()
@@ -251,11 +266,11 @@ class ClosedForm(abc.ABC):
         del gram
 
         begun = time.perf_counter()
-        certificate = certify(train, solution, penalty, gram_diagonal, status)
+        certificate = certify(x, solution, penalty, gram_diagonal, status)
         seconds["certificate"] = time.perf_counter() - begun
         if certificate.status is not Status.OK:
-            raise FitError(certificate.status, self._advice(certificate, gram_diagonal))
-        model = ItemWeights(solution.weights)
+            raise FitError(certificate.status, self._advice(certificate, penalty, gram_diagonal))
+        model = ItemWeights(self.finish(train, solution, penalty, gram_diagonal))
         return Fitted(model, FitInfo(self, certificate, train.items, train.summary(), seconds))
 
     def plan(self, n_users: int, n_items: int, nnz: int) -> Plan:
@@ -287,10 +302,10 @@ class ClosedForm(abc.ABC):
             advice=f"use {larger}, or fewer items (drop those with the fewest users)",
         )
 
-    def _advice(self, certificate: Certificate, gram_diagonal: np.ndarray) -> str:
+    def _advice(self, certificate: Certificate, penalty: np.ndarray, gram_diagonal: np.ndarray) -> str:
         """What to change, in one sentence."""
         eps = float(np.finfo(self.dtype).eps)
-        now = float(self.penalty(gram_diagonal).min())
+        now = float(penalty.min())
         enough = max(2 * now, eps / ROUNDING_LIMIT * float(gram_diagonal.max()))
         also = "" if self.dtype == "float64" else f", or use {type(self).__name__}(dtype='float64')"
         return (

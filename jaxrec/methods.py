@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from jaxrec import _checks
 from jaxrec.data import Interactions
-from jaxrec.linear import Ease, Edlae, Lae, Popularity, Rlae
+from jaxrec.linear import Dan, Deql, Ease, Edlae, ItemKnn, Lae, NonnegativeEase, Popularity, PureSvd, Rlae, Slim
 from jaxrec.memory import Plan
 from jaxrec.models import Fitted
 
@@ -23,7 +23,19 @@ class Method(Protocol):
         ...
 
 
-METHODS: dict[str, Any] = {"ease": Ease, "edlae": Edlae, "lae": Lae, "rlae": Rlae, "popularity": Popularity}
+METHODS: dict[str, Any] = {
+    "ease": Ease,
+    "edlae": Edlae,
+    "lae": Lae,
+    "rlae": Rlae,
+    "popularity": Popularity,
+    "ease-nonnegative": NonnegativeEase,
+    "slim": Slim,
+    "dan": Dan,
+    "deql": Deql,
+    "item-knn": ItemKnn,
+    "pure-svd": PureSvd,
+}
 
 
 def plan(n_users: int, n_items: int, nnz: int, method: Method | str = "ease") -> Plan:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 from typing import Any
 
@@ -75,6 +76,22 @@ def device_gram(data: Interactions, batch_size: int = 4096, device: Any = None) 
             total = _add_gram(total, batch.items, batch.values, binary=data.is_binary)
             advance(batch.rows.shape[0])
         return total.astype(jnp.float32)
+
+
+def with_user_weights(data: Interactions, weights: np.ndarray) -> Interactions:
+    """`data` as D(weights)^(1/2) X, so that its Gram matrix is the user-weighted X' D(weights) X.
+
+    Args:
+      data: U x I interactions X.
+      weights: [U] at least 0.
+    """
+    roots = np.sqrt(np.asarray(weights, np.float64))[data.user_of_entry]
+    return dataclasses.replace(data, values=(data.values * roots).astype(np.float32))
+
+
+def default_gram(data: Interactions) -> Float[Array, "I I"]:
+    """[I, I] X'X as a float32 JAX array on the default device: by way of the host where that is the CPU."""
+    return jnp.asarray(gram(data)) if jax.default_backend() == "cpu" else device_gram(data)
 
 
 def add_gram(
