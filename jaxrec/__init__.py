@@ -5,7 +5,7 @@ from jaxrec.data import Catalogue, Interactions, load
 from jaxrec.data.splits import HeldOut, Split, split
 from jaxrec.evaluate import Report, evaluate
 from jaxrec.io import load_model, save
-from jaxrec.linear import Dan, Deql, Ease, Edlae, ItemKnn, Lae, NonnegativeEase, Popularity, PureSvd, Rlae, Slim
+from jaxrec.linear import Dan, Deql, Ease, Edlae, Elsa, ItemKnn, Lae, NonnegativeEase, Popularity, PureSvd, Rlae, Slim
 from jaxrec.memory import Plan
 from jaxrec.methods import plan
 from jaxrec.models import FitInfo, Fitted, ItemFactors, ItemScores, ItemWeights, Scorer
@@ -20,6 +20,7 @@ __all__ = [
     "Deql",
     "Ease",
     "Edlae",
+    "Elsa",
     "FitError",
     "FitInfo",
     "Fitted",

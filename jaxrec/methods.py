@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from jaxrec import _checks
 from jaxrec.data import Interactions
-from jaxrec.linear import Dan, Deql, Ease, Edlae, ItemKnn, Lae, NonnegativeEase, Popularity, PureSvd, Rlae, Slim
+from jaxrec.linear import Dan, Deql, Ease, Edlae, Elsa, ItemKnn, Lae, NonnegativeEase, Popularity, PureSvd, Rlae, Slim
 from jaxrec.memory import Plan
 from jaxrec.models import Fitted
 
@@ -35,6 +35,7 @@ METHODS: dict[str, Any] = {
     "deql": Deql,
     "item-knn": ItemKnn,
     "pure-svd": PureSvd,
+    "elsa": Elsa,
 }
 
 

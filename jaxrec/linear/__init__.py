@@ -5,8 +5,22 @@ from jaxrec.linear.dan import Dan
 from jaxrec.linear.deql import Deql
 from jaxrec.linear.ease import Ease
 from jaxrec.linear.edlae import Edlae, Lae, Rlae
+from jaxrec.linear.elsa import Elsa
 from jaxrec.linear.knn import ItemKnn
 from jaxrec.linear.popularity import Popularity
 from jaxrec.linear.pure_svd import PureSvd
 
-__all__ = ["Dan", "Deql", "Ease", "Edlae", "ItemKnn", "Lae", "NonnegativeEase", "Popularity", "PureSvd", "Rlae", "Slim"]
+__all__ = [
+    "Dan",
+    "Deql",
+    "Ease",
+    "Edlae",
+    "Elsa",
+    "ItemKnn",
+    "Lae",
+    "NonnegativeEase",
+    "Popularity",
+    "PureSvd",
+    "Rlae",
+    "Slim",
+]
