@@ -65,7 +65,7 @@ def eigenpairs(train: Interactions, rank: int) -> Eigenpairs:
         x = train.to_csr(np.float64)
         gram = LinearOperator((n, n), matvec=lambda v: x.T @ (x @ v), dtype=np.float64)  # pyright: ignore
         start = np.sqrt(train.item_counts + 1.0)  # fixed, so that the result is
-        values, vectors = eigsh(gram, rank, which="LA", v0=start, tol=1e-9)
+        values, vectors = eigsh(gram, rank, which="LA", v0=start, tol=1e-9)  # pyright: ignore[reportArgumentType]: SciPy documents a float
     return Eigenpairs(np.maximum(values[::-1][:rank], 0), vectors[:, ::-1][:, :rank])
 
 
@@ -78,7 +78,7 @@ def residual(x: sp.csr_array, pairs: Eigenpairs) -> float:
 def largest_missed(x: sp.csr_array, pairs: Eigenpairs) -> float:
     """A lower bound of the largest eigenvalue of X'X that is not among the pairs, by power iteration outside them."""
     vectors = pairs.vectors
-    probe = np.random.default_rng(0).normal(size=(x.shape[1], 4))
+    probe = np.random.default_rng(0).normal(size=(len(vectors), 4))
     found = 0.0
     for _ in range(8):
         for _ in range(2):  # the second time removes what the first left by rounding
