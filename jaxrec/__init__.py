@@ -6,10 +6,10 @@ from jaxrec.data.splits import HeldOut, Split, split
 from jaxrec.evaluate import Report, evaluate
 from jaxrec.io import load_model, save
 from jaxrec.leave_user_out import evaluate_leave_user_out
-from jaxrec.linear import Ease, Edlae, Lae, Popularity, Rlae
+from jaxrec.linear import Dan, Deql, Ease, Edlae, Elsa, ItemKnn, Lae, NonnegativeEase, Popularity, PureSvd, Rlae, Slim
 from jaxrec.memory import Plan
 from jaxrec.methods import plan
-from jaxrec.models import FitInfo, Fitted, ItemScores, ItemWeights, Scorer
+from jaxrec.models import FitInfo, Fitted, ItemFactors, ItemScores, ItemWeights, Scorer
 from jaxrec.recommend import Recommendations, recommend
 from jaxrec.status import Certificate, FitError, Status
 from jaxrec.tune import Tuning, tune
@@ -19,23 +19,31 @@ __version__ = "0.1.0"
 __all__ = [
     "Catalogue",
     "Certificate",
+    "Dan",
+    "Deql",
     "Ease",
     "Edlae",
+    "Elsa",
     "FitError",
     "FitInfo",
     "Fitted",
     "HeldOut",
     "InputError",
     "Interactions",
+    "ItemFactors",
+    "ItemKnn",
     "ItemScores",
     "ItemWeights",
     "Lae",
+    "NonnegativeEase",
     "Plan",
     "Popularity",
+    "PureSvd",
     "Recommendations",
     "Report",
     "Rlae",
     "Scorer",
+    "Slim",
     "Split",
     "Status",
     "Tuning",

@@ -154,6 +154,26 @@ class ClosedForm(abc.ABC):
         """The largest diagonal xi: 0 forbids items to predict themselves, 1 leaves them free."""
         return 0.0
 
+    def training_data(self, train: Interactions) -> Interactions:
+        """The interactions whose Gram matrix is taken: `train`, or the same with its users weighted."""
+        return train
+
+    def penalty_on(self, train: Interactions, gram_diagonal: np.ndarray) -> np.ndarray:
+        """[I] the penalty where it depends on more of the data than the diagonal of the Gram matrix."""
+        return self.penalty(gram_diagonal)
+
+    def finish(
+        self, train: Interactions, solution: Solution, penalty: np.ndarray, gram_diagonal: np.ndarray
+    ) -> np.ndarray | Array:
+        """[I, I] the model's weights from the certified optimum, whose memory may be reused; on a mesh padded."""
+        return solution.weights
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the model is the optimum itself on the data as given, which closed-form updates rely on."""
+        hooks = ("fit", "training_data", "penalty_on", "finish")
+        return all(getattr(type(self), hook) is getattr(ClosedForm, hook) for hook in hooks)
+
     @property
     def on_host(self) -> bool:
         """Whether `fit` takes the in-place CPU path."""
@@ -196,10 +216,12 @@ class ClosedForm(abc.ABC):
         """
         mesh = self._mesh(mesh)
         if mesh is None:
-            return stats.gram_lower(train, np.dtype(self.dtype))
+            return stats.gram_lower(self.training_data(train), np.dtype(self.dtype))
         on_cpu = mesh.devices.flat[0].platform == "cpu"  # where sparse products cost a fraction of dense ones
         form = stats.host_gram_on_mesh if on_cpu else stats.mesh_gram
-        return jax.block_until_ready(form(train, mesh, linalg.blocks(train.n_items, mesh.size).size))
+        return jax.block_until_ready(
+            form(self.training_data(train), mesh, linalg.blocks(train.n_items, mesh.size).size)
+        )
 
     def fit_from_gram(self, train: Interactions, gram: Any, mesh: Any = None) -> Fitted:
         """What `fit` returns, from the Gram matrix of `train`, so that many fits can share one.
@@ -217,8 +239,9 @@ class ClosedForm(abc.ABC):
         mesh = self._mesh(mesh)
         cut = linalg.blocks(train.n_items, mesh.size) if mesh else None
         seconds = {}
-        gram_diagonal = stats.gram_diagonal(train)
-        penalty = self.penalty(gram_diagonal)
+        x = self.training_data(train)
+        gram_diagonal = stats.gram_diagonal(x)
+        penalty = self.penalty_on(train, gram_diagonal)
         begun = time.perf_counter()
         if cut is None:
             solution, status = solve_on_host(gram, penalty, self.diagonal_limit)
@@ -230,12 +253,13 @@ class ClosedForm(abc.ABC):
         del gram
 
         begun = time.perf_counter()
-        certificate = kkt.certify(train, solution, penalty, gram_diagonal, self.diagonal_limit, status)
+        certificate = kkt.certify(x, solution, penalty, gram_diagonal, self.diagonal_limit, status)
         seconds["certificate"] = time.perf_counter() - begun
         if certificate.status is not Status.OK:
-            raise FitError(certificate.status, self._advice(certificate, gram_diagonal))
+            raise FitError(certificate.status, self._advice(certificate, penalty, gram_diagonal))
         padding = cut.size - train.n_items if cut else 0
-        model = ItemWeights(solution.weights, solution.unexplained, padding=padding)
+        weights = self.finish(train, solution, penalty, gram_diagonal)
+        model = ItemWeights(weights, solution.unexplained, padding=padding)
         return Fitted(model, FitInfo(self, certificate, train.items, train.summary(), seconds))
 
     def _mesh(self, devices: Any) -> Any:
@@ -296,11 +320,11 @@ class ClosedForm(abc.ABC):
             advice=f"use {larger}, or fewer items (drop those with the fewest users)",
         )
 
-    def _advice(self, certificate: Certificate, gram_diagonal: np.ndarray) -> str:
+    def _advice(self, certificate: Certificate, penalty: np.ndarray, gram_diagonal: np.ndarray) -> str:
         """What to change, in one sentence."""
         limits = np.finfo(self.dtype)
         eps, most = float(limits.eps), float(gram_diagonal.max())
-        least, largest = (float(choose(self.penalty(gram_diagonal))) for choose in (np.min, np.max))
+        least, largest = float(penalty.min()), float(penalty.max())
         # The inverse holds products of two of them.
         if not (most > float(limits.tiny) ** 0.5 and most + largest < float(limits.max) ** 0.5):
             return (

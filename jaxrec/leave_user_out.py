@@ -116,13 +116,13 @@ def leave_user_out(method: Any, data: Interactions, gram: np.ndarray | None = No
     without = LeaveUserOut(method, inverse, gram_diagonal, penalty)
     certificate = kkt.certify(data, without.solution, penalty, gram_diagonal, method.diagonal_limit, status)
     if certificate.status is not Status.OK:
-        raise FitError(certificate.status, method._advice(certificate, gram_diagonal))
+        raise FitError(certificate.status, method._advice(certificate, penalty, gram_diagonal))
     return dataclasses.replace(without, certificate=certificate)
 
 
 def check(method: Any) -> None:
     """Refuses a method whose leave-one-user-out scores have no closed form here."""
-    own = isinstance(method, ClosedForm) and type(method).fit is ClosedForm.fit
+    own = isinstance(method, ClosedForm) and method.is_plain
     if not own and not isinstance(method, Popularity):
         raise InputError(
             f"leave-one-user-out scores are exact for the closed forms on X'X (EASE, EDLAE, LAE, RLAE) and popularity, "

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, Protocol
 
 from jaxrec import _checks
+from jaxrec._checks import InputError
 from jaxrec.data import Interactions
-from jaxrec.linear import Ease, Edlae, Lae, Popularity, Rlae
+from jaxrec.linear import Dan, Deql, Ease, Edlae, Elsa, ItemKnn, Lae, NonnegativeEase, Popularity, PureSvd, Rlae, Slim
 from jaxrec.memory import Plan
 from jaxrec.models import Fitted
 
@@ -23,7 +25,20 @@ class Method(Protocol):
         ...
 
 
-METHODS: dict[str, Any] = {"ease": Ease, "edlae": Edlae, "lae": Lae, "rlae": Rlae, "popularity": Popularity}
+METHODS: dict[str, Any] = {
+    "ease": Ease,
+    "edlae": Edlae,
+    "lae": Lae,
+    "rlae": Rlae,
+    "popularity": Popularity,
+    "ease-nonnegative": NonnegativeEase,
+    "slim": Slim,
+    "dan": Dan,
+    "deql": Deql,
+    "item-knn": ItemKnn,
+    "pure-svd": PureSvd,
+    "elsa": Elsa,
+}
 
 
 def plan(n_users: int, n_items: int, nnz: int, method: Method | str = "ease", devices: Any = None) -> Plan:
@@ -42,4 +57,8 @@ def plan(n_users: int, n_items: int, nnz: int, method: Method | str = "ease", de
     if isinstance(method, str):
         _checks.one_of("method", method, tuple(METHODS))
     chosen: Method = METHODS[method]() if isinstance(method, str) else method
-    return chosen.plan(n_users, n_items, nnz) if devices is None else chosen.plan(n_users, n_items, nnz, devices)
+    if devices is None:
+        return chosen.plan(n_users, n_items, nnz)
+    if "devices" not in inspect.signature(chosen.plan).parameters:
+        raise InputError(f"{type(chosen).__name__} runs on one device only; leave out devices.")
+    return chosen.plan(n_users, n_items, nnz, devices)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 from typing import Any
 
@@ -79,6 +80,22 @@ def device_gram(data: Interactions, batch_size: int = 4096, device: Any = None) 
         return total.astype(jnp.float32)
 
 
+def with_user_weights(data: Interactions, weights: np.ndarray) -> Interactions:
+    """`data` as D(weights)^(1/2) X, so that its Gram matrix is the user-weighted X' D(weights) X.
+
+    Args:
+      data: U x I interactions X.
+      weights: [U] at least 0.
+    """
+    roots = np.sqrt(np.asarray(weights, np.float64))[data.user_of_entry]
+    return dataclasses.replace(data, values=(data.values * roots).astype(np.float32))
+
+
+def default_gram(data: Interactions) -> Float[Array, "I I"]:
+    """[I, I] X'X as a float32 JAX array on the default device: by way of the host where that is the CPU."""
+    return jnp.asarray(gram(data)) if jax.default_backend() == "cpu" else device_gram(data)
+
+
 def mesh_gram(data: Interactions, mesh: Any, size: int, batch_size: int | None = None) -> Float[Array, "N N"]:
     """[N, N] X'X as float32, padded with empty items and split over `mesh` by columns; computed on the devices.
 
@@ -126,7 +143,8 @@ def host_gram_on_mesh(data: Interactions, mesh: Any, size: int) -> Float[Array, 
 
             def fill_rows(s: int) -> None:
                 t = min(s + rows, n)
-                out[s:t, : own.shape[1]] = (by_item[s:t] @ own).toarray()
+                with np.errstate(over="ignore"):  # what overflows is not certified
+                    out[s:t, : own.shape[1]] = (by_item[s:t] @ own).toarray()
 
             for _ in map_in_order(fill_rows, range(0, n, rows)):
                 pass

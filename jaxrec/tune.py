@@ -241,7 +241,7 @@ def tune(
         return grams[key].copy() if method.on_host else jnp.copy(grams[key])
 
     def examine(method: Any) -> tuple[Report, float]:
-        closed = isinstance(method, ClosedForm) and type(method).fit is ClosedForm.fit
+        closed = isinstance(method, ClosedForm) and method.is_plain
         if protocol == LEAVE_USER_OUT:
             without = leave_user_out.leave_user_out(method, train, gram(method) if closed else None)
             return leave_user_out.evaluate(without, train, held_out, (wanted,)), getattr(without, "size", math.nan)

@@ -78,7 +78,7 @@ def update(
     two passes over B; two I x I matrices, the old weights among them.
     """
     method, model = fitted.info.method, fitted.model
-    if not (isinstance(method, ClosedForm) and type(method).fit is ClosedForm.fit and isinstance(model, ItemWeights)):
+    if not (isinstance(method, ClosedForm) and method.is_plain and isinstance(model, ItemWeights)):
         raise InputError(f"only closed forms such as Ease and Edlae have an exact update, got {method}; fit it again.")
     if model.unexplained is None:
         raise InputError("this model was fitted without keeping 1 / diag(C), which an update needs; fit it again.")

@@ -1,7 +1,26 @@
 """The linear-autoencoder family and its baselines: one file a method, named after it."""
 
+from jaxrec.linear.constrained import NonnegativeEase, Slim
+from jaxrec.linear.dan import Dan
+from jaxrec.linear.deql import Deql
 from jaxrec.linear.ease import Ease
 from jaxrec.linear.edlae import Edlae, Lae, Rlae
+from jaxrec.linear.elsa import Elsa
+from jaxrec.linear.knn import ItemKnn
 from jaxrec.linear.popularity import Popularity
+from jaxrec.linear.pure_svd import PureSvd
 
-__all__ = ["Ease", "Edlae", "Lae", "Popularity", "Rlae"]
+__all__ = [
+    "Dan",
+    "Deql",
+    "Ease",
+    "Edlae",
+    "Elsa",
+    "ItemKnn",
+    "Lae",
+    "NonnegativeEase",
+    "Popularity",
+    "PureSvd",
+    "Rlae",
+    "Slim",
+]

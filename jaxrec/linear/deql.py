@@ -1,0 +1,193 @@
+"""DEQL: EDLAE with any weight on what was not dropped, in closed form (ICLR 2026, arXiv 2603.07402).
+
+Each input is dropped with probability p = 1 - q; errors on dropped items weigh 1 and on kept ones b. In expectation the
+column of item i solves a linear system of its own, H_i b_i = v_i. In EDLAE's unit, with r = b / (p + q b),
+G = A + Lambda, Lambda_j = reg + p/q A_jj, and o for all items but i, it reads
+
+    G_oo b_o + r A_oi b_ii = A_oi        r A_io b_o + (r A_ii / q + reg) b_ii = r A_ii.
+
+H_i differs from G by a matrix of rank 2, for which the paper uses Woodbury's formula. Elimination shows more: with
+w = G_oo^-1 A_oi, the column of EDLAE, the first line says b_o = (1 - r b_ii) w, and the second is then an equation for
+the number b_ii alone, in which A_io w = G_ii - 1 / C_ii, C = G^-1. So the answer is EDLAE with rescaled columns and a
+diagonal: nothing needs to be solved beyond EDLAE's one inverse.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+from jaxrec import _checks, closed_form, linalg
+from jaxrec._checks import InputError
+from jaxrec.closed_form import RESIDUAL_LIMIT, ClosedForm, Solution
+from jaxrec.data import Interactions
+from jaxrec.models import Fitted
+from jaxrec.status import FitError, Status
+
+COLUMNS = 64  # whose own system the certificate checks
+
+
+def objective(
+    x: Float[ArrayLike, "U I"], weights: Float[ArrayLike, "I I"], dropout: Any, reg: Any, kept_weight: Any
+) -> Float[Array, ""]:
+    """The expected loss E ||W^(1/2) o (X - Z B)||_F^2 / (p + q b) + reg ||B||_F^2, exactly.
+
+    Z is X with each entry dropped with probability p, the others divided by q = 1 - p; W is 1 on what was dropped and
+    b on what was kept. Divided by W's mean so that `reg` means the same for all b.
+
+    Args:
+      x: [U, I] interactions.
+      weights: [I, I] B.
+      dropout: scalar p in (0, 1).
+      reg: scalar > 0.
+      kept_weight: scalar b >= 0.
+    """
+    x, weights = jnp.asarray(x), jnp.asarray(weights)
+    own = jnp.diagonal(weights)
+    others = weights - jnp.diag(own)
+    error = x - jnp.matmul(x, others, precision=linalg.HIGHEST)  # mean where the item itself was dropped
+    kept = 1 - dropout
+    squares = dropout * error**2 + kept * kept_weight * (error - x * own[None, :] / kept) ** 2
+    mean = jnp.sum(squares) / (dropout + kept * kept_weight)
+    variance = dropout / kept * jnp.sum(jnp.sum(x**2, axis=0)[:, None] * others**2)
+    return mean + variance + reg * jnp.sum(weights**2)
+
+
+def own_weights(gram_diagonal: Any, unexplained: Any, dropout: Any, reg: Any, kept_weight: Any) -> tuple[Any, Any]:
+    """([I], [I]): the diagonal b_ii, and the factor 1 - r b_ii of EDLAE's columns.
+
+    Args:
+      gram_diagonal: [I] A_ii.
+      unexplained: [I] 1 / C_ii.
+      dropout: scalar p in (0, 1).
+      reg: scalar > 0.
+      kept_weight: scalar b >= 0.
+    """
+    kept = 1 - dropout
+    r = kept_weight / (dropout + kept * kept_weight)
+    explained = gram_diagonal / kept + reg - unexplained  # A_io w
+    own = r * (gram_diagonal - explained) / (r * gram_diagonal / kept + reg - r**2 * explained)
+    return own, 1 - r * own
+
+
+def weights(gram: Float[ArrayLike, "I I"], dropout: Any, reg: Any, kept_weight: Any) -> Float[Array, "I I"]:
+    """[I, I] the optimum of `objective` over all B; can be jitted, mapped and differentiated.
+
+    Args:
+      gram: [I, I] X'X; symmetric. Not modified.
+      dropout: scalar p in (0, 1).
+      reg: scalar > 0, in interactions per item.
+      kept_weight: scalar b >= 0: 0 is EDLAE, 1 is DLAE, with the same p and reg.
+
+    Cost: 2 I^3 flops; three I x I matrices.
+    Fails: NaN where X'X + Lambda is not numerically positive definite.
+    Differs from the paper: b is relative to the weight of dropped items (the paper's b^2 / a^2), reg to the mean
+    weight, and kept inputs are divided by q, which scales B by q.
+    """
+    gram = jnp.asarray(gram)
+    diagonal = jnp.diagonal(gram)
+    solution = closed_form.solve(gram, reg + dropout / (1 - dropout) * diagonal)
+    own, factor = own_weights(diagonal, solution.unexplained, dropout, reg, kept_weight)
+    return _combined(solution.weights, own, factor)
+
+
+def _combined(edlae: Any, own: Any, factor: Any) -> Any:
+    return jnp.where(jnp.eye(len(own), dtype=bool), own[None, :], edlae * factor[None, :])
+
+
+_combined_on_device = jax.jit(_combined, donate_argnums=0)
+
+
+def residual(
+    train: Interactions, columns: np.ndarray, found: np.ndarray, dropout: float, reg: float, kept_weight: float
+) -> float:
+    """The relative error ||H_i b_i - v_i|| / ||v_i|| over some columns, in float64 through sparse X.
+
+    Args:
+      train: the interactions X.
+      columns: [S] items i.
+      found: [I, S] their columns of B.
+      dropout: p.
+      reg: L2 strength.
+      kept_weight: b.
+    """
+    kept = 1 - dropout
+    r = kept_weight / (dropout + kept * kept_weight)
+    x = train.to_csr(np.float64)
+    target = x.T @ x[:, columns].toarray()  # A_ji
+    gram_diagonal = np.asarray(x.multiply(x).sum(axis=0)).ravel()
+    chosen = columns, np.arange(len(columns))
+    own, own_gram = found[chosen], gram_diagonal[columns]
+    product = x.T @ (x @ found)
+    error = product + (reg + dropout / kept * gram_diagonal)[:, None] * found - target * (1 + (1 - r) * own)
+    error[chosen] = r * (product[chosen] - own_gram * own) + (r * own_gram / kept + reg) * own - r * own_gram
+    target[chosen] = r * own_gram
+    norm = float(np.linalg.norm(target))
+    return float(np.linalg.norm(error)) / norm if norm > 0 else float(np.linalg.norm(error))
+
+
+@dataclasses.dataclass(frozen=True)
+class Deql(ClosedForm):
+    """DEQL: item-item weights trained on dropped items with weight 1 and on kept ones with weight b.
+
+    Between EDLAE (b = 0) and DLAE (b = 1), and beyond (arXiv 2603.07402). The diagonal only shows in scores of items
+    already in the history; what b changes in a ranking of new items is a factor for each item.
+
+    Attributes:
+      reg: L2 strength in interactions per item, as in Edlae.
+      dropout: the probability p, strictly between 0 and 1, that an item of a history is dropped.
+      kept_weight: b, the weight of errors on kept items relative to that of dropped ones; at least 0.
+      solver: as in Ease.
+      dtype: as in Ease.
+    """
+
+    reg: float = 100.0
+    dropout: float = 0.3
+    kept_weight: float = 0.1
+
+    def __post_init__(self):
+        super().__post_init__()
+        _checks.positive("reg", self.reg, "the unit is interactions per item")
+        _checks.fraction("dropout", self.dropout)
+        if not 0 <= self.kept_weight < float("inf"):
+            raise InputError(f"kept_weight must be a finite number of at least 0, got {self.kept_weight!r}.")
+
+    def penalty(self, gram_diagonal: np.ndarray) -> np.ndarray:
+        """[I] reg + p/(1-p) (X'X)_jj, as in Edlae."""
+        return self.reg + self.dropout / (1 - self.dropout) * gram_diagonal
+
+    def finish(
+        self, train: Interactions, solution: Solution, penalty: np.ndarray, gram_diagonal: np.ndarray
+    ) -> np.ndarray | Array:
+        """[I, I] EDLAE's columns rescaled, and the diagonal."""
+        unexplained = np.asarray(solution.unexplained, np.float64)
+        parts = own_weights(gram_diagonal, unexplained, self.dropout, self.reg, self.kept_weight)
+        empty = len(solution.weights) - train.n_items  # items that fill up the blocks of a device
+        own, factor = (np.pad(part.astype(solution.weights.dtype), (0, empty)) for part in parts)
+        if isinstance(solution.weights, jax.Array):
+            return _combined_on_device(solution.weights, own, factor)
+        np.multiply(solution.weights, factor, out=solution.weights)
+        np.fill_diagonal(solution.weights, own)
+        return solution.weights
+
+    def fit(self, train: Interactions, mesh: Any = None) -> Fitted:
+        """The fitted weights with their certificate; as `Ease.fit`, which see.
+
+        The certificate holds the larger of two residuals: that of EDLAE's optimum, from all columns, and that of the
+        systems H_i b_i = v_i themselves for up to 64 columns.
+        """
+        model, info = super().fit(train, mesh)
+        columns = np.sort(np.random.default_rng(0).permutation(train.n_items)[:COLUMNS])
+        found = np.asarray(model.weights[: train.n_items, columns], np.float64)
+        own = residual(train, columns, found, self.dropout, self.reg, self.kept_weight)
+        largest = max(own, info.certificate.residual)
+        certificate = dataclasses.replace(info.certificate, residual=largest)
+        if not own <= RESIDUAL_LIMIT[self.dtype]:
+            raise FitError(Status.RESIDUAL_TOO_LARGE, f"{certificate}; raise reg, or use Deql(dtype='float64').")
+        return Fitted(model, dataclasses.replace(info, certificate=certificate))

@@ -1,0 +1,134 @@
+"""Item-kNN: the neighbourhood baseline, cosine similarity of items with shrinkage (Sarwar et al., WWW 2001)."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+from jaxrec import _checks, stats
+from jaxrec._checks import InputError
+from jaxrec.data import Interactions
+from jaxrec.memory import Plan, available_bytes, rough_seconds
+from jaxrec.models import FitInfo, Fitted, ItemWeights
+from jaxrec.status import Certificate, FitError, Status
+
+COLUMNS = 64  # that the certificate recomputes
+LIMIT = 1e-5
+
+
+def weights(gram: Float[ArrayLike, "I I"], shrinkage: Any, neighbours: int) -> Float[Array, "I I"]:
+    """[I, I] shrunk cosines A_ij / (sqrt(A_ii A_jj) + shrinkage), in each column only those of its nearest neighbours.
+
+    Args:
+      gram: [I, I] A = X'X; symmetric. Not modified.
+      shrinkage: scalar >= 0: pairs of items with few users are damped.
+      neighbours: how many a column keeps; items tied with the last of them stay as well, so that the order of items
+        does not matter. Static.
+
+    Returns:
+      [I, I] zero diagonal. Item j is scored by its own nearest neighbours, which stand in column j.
+
+    Cost: I top-k selections; three I x I matrices.
+    """
+    gram = jnp.asarray(gram)
+    norms = jnp.sqrt(jnp.diagonal(gram))
+    scale = norms[:, None] * norms[None, :] + shrinkage
+    off = (scale > 0) & ~jnp.eye(len(gram), dtype=bool)
+    # Row j for item j, since the selection runs along rows.
+    similar = jnp.where(off, gram / jnp.where(off, scale, 1), 0).T
+    least = lax.map(lambda row: lax.top_k(row, min(neighbours, len(gram)))[0][-1], similar)
+    return jnp.where(similar >= least[:, None], similar, 0).T
+
+
+_weights = partial(jax.jit, static_argnames="neighbours", donate_argnums=0)(weights)
+
+
+def residual(train: Interactions, columns: np.ndarray, found: np.ndarray, shrinkage: float, neighbours: int) -> float:
+    """The relative error of some columns [I, S] of the weights against cosines taken from the sparse X in float64.
+
+    The size of the largest entries that are kept is compared, so that ties in float32 do not count as errors.
+    """
+    x = train.to_csr(np.float64)
+    norms = np.sqrt(np.asarray(x.multiply(x).sum(axis=0)).ravel())
+    scale = norms[:, None] * norms[columns] + shrinkage
+    exact = (x.T @ x[:, columns]).toarray() / np.where(scale > 0, scale, 1)
+    exact[columns, np.arange(len(columns))] = 0
+    kept = np.where(found != 0, exact, 0)
+    k = min(neighbours, train.n_items)
+    largest, chosen = (np.sort(part, axis=0)[-k:] for part in (exact, kept))
+    error = np.hypot(np.linalg.norm(found - kept), np.linalg.norm(largest - chosen))
+    norm = float(np.linalg.norm(exact))
+    return float(error) / norm if norm > 0 else float(error)
+
+
+@dataclasses.dataclass(frozen=True)
+class ItemKnn:
+    """Item-kNN: an item's score is the sum of its cosines with those of its nearest items that are in the history.
+
+    Attributes:
+      neighbours: how many nearest items count for each item.
+      shrinkage: added to the denominator of the cosine, in interactions; damps similarities of rare items.
+    """
+
+    neighbours: int = 100
+    shrinkage: float = 10.0
+
+    def __post_init__(self):
+        _checks.count("neighbours", self.neighbours, at_least=1)
+        if not 0 <= self.shrinkage < float("inf"):
+            raise InputError(f"shrinkage must be a finite number of at least 0, got {self.shrinkage!r}.")
+
+    def fit(self, train: Interactions) -> Fitted:
+        """The fitted weights; the certificate recomputes up to 64 columns from the data in float64.
+
+        Args:
+          train: U x I interactions X; nonnegative values other than 1 are used as they are.
+
+        Returns:
+          Fitted(model: ItemWeights, info: FitInfo).
+
+        Raises:
+          InputError: there is nothing to learn from, or a value is negative.
+          FitError: it does not fit in memory, or the certificate fails.
+
+        Cost: the Gram matrix, and I selections among I.
+        """
+        if train.nnz == 0:
+            raise InputError(f"{train.name}: there are no interactions to learn from.")
+        if train.values.min() < 0:
+            raise InputError(f"{train.name}: values must not be negative for item-kNN, got {train.values.min()}.")
+        self.plan(train.n_users, train.n_items, train.nnz).require()
+        begun = time.perf_counter()
+        gram = jax.block_until_ready(stats.default_gram(train))
+        seconds = {"gram": time.perf_counter() - begun}
+        begun = time.perf_counter()
+        found = jax.block_until_ready(_weights(gram, np.float32(self.shrinkage), self.neighbours))
+        seconds["neighbours"] = time.perf_counter() - begun
+        begun = time.perf_counter()
+        columns = np.sort(np.random.default_rng(0).permutation(train.n_items)[:COLUMNS])
+        chosen = np.asarray(found[:, columns], np.float64)
+        error = residual(train, columns, chosen, self.shrinkage, self.neighbours)
+        seconds["certificate"] = time.perf_counter() - begun
+        certificate = Certificate(Status.OK if error <= LIMIT else Status.RESIDUAL_TOO_LARGE, error, LIMIT)
+        if certificate.status is not Status.OK:
+            raise FitError(certificate.status, f"{certificate}; this is a fault of the library or the device.")
+        return Fitted(ItemWeights(found), FitInfo(self, certificate, train.items, train.summary(), seconds))
+
+    def plan(self, n_users: int, n_items: int, nnz: int) -> Plan:
+        """What a fit on data of this size takes."""
+        device = jax.devices()[0]
+        parts = {"three I x I matrices": 12 * n_items**2, "sparse data, twice": 24 * nnz}
+        flops = 2.0 * nnz * max(1, nnz / n_users) + 20.0 * n_items**2
+        where = "host" if device.platform == "cpu" else device.device_kind
+        advice = "use fewer items (drop those with the fewest users)"
+        free, seconds = available_bytes(device), rough_seconds(flops, device)
+        return Plan(str(self), (n_users, n_items, nnz), where, parts, free, flops, seconds, advice)

@@ -1,0 +1,172 @@
+"""PureSVD and its regularised form: the truncated SVD of X as a linear autoencoder of a given rank.
+
+PureSVD (Cremonesi, Koren & Turrin, RecSys 2010) scores by x V V' with the first k right singular vectors of X. With
+an L2 penalty on the product, the best rank-k autoencoder is x V D(sigma^2 / (sigma^2 + reg)) V' (Jin et al., KDD 2021).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse as sp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
+
+from jaxrec import _checks, linalg, stats
+from jaxrec._checks import InputError
+from jaxrec.data import Interactions
+from jaxrec.memory import Plan, available_bytes, rough_seconds
+from jaxrec.models import FitInfo, Fitted, ItemFactors
+from jaxrec.status import Certificate, FitError, Status
+
+LIMIT = 1e-5  # of the relative residual; float32 factors sit near 1e-7
+DENSE_UP_TO = 512  # items; above, and for ranks up to I/2, Lanczos iterations never form the Gram matrix
+
+
+class Eigenpairs(NamedTuple):
+    """The largest eigenvalues [K] of X'X, that is sigma^2, descending, and their eigenvectors [I, K]."""
+
+    values: np.ndarray
+    vectors: np.ndarray
+
+
+def objective(
+    x: Float[ArrayLike, "U I"], encoder: Float[ArrayLike, "I K"], decoder: Float[ArrayLike, "I K"], reg: Any
+) -> Float[Array, ""]:
+    """The loss ||X - X E D'||_F^2 + reg ||E D'||_F^2 (Jin et al. 2021), literally; reg = 0 is PureSVD's.
+
+    Args:
+      x: [U, I] interactions.
+      encoder: [I, K] E.
+      decoder: [I, K] D.
+      reg: scalar >= 0.
+    """
+    x, encoder, decoder = (jnp.asarray(part) for part in (x, encoder, decoder))
+    weights = jnp.matmul(encoder, decoder.T, precision=linalg.HIGHEST)
+    return jnp.sum((x - jnp.matmul(x, weights, precision=linalg.HIGHEST)) ** 2) + reg * jnp.sum(weights**2)
+
+
+def eigenpairs(train: Interactions, rank: int) -> Eigenpairs:
+    """The `rank` largest eigenpairs of X'X in float64, on the host.
+
+    Cost: Lanczos (ARPACK): about 2 to 10 times `rank` products with X and X', and I rank^2 flops each time it
+    restarts; for few items, or ranks above I/2, 9 I^3 flops.
+    Raises: ArpackError where it does not converge.
+    """
+    n = train.n_items
+    if n <= DENSE_UP_TO or 2 * rank > n:
+        values, vectors = np.linalg.eigh(stats.gram(train, np.float64))
+    else:
+        x = train.to_csr(np.float64)
+        gram = LinearOperator((n, n), matvec=lambda v: x.T @ (x @ v), dtype=np.float64)  # pyright: ignore
+        start = np.sqrt(train.item_counts + 1.0)  # fixed, so that the result is
+        values, vectors = eigsh(gram, rank, which="LA", v0=start, tol=1e-9)  # pyright: ignore[reportArgumentType]: SciPy documents a float
+    return Eigenpairs(np.maximum(values[::-1][:rank], 0), vectors[:, ::-1][:, :rank])
+
+
+def residual(x: sp.csr_array, pairs: Eigenpairs) -> float:
+    """||X'X V - V D(values)||_F / ||V D(values)||_F: 0 exactly where the gradient of `objective` vanishes."""
+    error = x.T @ (x @ pairs.vectors) - pairs.vectors * pairs.values
+    return float(np.linalg.norm(error) / np.linalg.norm(pairs.vectors * pairs.values))
+
+
+def largest_missed(x: sp.csr_array, pairs: Eigenpairs) -> float:
+    """A lower bound of the largest eigenvalue of X'X that is not among the pairs, by power iteration outside them."""
+    vectors = pairs.vectors
+    probe = np.random.default_rng(0).normal(size=(len(vectors), 4))
+    found = 0.0
+    for _ in range(8):
+        for _ in range(2):  # the second time removes what the first left by rounding
+            probe /= np.maximum(np.linalg.norm(probe, axis=0), np.finfo(np.float64).tiny)
+            probe -= vectors @ (vectors.T @ probe)
+        norms = np.linalg.norm(probe, axis=0)
+        if not norms.min() > 0.5:  # nothing is left outside
+            break
+        image = x.T @ (x @ probe)
+        found = max(found, float(np.max(np.sum(probe * image, axis=0) / norms**2)))
+        probe = image
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class PureSvd:
+    """PureSVD: the best autoencoder of rank K, from the truncated SVD of X; with `reg`, its regularised form.
+
+    Attributes:
+      rank: K, from 1 to the number of items.
+      reg: L2 strength of ||B||_F^2, in the unit of squared singular values; 0 is PureSVD. With it, direction l is
+        scaled by sigma_l^2 / (sigma_l^2 + reg) (Jin et al., KDD 2021).
+    """
+
+    rank: int = 16
+    reg: float = 0.0
+
+    def __post_init__(self):
+        _checks.count("rank", self.rank, at_least=1)
+        if not 0 <= self.reg < float("inf"):
+            raise InputError(f"reg must be a finite number of at least 0, got {self.reg!r}.")
+
+    def fit(self, train: Interactions) -> Fitted:
+        """The fitted factors with their certificate.
+
+        The certificate holds the residual of the eigenvalue equation, to which the gradient of the objective is
+        proportional, and compares the smallest eigenvalue with a lower bound of the largest one left out.
+
+        Args:
+          train: U x I interactions X; values other than 1 are used as they are.
+
+        Returns:
+          Fitted(model: ItemFactors, info: FitInfo).
+
+        Raises:
+          InputError: there is nothing to learn from, or `rank` exceeds the number of items.
+          FitError: it does not fit in memory, or the decomposition failed.
+
+        Cost: see `eigenpairs`; all on the host in float64, rounded once.
+        """
+        if train.nnz == 0:
+            raise InputError(f"{train.name}: there are no interactions to learn from.")
+        if self.rank > train.n_items:
+            raise InputError(f"rank must be at most the number of items, {train.n_items:,}, got {self.rank}.")
+        self.plan(train.n_users, train.n_items, train.nnz).require()
+        begun = time.perf_counter()
+        try:
+            pairs = eigenpairs(train, self.rank)
+        except ArpackError as error:
+            raise FitError(Status.RESIDUAL_TOO_LARGE, f"the decomposition failed ({error}); lower rank.") from error
+        seconds = {"decomposition": time.perf_counter() - begun}
+
+        begun = time.perf_counter()
+        x = train.to_csr(np.float64)
+        shrunk = pairs.values / (pairs.values + self.reg) if self.reg > 0 else np.ones(self.rank)
+        decoder = pairs.vectors.astype(np.float32)
+        error = residual(x, Eigenpairs(pairs.values, decoder.astype(np.float64)))
+        smallest, missed = float(pairs.values[-1]), largest_missed(x, pairs)
+        slack = 1e-7 * float(pairs.values[0])
+        status = Status.OK if error <= LIMIT and missed <= smallest + slack else Status.RESIDUAL_TOO_LARGE
+        detail = {"smallest eigenvalue kept": smallest, "found outside": missed}
+        certificate = Certificate(status, error, LIMIT, detail)
+        seconds["certificate"] = time.perf_counter() - begun
+        if status is not Status.OK:
+            raise FitError(status, f"{certificate}; lower rank.")
+        model = ItemFactors((pairs.vectors * shrunk).astype(np.float32), decoder)
+        return Fitted(model, FitInfo(self, certificate, train.items, train.summary(), seconds))
+
+    def plan(self, n_users: int, n_items: int, nnz: int) -> Plan:
+        """What a fit on data of this size takes."""
+        dense = n_items <= DENSE_UP_TO or 2 * self.rank > n_items
+        parts = {"factors": 8 * n_items * self.rank, "sparse data in float64": 12 * nnz}
+        if dense:
+            parts["Gram matrix and eigenvectors in float64"] = 24 * n_items**2
+            flops = 9.0 * n_items**3
+        else:
+            parts["Lanczos vectors"] = 16 * n_items * 2 * self.rank + 8 * n_users
+            flops = 5.0 * self.rank * (4.0 * nnz + 4.0 * n_items * self.rank)
+        advice = "use a lower rank or a machine with more memory"
+        shape = (n_users, n_items, nnz)
+        return Plan(str(self), shape, "host", parts, available_bytes(), flops, rough_seconds(flops), advice)
