@@ -23,7 +23,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.sparse as sp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 from scipy.linalg import blas, lapack
@@ -41,6 +40,7 @@ from jaxrec.metrics import Metric
 from jaxrec.recommend import top_k_host
 from jaxrec.status import Certificate, FitError, Status
 
+Rows = Any  # a SciPy CSR array, of whose shape and slices the type stubs know too little
 BLOCK_BYTES = 2**23  # of scores: a few such blocks a thread stay in the cache
 
 
@@ -88,7 +88,7 @@ def evaluate_leave_user_out(
     return evaluate(without, data, part, wanted, exclude_seen=exclude_seen, batch_size=batch_size, label=label)
 
 
-def leave_user_out(method: Any, data: Interactions, gram: np.ndarray | None = None) -> LeaveUserOut | WithoutUserCounts:
+def leave_user_out(method: Any, data: Interactions, gram: Any = None) -> LeaveUserOut | WithoutUserCounts:
     """What scores each user of `data` by the model of `method` trained without that user.
 
     Args:
@@ -163,7 +163,7 @@ class LeaveUserOut:
         squares = np.einsum("ij,ij->j", inverse, inverse) - inverse.diagonal() ** 2
         return float(np.sqrt((squares * self.solution.weights.s**2).sum()))
 
-    def scores(self, history: sp.csr_array, fold_in: sp.csr_array) -> np.ndarray:
+    def scores(self, history: Rows, fold_in: Rows) -> np.ndarray:
         """[B, I] scores of histories `fold_in` by the models that were each trained without one user.
 
         Args:
@@ -188,10 +188,11 @@ class LeaveUserOut:
     def _counts_the_users_items(self) -> bool:
         return not np.array_equal(self.penalty, self.method.penalty(self.gram_diagonal / 2))
 
-    def _one_by_one(self, history: sp.csr_array, fold_in: sp.csr_array) -> Iterator[np.ndarray]:
+    def _one_by_one(self, history: Rows, fold_in: Rows) -> Iterator[np.ndarray]:
         """The scores where the penalty too changes with the user."""
         inverse = np.asarray(self.inverse)
-        potrf, trsm = lapack.get_lapack_funcs("potrf", (inverse,)), blas.get_blas_funcs("trsm", (inverse,))
+        potrf: Any = lapack.get_lapack_funcs("potrf", (inverse,))
+        trsm: Any = blas.get_blas_funcs("trsm", (inverse,))
         for u in range(history.shape[0]):
             x, shown = history[u : u + 1], fold_in[u : u + 1]
             items, values = x.indices, x.data.astype(np.float64)
@@ -231,9 +232,9 @@ class WithoutUserCounts:
     counts: np.ndarray
     n_users: int
 
-    def scores(self, history: sp.csr_array, fold_in: sp.csr_array) -> np.ndarray:
+    def scores(self, history: Rows, fold_in: Rows) -> np.ndarray:
         """[B, I] share of the other users that have each item."""
-        return ((self.counts - (history != 0).toarray()) / max(1, self.n_users - 1)).astype(np.float32)
+        return ((self.counts - history.astype(bool).toarray()) / max(1, self.n_users - 1)).astype(np.float32)
 
 
 def evaluate(
@@ -256,7 +257,8 @@ def evaluate(
     users = np.flatnonzero(targets.user_counts)
     if len(users) == 0:
         raise InputError(f"{data.name}: no user has targets, so there is nothing to evaluate; check the split.")
-    x, f = data.rows(users).to_csr(), fold_in.rows(users).to_csr()
+    x: Rows = data.rows(users).to_csr()
+    f: Rows = fold_in.rows(users).to_csr()
     targets = targets.rows(users)
     n_unreachable = int(f.astype(bool).multiply(targets.to_csr().astype(bool)).nnz) if exclude_seen else 0
     k = depth(wanted, targets)
@@ -365,14 +367,14 @@ def _invert_on_device(gram: Any, penalty: Any) -> Any:
 _scores_on_device = jax.jit(scores)
 
 
-def _row_products(rows: sp.csr_array, dense: np.ndarray) -> np.ndarray:
+def _row_products(rows: Rows, dense: np.ndarray) -> np.ndarray:
     """[B] float64 inner products of sparse and dense rows."""
     row = np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr))
     return np.bincount(row, rows.data * dense[row, rows.indices].astype(np.float64), minlength=rows.shape[0])
 
 
 def _finish(
-    numerator: np.ndarray, divisor: np.ndarray, fold_in: sp.csr_array, penalty: np.ndarray, diagonal_limit: float
+    numerator: np.ndarray, divisor: np.ndarray, fold_in: Rows, penalty: np.ndarray, diagonal_limit: float
 ) -> np.ndarray:
     """[B, I] f - numerator s, with s = max((1 - xi) / divisor, penalty); overwrites both."""
     np.divide(1 - diagonal_limit, divisor, out=divisor)

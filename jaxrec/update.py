@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -97,8 +97,8 @@ def update(
     old_penalty, penalty = method.penalty(before), method.penalty(after)
     delta = penalty - old_penalty
     items = np.flatnonzero(delta)
-    unit = sp.csr_array((np.ones(len(items)), (np.arange(len(items)), items)), shape=(len(items), train.n_items))
-    z = sp.vstack([*(part.to_csr(np.float64) for part in parts), unit], format="csr")
+    unit: Any = sp.csr_array((np.ones(len(items)), (np.arange(len(items)), items)), shape=(len(items), train.n_items))
+    z: Any = sp.vstack([*(part.to_csr(np.float64) for part in parts), unit], format="csr")
     signs = np.concatenate([-np.ones(len(gone)), np.ones(z.shape[0] - len(gone) - len(items)), delta[items]])
     kept = np.diff(z.indptr) > 0  # users without entries change nothing
     z, signs = z[np.flatnonzero(kept)], signs[kept]
@@ -169,7 +169,7 @@ def _inverse_of(model: ItemWeights, penalty: np.ndarray, diagonal_limit: float) 
     return inverse
 
 
-def _add_rows(inverse: np.ndarray, z: sp.csr_array, signs: np.ndarray) -> Status:
+def _add_rows(inverse: np.ndarray, z: Any, signs: np.ndarray) -> Status:
     """Changes C = G^-1 to (G + Z'D(signs)Z)^-1 in place.
 
     Args:
