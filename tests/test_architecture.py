@@ -23,7 +23,7 @@ LAYERS = (
     {"linalg"},
     {"stats"},
     {"models"},
-    {"closed_form"},
+    {"closed_form", "neighbourhoods"},
     {"linear", "factorization", "deep"},
     {"recommend", "metrics", "similarity", "methods"},
     {"evaluate", "io"},

@@ -2,6 +2,7 @@
 
 from jaxrec.linear.ease import Ease
 from jaxrec.linear.edlae import Edlae, Lae, Rlae
+from jaxrec.linear.mrf import Mrf
 from jaxrec.linear.popularity import Popularity
 
-__all__ = ["Ease", "Edlae", "Lae", "Popularity", "Rlae"]
+__all__ = ["Ease", "Edlae", "Lae", "Mrf", "Popularity", "Rlae"]
