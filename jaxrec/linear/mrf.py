@@ -54,7 +54,7 @@ def objective(x: Float[ArrayLike, "U I"], weights: Float[ArrayLike, "I I"], alph
 
 
 def stationarity(
-    gram: ScaledGram, pattern: Pattern, weights: sp.csr_array, reg: float, n_columns: int = SAMPLE
+    gram: ScaledGram, pattern: Pattern, weights: sp.csr_array, reg: float, n_columns: int
 ) -> dict[str, float]:
     """How far the weights are from the optimum on their pattern, over a random sample of columns.
 
@@ -176,7 +176,7 @@ class Mrf:
         seconds["pattern"] = time.perf_counter() - begun
 
         begun = time.perf_counter()
-        blocks = cover(pattern, float(self.r), gram.diagonal)
+        blocks = cover(pattern, float(self.r), gram.variance)
         solver = self._solver
         solved = solve(gram, pattern, blocks, float(self.reg), solver, self.dtype)
         weights = self._weights(gram, pattern, solved.values)
@@ -186,7 +186,7 @@ class Mrf:
         seconds["solve"] = time.perf_counter() - begun
 
         begun = time.perf_counter()
-        seen = stationarity(gram, pattern, weights, float(self.reg))
+        seen = stationarity(gram, pattern, weights, float(self.reg), SAMPLE)
         exact = self.r == 0
         residual = max(solved.residual, seen["residual"]) if exact else solved.residual
         limit = RESIDUAL_LIMIT[self.dtype]

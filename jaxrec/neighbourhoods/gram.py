@@ -29,12 +29,14 @@ class ScaledGram:
     Attributes:
       by_item: [I, U] X', sparse.
       mean: [I] float64 mu.
+      variance: [I] float64 v, U times the variance; 0 for constant items.
       inverse_scale: [I] float64 q; 0 for constant items.
       shift: [I] float64 p; 0 for constant items.
     """
 
     by_item: sp.csr_array
     mean: np.ndarray
+    variance: np.ndarray
     inverse_scale: np.ndarray
     shift: np.ndarray
 
@@ -52,9 +54,9 @@ class ScaledGram:
         mean = values.sum(axis=1) / train.n_users
         total = values.power(2).sum(axis=1)
         variance = total - train.n_users * mean**2
-        varies = variance > CONSTANT * total
-        inverse_scale = np.where(varies, np.where(varies, variance, 1) ** (-alpha / 2), 0)
-        return cls(by_item, mean, inverse_scale, math.sqrt(train.n_users) * mean * inverse_scale)
+        variance[variance <= CONSTANT * total] = 0
+        inverse_scale = np.where(variance > 0, np.maximum(variance, CONSTANT) ** (-alpha / 2), 0)
+        return cls(by_item, mean, variance, inverse_scale, math.sqrt(train.n_users) * mean * inverse_scale)
 
     @property
     def n_items(self) -> int:
@@ -70,11 +72,6 @@ class ScaledGram:
     def constant(self) -> np.ndarray:
         """[I] whether the item tells nobody from anybody."""
         return self.inverse_scale == 0
-
-    @cached_property
-    def diagonal(self) -> np.ndarray:
-        """[I] S_jj = v_j^(1 - alpha)."""
-        return self.by_item.astype(np.float64).power(2).sum(axis=1) * self.inverse_scale**2 - self.shift**2
 
     @cached_property
     def _popular(self) -> tuple[np.ndarray, np.ndarray]:
