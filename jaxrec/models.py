@@ -117,7 +117,8 @@ class SparseItemWeights:
         """[B, I] scores x B + offset; 2 flops for every weight of every item of a history."""
         indptr, indices, values = map(np.asarray, (self.indptr, self.indices, self.values))
         weights = sp.csr_array((values, indices, indptr), shape=(self.n_items, self.n_items))
-        scores = (history @ weights).toarray()
+        product: Any = history @ weights
+        scores = product.toarray()
         return scores if self.offset is None else scores + np.asarray(self.offset)
 
 

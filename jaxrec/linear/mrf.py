@@ -54,7 +54,7 @@ def objective(x: Float[ArrayLike, "U I"], weights: Float[ArrayLike, "I I"], alph
 
 
 def stationarity(
-    gram: ScaledGram, pattern: Pattern, weights: sp.csr_array, reg: float, n_columns: int
+    gram: ScaledGram, pattern: Pattern, weights: sp.csr_array, reg: float, n_columns: int, seed: int = 0
 ) -> dict[str, float]:
     """How far the weights are from the optimum on their pattern, over a random sample of columns.
 
@@ -69,11 +69,12 @@ def stationarity(
       weights: [I, I] B, on the scale of X.
       reg: the regularization.
       n_columns: size of the sample.
+      seed: of the sample.
     """
     known = np.flatnonzero(np.diff(pattern.indptr))
     if len(known) == 0:
         return {"residual": 0.0, "objective gap": 0.0, "standard error of the gap": 0.0}
-    items = np.random.default_rng(0).choice(known, min(n_columns, len(known)), replace=False)
+    items = np.random.default_rng(seed).choice(known, min(n_columns, len(known)), replace=False)
     scale = np.where(gram.constant, 0, 1 / np.where(gram.constant, 1, gram.inverse_scale))
     w = scale[:, None] * weights[:, items].toarray().astype(np.float64) * gram.inverse_scale[items]
     target = gram.columns(items)

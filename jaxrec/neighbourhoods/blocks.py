@@ -124,7 +124,7 @@ def solve(gram: ScaledGram, pattern: Pattern, blocks: Cover, reg: float, solver:
     column_sizes = np.diff(pattern.indptr)
     sizes = np.diff(blocks.indptr)
 
-    def work(batch: tuple[np.ndarray, int, int, int]) -> tuple[np.ndarray, np.ndarray, float, float]:
+    def work(batch: tuple[np.ndarray, int, int, int]) -> tuple[list, list, float, float]:
         which, count, width, n_columns = batch
         lists = [blocks.items[blocks.indptr[b] : blocks.indptr[b + 1]] for b in which]
         lengths = np.zeros(count, np.int64)
@@ -148,7 +148,7 @@ def solve(gram: ScaledGram, pattern: Pattern, blocks: Cover, reg: float, solver:
         for items, weights, n_wanted in zip(lists, columns.weights, blocks.n_wanted[which], strict=False):
             wanted = items[len(items) - n_wanted :]
             if n_wanted == 1:  # the column of the item the block was built around, in the order of the pattern
-                places.append(np.arange(pattern.indptr[wanted[0]], pattern.indptr[wanted[0] + 1]))
+                places.append(np.arange(len(items) - 1) + pattern.indptr[wanted[0]])
                 values.append(weights[width - len(items) : -1, -1])
                 continue
             slot_of[items] = np.arange(width - len(items), width)

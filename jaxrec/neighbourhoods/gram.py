@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -101,7 +102,7 @@ class ScaledGram:
         q, p = self.inverse_scale[:, None], self.shift[:, None]
         return q * (self.by_item @ (self.by_user @ (q * right))) - p * (p.T @ right)
 
-    def blocks(self, items: np.ndarray, sizes: np.ndarray, width: int, reg: float, dtype: np.dtype) -> np.ndarray:
+    def blocks(self, items: np.ndarray, sizes: np.ndarray, width: int, reg: float, dtype: Any) -> np.ndarray:
         """[N, width, width] the blocks of S + reg I on N lists of items, each padded *in front* with the identity.
 
         Args:
@@ -113,7 +114,7 @@ class ScaledGram:
 
         Cost: the sum over lists and users of the squared number of the user's items that are in the list.
         """
-        n, n_users = len(sizes), self.by_item.shape[1]
+        n, n_users = len(sizes), self.by_user.shape[0]
         block = np.repeat(np.arange(n), sizes)
         place = np.arange(len(items)) + np.repeat(width - np.cumsum(sizes), sizes)
         out = np.zeros((n, width, width), dtype)
