@@ -114,7 +114,7 @@ class ScaledGram:
 
         Cost: the sum over lists and users of the squared number of the user's items that are in the list.
         """
-        n, n_users = len(sizes), self.by_user.shape[0]
+        n, n_users = len(sizes), len(self.by_user.indptr) - 1
         block = np.repeat(np.arange(n), sizes)
         place = np.arange(len(items)) + np.repeat(width - np.cumsum(sizes), sizes)
         out = np.zeros((n, width, width), dtype)
