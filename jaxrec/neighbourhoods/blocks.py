@@ -21,6 +21,7 @@ from jaxrec.neighbourhoods.gram import ScaledGram
 from jaxrec.neighbourhoods.pattern import Cover, Pattern
 
 BATCH_ENTRIES = {"host": 2**20, "jax": 2**24}
+BATCH_USERS = 2**24  # users x blocks
 
 
 class Columns(NamedTuple):
@@ -123,6 +124,7 @@ def solve(gram: ScaledGram, pattern: Pattern, blocks: Cover, reg: float, solver:
     eps = float(np.finfo(dtype).eps)
     column_sizes = np.diff(pattern.indptr)
     sizes = np.diff(blocks.indptr)
+    most = BATCH_USERS // max(1, len(gram.by_user.indptr) - 1)
 
     def work(batch: tuple[np.ndarray, int, int, int]) -> tuple[list, list, float, float]:
         which, count, width, n_columns = batch
@@ -165,7 +167,7 @@ def solve(gram: ScaledGram, pattern: Pattern, blocks: Cover, reg: float, solver:
     # Two programs of batched LAPACK calls at once can hang JAX on a CPU: one at a time there.
     over = map_in_order if solver == "host" else map
     with progress_bar("solving blocks", float(len(sizes))) as advance:
-        for places, values, residual, rounding in over(work, _batches(sizes, blocks.n_wanted, solver)):
+        for places, values, residual, rounding in over(work, _batches(sizes, blocks.n_wanted, solver, most)):
             for place, value in zip(places, values, strict=True):  # within one block no entry occurs twice
                 sums[place] += value
                 reached[place] += 1
@@ -176,8 +178,10 @@ def solve(gram: ScaledGram, pattern: Pattern, blocks: Cover, reg: float, solver:
     return Solved(sums, float(np.max(residuals)), float(np.max(roundings)))
 
 
-def _batches(sizes: np.ndarray, n_wanted: np.ndarray, solver: str) -> Iterator[tuple[np.ndarray, int, int, int]]:
-    """Yields (blocks, number of blocks, width, columns) of a batch, largest first.
+def _batches(
+    sizes: np.ndarray, n_wanted: np.ndarray, solver: str, most: int
+) -> Iterator[tuple[np.ndarray, int, int, int]]:
+    """Yields (blocks, number of blocks, width, columns) of a batch of at most so many blocks, largest first.
 
     For JAX, sizes are rounded up to steps of a factor 1.4 and a step has one number of blocks, so that few shapes are
     compiled; what is missing is filled up with empty blocks.
@@ -187,7 +191,7 @@ def _batches(sizes: np.ndarray, n_wanted: np.ndarray, solver: str) -> Iterator[t
     start = 0
     while start < len(order):
         width = int(width_of[order[start]])
-        count = int(max(1, BATCH_ENTRIES[solver] // width**2))
+        count = int(max(1, min(most, BATCH_ENTRIES[solver] // width**2)))
         which = order[start : start + count]
         if solver == "host":
             count = len(which)

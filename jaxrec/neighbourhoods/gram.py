@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import threading
 from functools import cached_property
 from typing import Any
 
@@ -128,9 +129,15 @@ class ScaledGram:
         rare = np.flatnonzero(ranks < 0)
         if len(rare):
             # A user of each block of its own: one sparse product then gives all blocks and nothing between them.
-            apart = self.by_item[items]
-            users = apart.indices + np.repeat(block * n_users, np.diff(apart.indptr))
-            apart = sp.csr_array((apart.data, users, apart.indptr), shape=(len(items), n * n_users))
+            rows = self.by_item[items]
+            lengths = np.diff(rows.indptr)
+            keys = rows.indices + np.repeat(block * n_users, lengths)
+            is_rare = np.repeat(ranks < 0, lengths)
+            users = _places(keys, keys[is_rare], n * n_users)  # all that is of use: those who have a rare item
+            of_use = users >= 0
+            starts = np.concatenate([[0], np.cumsum(of_use)])[rows.indptr]
+            shape = (len(items), int(is_rare.sum()))
+            apart = sp.csr_array((rows.data[of_use], users[of_use], starts), shape=shape)
             counts = apart[rare] @ apart.T.tocsr()
             row = np.repeat(rare, np.diff(counts.indptr))
             flat[first[row] + place[counts.indices]] = counts.data
@@ -142,3 +149,22 @@ class ScaledGram:
         out -= p[:, :, None] * p[:, None, :]
         np.einsum("njj->nj", out)[...] += np.where(np.arange(width) < width - sizes[:, None], 1, reg)
         return out
+
+
+_scratch = threading.local()
+
+
+def _places(keys: np.ndarray, among: np.ndarray, n_keys: int) -> np.ndarray:
+    """[N] a place of every key in `among`, the same for equal keys, or -1: a sparse set, whose table is never cleared.
+
+    Args:
+      keys: [N] integers in [0, n_keys).
+      among: [M] such integers, M at least 1; may repeat.
+      n_keys: size of the table, which each thread keeps.
+    """
+    if len(getattr(_scratch, "table", ())) < n_keys:
+        _scratch.table = np.zeros(n_keys, np.int32)
+    table = _scratch.table
+    table[among] = np.arange(len(among))
+    place = np.minimum(table[keys], len(among) - 1)  # what an earlier call left may lie beyond
+    return np.where(among[place] == keys, place, -1)
