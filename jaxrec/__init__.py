@@ -6,10 +6,24 @@ from jaxrec.data.splits import HeldOut, Split, split
 from jaxrec.evaluate import Report, evaluate
 from jaxrec.io import load_model, save
 from jaxrec.leave_user_out import evaluate_leave_user_out
-from jaxrec.linear import Dan, Deql, Ease, Edlae, Elsa, ItemKnn, Lae, NonnegativeEase, Popularity, PureSvd, Rlae, Slim
+from jaxrec.linear import (
+    Dan,
+    Deql,
+    Ease,
+    Edlae,
+    Elsa,
+    ItemKnn,
+    Lae,
+    Mrf,
+    NonnegativeEase,
+    Popularity,
+    PureSvd,
+    Rlae,
+    Slim,
+)
 from jaxrec.memory import Plan
 from jaxrec.methods import plan
-from jaxrec.models import FitInfo, Fitted, ItemFactors, ItemScores, ItemWeights, Scorer
+from jaxrec.models import FitInfo, Fitted, ItemFactors, ItemScores, ItemWeights, Scorer, SparseItemWeights
 from jaxrec.recommend import Recommendations, recommend
 from jaxrec.status import Certificate, FitError, Status
 from jaxrec.tune import Tuning, tune
@@ -35,6 +49,7 @@ __all__ = [
     "ItemScores",
     "ItemWeights",
     "Lae",
+    "Mrf",
     "NonnegativeEase",
     "Plan",
     "Popularity",
@@ -44,6 +59,7 @@ __all__ = [
     "Rlae",
     "Scorer",
     "Slim",
+    "SparseItemWeights",
     "Split",
     "Status",
     "Tuning",

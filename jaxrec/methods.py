@@ -8,7 +8,21 @@ from typing import Any, Protocol
 from jaxrec import _checks
 from jaxrec._checks import InputError
 from jaxrec.data import Interactions
-from jaxrec.linear import Dan, Deql, Ease, Edlae, Elsa, ItemKnn, Lae, NonnegativeEase, Popularity, PureSvd, Rlae, Slim
+from jaxrec.linear import (
+    Dan,
+    Deql,
+    Ease,
+    Edlae,
+    Elsa,
+    ItemKnn,
+    Lae,
+    Mrf,
+    NonnegativeEase,
+    Popularity,
+    PureSvd,
+    Rlae,
+    Slim,
+)
 from jaxrec.memory import Plan
 from jaxrec.models import Fitted
 
@@ -30,6 +44,7 @@ METHODS: dict[str, Any] = {
     "edlae": Edlae,
     "lae": Lae,
     "rlae": Rlae,
+    "mrf": Mrf,
     "popularity": Popularity,
     "ease-nonnegative": NonnegativeEase,
     "slim": Slim,

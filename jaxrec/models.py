@@ -15,6 +15,8 @@ from jaxrec import parallel
 from jaxrec.data import Catalogue, RowBatch
 from jaxrec.status import Certificate
 
+ENTRIES_AT_ONCE = 2**16  # of sparse weights, when scoring on a device
+
 
 @runtime_checkable
 class Scorer(Protocol):
@@ -103,6 +105,62 @@ class ItemFactors:
     def score_host(self, history: sp.csr_array) -> np.ndarray:
         """[B, I] scores x E D'; 2 nnz K + 2 B I K flops."""
         return (history @ np.asarray(self.encoder)) @ np.asarray(self.decoder).T
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class SparseItemWeights:
+    """A linear item-item model whose weights B are sparse: the scores of a history x are x B + offset.
+
+    Attributes:
+      indptr: [I + 1] integers; the entries of row i are `indptr[i]:indptr[i + 1]`.
+      indices: [nnz] the column of each entry.
+      values: [nnz] B, row by row.
+      offset: [I] added to everyone's scores, or None; mu - mu B makes them mu + (x - mu) B.
+    """
+
+    indptr: Any
+    indices: Any
+    values: Any
+    offset: Any = None
+
+    @property
+    def n_items(self) -> int:
+        """I, the number of items."""
+        return self.indptr.shape[0] - 1
+
+    def score(self, history: RowBatch) -> Float[Array, "B I"]:
+        """[B, I] scores x B + offset; B is never made dense.
+
+        Cost: 2 B nnz flops; entries are taken `ENTRIES_AT_ONCE` at a time, so memory is B (2 I + that many).
+        """
+        n, nnz = self.n_items, self.values.shape[0]
+        by_item = history.dense(n).T
+        scores = jnp.zeros_like(by_item)
+        if nnz > 0:
+            size = min(nnz, ENTRIES_AT_ONCE)
+            last = nnz - size
+            indptr, indices, values = map(jnp.asarray, (self.indptr, self.indices, self.values))
+            rows = jnp.repeat(jnp.arange(n), jnp.diff(indptr), total_repeat_length=nnz)
+
+            def add(step, scores):
+                start = jnp.minimum(step * size, last)
+                here = [jax.lax.dynamic_slice(array, (start,), (size,)) for array in (rows, indices, values)]
+                fresh = start + jnp.arange(size) >= step * size  # the last piece overlaps the one before
+                parts = by_item[here[0]] * jnp.where(fresh, here[2], 0)[:, None]
+                return scores.at[here[1]].add(parts)
+
+            scores = jax.lax.fori_loop(0, -(-nnz // size), add, scores)
+        scores = scores.T
+        return scores if self.offset is None else scores + jnp.asarray(self.offset)[None, :]
+
+    def score_host(self, history: sp.csr_array) -> np.ndarray:
+        """[B, I] scores x B + offset; 2 flops for every weight of every item of a history."""
+        indptr, indices, values = map(np.asarray, (self.indptr, self.indices, self.values))
+        weights = sp.csr_array((values, indices, indptr), shape=(self.n_items, self.n_items))
+        product: Any = history @ weights
+        scores = product.toarray()
+        return scores if self.offset is None else scores + np.asarray(self.offset)
 
 
 @jax.tree_util.register_dataclass

@@ -24,7 +24,7 @@ LAYERS = (
     {"stats", "mesh_solver"},
     {"models"},
     {"kkt"},
-    {"closed_form"},
+    {"closed_form", "neighbourhoods"},
     {"linear", "factorization", "deep"},
     {"recommend", "metrics", "similarity", "methods"},
     {"sharded_io"},

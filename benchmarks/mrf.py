@@ -1,0 +1,101 @@
+"""Sparse MRF beside dense EASE: density x r -> metrics and seconds, the shape of the paper's table (Steck 2019).
+
+python benchmarks/mrf.py gowalla.npz --densities 0.001 0.005 --rs 0 0.1 0.5 --dense-json ease.json --out FOLDER
+
+The dense fit takes I^3 flops: it is run by benchmarks/large_fit.py, whose JSON file gives the first row. Writes
+NAME_mrf.md and NAME_mrf.json to the folder.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import resource
+import time
+
+from harness import machine
+
+import jaxrec
+
+
+def main() -> None:
+    """Loads once, fits and evaluates every setting, writes the table after each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data")
+    parser.add_argument("--densities", type=float, nargs="+", default=[0.001, 0.005])
+    parser.add_argument("--rs", type=float, nargs="+", default=[0.0, 0.1, 0.5])
+    parser.add_argument("--reg", type=float, nargs="+", default=[1.0], help="one for all densities, or one for each")
+    parser.add_argument("--alpha", type=float, default=0.75)
+    parser.add_argument("--center", action="store_true")
+    parser.add_argument("--solver", default="auto")
+    parser.add_argument("--split", default="auto")
+    parser.add_argument("--metrics", default="recall@20,recall@50,ndcg@20")
+    parser.add_argument("--dense-json", help="what large_fit.py --json wrote for dense EASE on the same data")
+    parser.add_argument("--out", required=True, type=pathlib.Path)
+    options = parser.parse_args()
+    regs = options.reg if len(options.reg) > 1 else options.reg * len(options.densities)
+
+    data = jaxrec.load(options.data)
+    train, (fold_in, targets), _ = jaxrec.split(data, options.split)
+    rows = []
+    if options.dense_json:
+        dense = json.loads(pathlib.Path(options.dense_json).read_text())
+        seconds = dense["seconds"]["gram"] + dense["seconds"]["solve"]
+        rows.append({"model": "EASE, dense", "seconds": seconds, "metrics": dense["metrics"]})
+    for density, reg in zip(options.densities, regs, strict=True):
+        for r in options.rs:
+            method = jaxrec.Mrf(reg, options.alpha, density, r=r, center=options.center, solver=options.solver)
+            cpu = time.process_time()
+            fitted = method.fit(train)
+            cpu = time.process_time() - cpu
+            report = jaxrec.evaluate(fitted, fold_in, targets, options.metrics)
+            stages = fitted.info.seconds
+            certificate = fitted.info.certificate
+            rows.append(
+                {
+                    "model": f"MRF {100 * density:g} %, r = {r:g}",
+                    "seconds": stages["pattern"] + stages["solve"],
+                    "cpu seconds with certificate": cpu,
+                    "stages": stages,
+                    "metrics": report.mean,
+                    "standard errors": report.standard_error,
+                    "evaluation seconds": report.seconds,
+                    "method": str(method),
+                    "residual": certificate.residual,
+                    **certificate.detail,
+                }
+            )
+            write(options.out, data, rows)
+            print(table(rows).splitlines()[-1], flush=True)
+
+
+def table(rows: list[dict]) -> str:
+    """A Markdown table; shares and speed-ups are against a first row that is dense."""
+    names = list(rows[-1]["metrics"])
+    dense = rows[0] if rows[0]["model"].startswith("EASE") else None
+    head = ["model", *names, f"share of dense {names[0]}", "gap", "blocks", "fit seconds", "times faster"]
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for row in rows:
+        cells = [row["model"], *(f"{row['metrics'].get(name, float('nan')):.5f}" for name in names)]
+        cells.append(f"{row['metrics'][names[0]] / dense['metrics'][names[0]]:.3f}" if dense else "-")
+        gap = row.get("objective gap over the pattern's optimum")
+        cells += ["-" if gap is None else f"{gap:.3f}", f"{int(row['blocks']):,}" if "blocks" in row else "1"]
+        cells += [f"{row['seconds']:.1f}", f"{dense['seconds'] / row['seconds']:.1f}" if dense else "-"]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def write(folder: pathlib.Path, data: jaxrec.Interactions, rows: list[dict]) -> None:
+    """Both files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    on = machine(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    record = {"data": data.summary(), "machine": on, "peak bytes": peak, "rows": rows}
+    (folder / f"{data.name}_mrf.json").write_text(json.dumps(record, indent=1) + "\n")
+    title = f"Sparse MRF on {data.name}, {data.n_users:,} users and {data.n_items:,} items."
+    title += f" {on['cpu']}, {on['threads']} threads."
+    (folder / f"{data.name}_mrf.md").write_text(f"{title}\n\n{table(rows)}\n")
+
+
+if __name__ == "__main__":
+    main()
