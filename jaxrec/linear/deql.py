@@ -25,8 +25,9 @@ from jaxtyping import Array, Float
 
 from jaxrec import _checks, closed_form, linalg
 from jaxrec._checks import InputError
-from jaxrec.closed_form import RESIDUAL_LIMIT, ClosedForm, Solution
+from jaxrec.closed_form import ClosedForm, Solution
 from jaxrec.data import Interactions
+from jaxrec.kkt import RESIDUAL_LIMIT
 from jaxrec.models import Fitted
 from jaxrec.status import FitError, Status
 
