@@ -5,10 +5,10 @@ from jaxrec.data import Catalogue, Interactions, load
 from jaxrec.data.splits import HeldOut, Split, split
 from jaxrec.evaluate import Report, evaluate
 from jaxrec.io import load_model, save
-from jaxrec.linear import Ease, Edlae, Lae, Popularity, Rlae
+from jaxrec.linear import Ease, Edlae, Lae, LowRankEdlae, Popularity, Rlae
 from jaxrec.memory import Plan
 from jaxrec.methods import plan
-from jaxrec.models import FitInfo, Fitted, ItemScores, ItemWeights, Scorer
+from jaxrec.models import FitInfo, Fitted, ItemFactors, ItemScores, ItemWeights, Scorer
 from jaxrec.recommend import Recommendations, recommend
 from jaxrec.status import Certificate, FitError, Status
 
@@ -24,9 +24,11 @@ __all__ = [
     "HeldOut",
     "InputError",
     "Interactions",
+    "ItemFactors",
     "ItemScores",
     "ItemWeights",
     "Lae",
+    "LowRankEdlae",
     "Plan",
     "Popularity",
     "Recommendations",

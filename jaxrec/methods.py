@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from jaxrec import _checks
 from jaxrec.data import Interactions
-from jaxrec.linear import Ease, Edlae, Lae, Popularity, Rlae
+from jaxrec.linear import Ease, Edlae, Lae, LowRankEdlae, Popularity, Rlae
 from jaxrec.memory import Plan
 from jaxrec.models import Fitted
 
@@ -23,7 +23,14 @@ class Method(Protocol):
         ...
 
 
-METHODS: dict[str, Any] = {"ease": Ease, "edlae": Edlae, "lae": Lae, "rlae": Rlae, "popularity": Popularity}
+METHODS: dict[str, Any] = {
+    "ease": Ease,
+    "edlae": Edlae,
+    "lae": Lae,
+    "rlae": Rlae,
+    "low_rank_edlae": LowRankEdlae,
+    "popularity": Popularity,
+}
 
 
 def plan(n_users: int, n_items: int, nnz: int, method: Method | str = "ease") -> Plan:

@@ -66,6 +66,36 @@ class ItemWeights:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
+class ItemFactors:
+    """A linear item-item model of low rank: the scores of a history x are (x U) V'.
+
+    The diagonal of U V' only shows in the scores of items already in the history, which a recommendation leaves out.
+
+    Attributes:
+      encoder: [I, K] U; row i holds what item i contributes to the K features of a user.
+      decoder: [I, K] V; row j holds how the features score item j.
+    """
+
+    encoder: Any
+    decoder: Any
+
+    @property
+    def n_items(self) -> int:
+        """I, the number of items."""
+        return self.decoder.shape[0]
+
+    def score(self, history: RowBatch) -> Float[Array, "B I"]:
+        """[B, I] scores (x U) V'; 4 B I K flops at full float32 precision."""
+        features = jnp.matmul(history.dense(self.n_items), self.encoder, precision=jax.lax.Precision.HIGHEST)
+        return jnp.matmul(features, self.decoder.T, precision=jax.lax.Precision.HIGHEST)
+
+    def score_host(self, history: sp.csr_array) -> np.ndarray:
+        """[B, I] scores (x U) V'; 2 nnz K + 2 B I K flops."""
+        return (history @ np.asarray(self.encoder)) @ np.asarray(self.decoder).T
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
 class ItemScores:
     """A model that gives every user the same scores.
 

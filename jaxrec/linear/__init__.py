@@ -2,6 +2,7 @@
 
 from jaxrec.linear.ease import Ease
 from jaxrec.linear.edlae import Edlae, Lae, Rlae
+from jaxrec.linear.low_rank import LowRankEdlae
 from jaxrec.linear.popularity import Popularity
 
-__all__ = ["Ease", "Edlae", "Lae", "Popularity", "Rlae"]
+__all__ = ["Ease", "Edlae", "Lae", "LowRankEdlae", "Popularity", "Rlae"]
