@@ -153,9 +153,10 @@ def best_decoder(problem: Problem, basis: Float[Array, "I K"]) -> Solution:
     # Inner products of l and d outside the span of P; d'd = d'l = g - t.
     ll, dl, dd = g - hh, g - t - hh + t * uh, g - t - hh + 2 * t * uh - t**2 * uu
     curvature = (1 - uh) ** 2 + uu * ll
-    beta = ((uh - t * uu) * (1 - uh) - uu * dl) / jnp.maximum(curvature, tiny)
-    # Where the parabola is flat up to rounding (a basis that holds nearly everything), any beta is as good.
-    beta = jnp.where(curvature > 1e3 * jnp.finfo(u.dtype).eps * uu * g, beta, 0)
+    slope = (uh - t * uu) * (1 - uh) - uu * dl
+    # Damped where the parabola is flat up to rounding (a basis that holds nearly all): there any beta is as good.
+    flat = 16 * jnp.finfo(u.dtype).eps * uu * g
+    beta = slope * curvature / jnp.maximum(curvature**2 + flat**2, tiny)
     multiplier = (beta * (1 - uh) - uh + t * uu) / jnp.maximum(uu, tiny)
     multiplier = jnp.where(uu > tiny, multiplier, 0)
     w, tau = 1 + beta, t - multiplier
@@ -204,7 +205,7 @@ def eigen_factors(problem: Problem, rank: int, key: PRNGKeyArray) -> tuple[Float
     """[I, K] U and V from the top eigenvectors Q of G alone: UV' = Q [Q' D(w) - D(1/g) Q' D(t)], no other SVD."""
     q, values = eigenpairs(problem, rank, key)
     w = 1 + _eigen_diagonal(problem, q, values)
-    return q, w[:, None] * q - problem.unexplained[:, None] * q / values
+    return q, w[:, None] * q - problem.unexplained[:, None] * q / values[None, :]
 
 
 def eigenpairs(problem: Problem, rank: int, key: PRNGKeyArray) -> tuple[Float[Array, "I K"], Float[Array, " K"]]:
@@ -218,12 +219,12 @@ def _eigen_diagonal(problem: Problem, q, values):
     """[I] beta = (sum_l Q_l^2 - t sum_l Q_l^2 / g_l) / (1 - sum_l Q_l^2), 0 where Q holds the item whole."""
     inside = jnp.sum(q**2, axis=1)
     outside = 1 - inside
-    beta = (inside - problem.unexplained * jnp.sum(q**2 / values, axis=1)) / jnp.maximum(outside, 1e-6)
+    beta = (inside - problem.unexplained * jnp.sum(q**2 / values[None, :], axis=1)) / jnp.maximum(outside, 1e-6)
     return jnp.where(outside > 1e-6, beta, 0)
 
 
 def tied_diagonal(
-    problem: Problem, w: Float[Array, " I"], rank: int, key: PRNGKeyArray, steps: int
+    problem: Problem, w: Float[Array, " I"], rank: int, key: PRNGKeyArray, steps: Any
 ) -> tuple[Float[Array, "I K"], Float[Array, " I"]]:
     """A basis P and w after `steps` of: w - 1 <- diag(UV'), the diagonal of the truncated SVD of M(w, t).
 
@@ -241,7 +242,7 @@ def tied_diagonal(
 
 
 def fixed_point(
-    problem: Problem, basis: Float[Array, "I K"], steps: int, tolerance: Any
+    problem: Problem, basis: Float[Array, "I K"], steps: Any, tolerance: Any
 ) -> tuple[Float[Array, "I K"], Any, Any]:
     """The best basis seen in at most `steps` of: the best decoder of P, then a power iteration of P on M(w, tau).
 
@@ -360,7 +361,7 @@ def lbfgs(
     def going(carry):
         return (carry[2] > 0) & (carry[3] < steps)
 
-    factors = (_dot(problem.lower.T, encoder), decoder)
+    factors: Any = (_dot(problem.lower.T, encoder), decoder)
     start = (factors, solver.init(factors), jnp.asarray(jnp.inf, decoder.dtype), jnp.asarray(0))
-    (whitened, decoder), _, _, done = lax.while_loop(going, body, start)
-    return _dot(problem.inverse.T, whitened), decoder, done
+    factors, _, _, done = lax.while_loop(going, body, start)
+    return _dot(problem.inverse.T, factors[0]), factors[1], done
