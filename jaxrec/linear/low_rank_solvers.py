@@ -320,9 +320,9 @@ def admm_step(problem: Problem, state: AdmmState, omega: Any) -> AdmmState:
     return AdmmState(u, v, beta, dual + diagonal - beta)
 
 
-@partial(jax.jit, static_argnames="steps")
+@jax.jit
 def lbfgs(
-    problem: Problem, encoder: Float[Array, "I K"], decoder: Float[Array, "I K"], steps: int
+    problem: Problem, encoder: Float[Array, "I K"], decoder: Float[Array, "I K"], steps: Any
 ) -> tuple[Float[Array, "I K"], Float[Array, "I K"], Any]:
     """The factors after `steps` of L-BFGS on the loss itself, in the variables L'U and V; for small data, as a judge.
 
@@ -330,7 +330,7 @@ def lbfgs(
       problem: what `prepare` returned.
       encoder: [I, K] U to start from.
       decoder: [I, K] V to start from.
-      steps: static.
+      steps: largest number of steps.
 
     Returns:
       [I, K] U and V; the number of steps done.
