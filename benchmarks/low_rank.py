@@ -5,12 +5,13 @@
 DATA is any file that `jaxrec.load` reads, split by strong generalization. Writes low_rank.md, low_rank.json and
 low_rank.png to FOLDER. The excess is (J - J*) / (J(0) - J*) on the training users, J* the loss of full rank: 0 is full
 rank, 1 no model. All forms start from one Gram matrix and one Cholesky factor; seconds are those of the form alone, the
-second time it runs (compiled). L-BFGS is the best of three runs: from the closed form, from the fixed point, and from
-random factors.
+second time it runs (compiled). L-BFGS is the best of up to three runs (`--lbfgs-starts`): from the closed form, from
+the fixed point, and from random factors.
 """
 
 import argparse
 import json
+import os
 import pathlib
 import time
 
@@ -73,13 +74,21 @@ def forms(problem, options):
 
 
 def run(options):
-    """The figures of every form at every rank."""
+    """The figures of every form at every rank so far, after each rank."""
     data = jaxrec.load(options.data)
     split = strong_generalization(data)
     train, held_out = split.train, split.test
     gram = jnp.asarray(stats.gram(train))
     problem = jax.block_until_ready(low_rank.prepare(gram, options.dropout, options.reg))
     ndcg = jaxrec.evaluate(Edlae(options.reg, options.dropout).fit(train), *held_out, METRIC)
+    about = {
+        "data": train.summary(),
+        "reg": options.reg,
+        "dropout": options.dropout,
+        "machine": machine(int(os.environ.get("OPENBLAS_NUM_THREADS", os.cpu_count() or 1))),
+        "full rank": {METRIC: ndcg.mean[METRIC], "standard error": ndcg.standard_error[METRIC]},
+        "n_test_users": ndcg.n_users,
+    }
     rows, key = [], jax.random.key(0)
     by_name, lbfgs = forms(problem, options)
     for rank in [*options.ranks, *([train.n_items] if options.all_items else [])]:
@@ -95,15 +104,7 @@ def run(options):
             metric = report.mean[METRIC] if report else None
             rows.append({"rank": rank, "form": name, "excess": excess, METRIC: metric, "seconds": seconds})
             print(f"{rank:6} {name:38} {excess:10.6f} {metric or float('nan'):8.4f} {seconds:8.2f} s", flush=True)
-    return {
-        "data": train.summary(),
-        "reg": options.reg,
-        "dropout": options.dropout,
-        "machine": machine(int(jax.local_device_count())),
-        "full rank": {METRIC: ndcg.mean[METRIC], "standard error": ndcg.standard_error[METRIC]},
-        "n_test_users": ndcg.n_users,
-        "rows": rows,
-    }
+        yield about | {"rows": rows}
 
 
 def table(figures, value, digits):
@@ -198,12 +199,12 @@ def main():
     parser.add_argument("--lbfgs-starts", type=int, default=3, choices=(1, 2, 3))
     parser.add_argument("--out", type=pathlib.Path, required=True)
     options = parser.parse_args()
-    figures = run(options)
     options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "low_rank.json").write_text(json.dumps(figures, indent=1) + "\n")
-    (options.out / "low_rank.md").write_text(markdown(figures))
-    plot(figures, options.out / "low_rank.png")
-    print(markdown(figures))
+    for figures in run(options):
+        (options.out / "low_rank.json").write_text(json.dumps(figures, indent=1) + "\n")
+        (options.out / "low_rank.md").write_text(markdown(figures))
+        plot(figures, options.out / "low_rank.png")
+    print((options.out / "low_rank.md").read_text())
 
 
 if __name__ == "__main__":

@@ -134,4 +134,6 @@ def test_truncated_svd_of_small_matrices_and_large_ranks_is_exact(rng, x64):
         u, s, v = linalg.truncated_svd(a, rank, jax.random.key(0))
         whole = np.linalg.svd(a)
         np.testing.assert_allclose(s, whole[1][:rank], rtol=1e-10)
-        np.testing.assert_allclose((u * s[None, :]) @ v.T, whole[0][:, :rank] * s @ whole[2][:rank], atol=1e-10)
+        np.testing.assert_allclose(
+            (u * s[None, :]) @ v.T, whole[0][:, :rank] * whole[1][:rank] @ whole[2][:rank], atol=1e-10
+        )
