@@ -60,6 +60,11 @@ def objective(x: Float[ArrayLike, "U I"], weights: Float[ArrayLike, "I I"], pena
     return jnp.sum(error**2) + jnp.sum(jnp.reshape(penalty, (-1, 1)) * weights**2)
 
 
+def dropout_penalty(gram_diagonal: Any, dropout: Any, reg: Any) -> Any:
+    """[I] the diagonal of Lambda, reg + p/(1-p) (X'X)_jj: what dropout with probability p costs in expectation."""
+    return reg + dropout / (1 - dropout) * gram_diagonal
+
+
 def solve(gram: Float[ArrayLike, "I I"], penalty: Float[ArrayLike, " I"], diagonal_limit: Any = 0.0) -> Solution:
     """The optimum B = I - C D(s) with C = (gram + D(penalty))^-1; can be jitted, mapped and differentiated.
 

@@ -135,6 +135,11 @@ def sweep(
     return lax.fori_loop(0, n // block, step, a)
 
 
+def zero_diagonal(a: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    """[n, n] the matrix with zeros on its diagonal."""
+    return jnp.where(jnp.eye(a.shape[0], dtype=bool), 0, a)
+
+
 def spd_inverse(
     a: Float[ArrayLike, "n n"], mesh: Any = None, *, block: int | None = None, precision: Any = HIGHEST
 ) -> Float[Array, "N N"]:

@@ -80,35 +80,6 @@ class ItemWeights:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class ItemFactors:
-    """A linear item-item model of low rank: the scores of a history x are x E D'.
-
-    Attributes:
-      encoder: [I, K] E.
-      decoder: [I, K] D.
-    """
-
-    encoder: Any
-    decoder: Any
-
-    @property
-    def n_items(self) -> int:
-        """I, the number of items."""
-        return self.decoder.shape[0]
-
-    def score(self, history: RowBatch) -> Float[Array, "B I"]:
-        """[B, I] scores x E D'; 4 B I K flops at full float32 precision."""
-        precision = jax.lax.Precision.HIGHEST
-        hidden = jnp.matmul(history.dense(self.n_items), self.encoder, precision=precision)
-        return jnp.matmul(hidden, self.decoder.T, precision=precision)
-
-    def score_host(self, history: sp.csr_array) -> np.ndarray:
-        """[B, I] scores x E D'; 2 nnz K + 2 B I K flops."""
-        return (history @ np.asarray(self.encoder)) @ np.asarray(self.decoder).T
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
 class SparseItemWeights:
     """A linear item-item model whose weights B are sparse: the scores of a history x are x B + offset.
 
@@ -161,6 +132,36 @@ class SparseItemWeights:
         product: Any = history @ weights
         scores = product.toarray()
         return scores if self.offset is None else scores + np.asarray(self.offset)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class ItemFactors:
+    """A linear item-item model of low rank: the scores of a history x are (x U) V'.
+
+    The diagonal of U V' only shows in the scores of items already in the history, which a recommendation leaves out.
+
+    Attributes:
+      encoder: [I, K] U; row i holds what item i contributes to the K features of a user.
+      decoder: [I, K] V; row j holds how the features score item j.
+    """
+
+    encoder: Any
+    decoder: Any
+
+    @property
+    def n_items(self) -> int:
+        """I, the number of items."""
+        return self.decoder.shape[0]
+
+    def score(self, history: RowBatch) -> Float[Array, "B I"]:
+        """[B, I] scores (x U) V'; 4 B I K flops at full float32 precision."""
+        features = jnp.matmul(history.dense(self.n_items), self.encoder, precision=jax.lax.Precision.HIGHEST)
+        return jnp.matmul(features, self.decoder.T, precision=jax.lax.Precision.HIGHEST)
+
+    def score_host(self, history: sp.csr_array) -> np.ndarray:
+        """[B, I] scores (x U) V'; 2 nnz K + 2 B I K flops."""
+        return (history @ np.asarray(self.encoder)) @ np.asarray(self.decoder).T
 
 
 @jax.tree_util.register_dataclass

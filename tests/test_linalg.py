@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrec import linalg
+from jaxrec import linalg, svd
 from jaxrec._blas import add_product
 from jaxrec.status import Status
 
@@ -112,3 +112,31 @@ def test_add_product_refuses_what_blas_would_misread(rng):
     for bad in ((c, b, a), (c, a.astype(np.float32), b), (np.zeros((5, 3)).T, a, b), (c[:, ::2], a, b[:, ::2])):
         with pytest.raises(ValueError):
             add_product(*bad)
+
+
+@pytest.mark.parametrize("rank", (1, 10, 60))
+def test_truncated_svd_by_subspace_iteration(rng, rank, x64):
+    """On a matrix of decaying spectrum, tall enough that the whole SVD is not taken; as a matrix and as an operator."""
+    left, right = (np.linalg.qr(rng.normal(size=(n, 300)))[0] for n in (420, 300))
+    s = 0.9 ** np.arange(300)
+    a = left * s @ right.T
+    operator = svd.Operator(a.shape, a.dtype, lambda v: a @ v, lambda v: a.T @ v)
+    found = jax.jit(svd.truncated_svd, static_argnums=1)(a, rank, jax.random.key(1))
+    for u, values, v in (found, svd.truncated_svd(operator, rank, jax.random.key(1))):
+        assert u.shape == (420, rank) and v.shape == (300, rank)
+        np.testing.assert_allclose(values, s[:rank], rtol=1e-8)
+        np.testing.assert_allclose(
+            (u * values[None, :]) @ v.T, left[:, :rank] * s[:rank] @ right[:, :rank].T, atol=1e-6
+        )
+        np.testing.assert_allclose(u.T @ u, np.eye(rank), atol=1e-12)
+
+
+def test_truncated_svd_of_small_matrices_and_large_ranks_is_exact(rng, x64):
+    for shape, rank in (((30, 20), 7), ((20, 30), 20), ((300, 280), 150)):
+        a = rng.normal(size=shape)
+        u, s, v = svd.truncated_svd(a, rank, jax.random.key(0))
+        whole = np.linalg.svd(a)
+        np.testing.assert_allclose(s, whole[1][:rank], rtol=1e-10)
+        np.testing.assert_allclose(
+            (u * s[None, :]) @ v.T, whole[0][:, :rank] * whole[1][:rank] @ whole[2][:rank], atol=1e-10
+        )

@@ -7,6 +7,7 @@ from jaxrec.linear.ease import Ease
 from jaxrec.linear.edlae import Edlae, Lae, Rlae
 from jaxrec.linear.elsa import Elsa
 from jaxrec.linear.knn import ItemKnn
+from jaxrec.linear.low_rank import LowRankEdlae
 from jaxrec.linear.mrf import Mrf
 from jaxrec.linear.popularity import Popularity
 from jaxrec.linear.pure_svd import PureSvd
@@ -19,6 +20,7 @@ __all__ = [
     "Elsa",
     "ItemKnn",
     "Lae",
+    "LowRankEdlae",
     "Mrf",
     "NonnegativeEase",
     "Popularity",

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float
 
 from jaxrec import _checks, closed_form
 from jaxrec._checks import InputError
-from jaxrec.closed_form import ClosedForm
+from jaxrec.closed_form import ClosedForm, dropout_penalty
 
 
 def objective(x: Float[ArrayLike, "U I"], weights: Float[ArrayLike, "I I"], dropout: Any, reg: Any) -> Float[Array, ""]:
@@ -32,12 +32,7 @@ def objective(x: Float[ArrayLike, "U I"], weights: Float[ArrayLike, "I I"], drop
       dropout: scalar p in [0, 1).
       reg: scalar > 0.
     """
-    return closed_form.objective(x, weights, penalty_of(jnp.sum(jnp.asarray(x) ** 2, axis=0), dropout, reg))
-
-
-def penalty_of(gram_diagonal: Any, dropout: Any, reg: Any) -> Any:
-    """[I] the diagonal of Lambda, reg + p/(1-p) (X'X)_jj: what dropout with probability p costs in expectation."""
-    return reg + dropout / (1 - dropout) * gram_diagonal
+    return closed_form.objective(x, weights, dropout_penalty(jnp.sum(jnp.asarray(x) ** 2, axis=0), dropout, reg))
 
 
 def weights(gram: Float[ArrayLike, "I I"], dropout: Any, reg: Any, diagonal_limit: Any = 0.0) -> Float[Array, "I I"]:
@@ -54,7 +49,7 @@ def weights(gram: Float[ArrayLike, "I I"], dropout: Any, reg: Any, diagonal_limi
     Differs from the paper: the factor 1/(1-p) of unscaled dropout is left out; it does not change a ranking.
     """
     gram = jnp.asarray(gram)
-    return closed_form.solve(gram, penalty_of(jnp.diagonal(gram), dropout, reg), diagonal_limit).weights
+    return closed_form.solve(gram, dropout_penalty(jnp.diagonal(gram), dropout, reg), diagonal_limit).weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +74,7 @@ class Edlae(ClosedForm):
 
     def penalty(self, gram_diagonal: np.ndarray) -> np.ndarray:
         """[I] reg + p/(1-p) (X'X)_jj."""
-        return penalty_of(gram_diagonal, float(self.dropout), float(self.reg))
+        return dropout_penalty(gram_diagonal, float(self.dropout), float(self.reg))
 
 
 @dataclasses.dataclass(frozen=True)
