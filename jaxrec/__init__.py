@@ -5,10 +5,10 @@ from jaxrec.data import Catalogue, Interactions, load
 from jaxrec.data.splits import HeldOut, Split, split
 from jaxrec.evaluate import Report, evaluate
 from jaxrec.io import load_model, save
-from jaxrec.linear import Ease, Edlae, Lae, Mrf, Popularity, Rlae
+from jaxrec.linear import Ease, Edlae, HigherOrder, Lae, Mrf, Popularity, Rlae
 from jaxrec.memory import Plan
 from jaxrec.methods import plan
-from jaxrec.models import FitInfo, Fitted, ItemScores, ItemWeights, Scorer, SparseItemWeights
+from jaxrec.models import FitInfo, Fitted, ItemScores, ItemWeights, PairWeights, Scorer, SparseItemWeights
 from jaxrec.recommend import Recommendations, recommend
 from jaxrec.status import Certificate, FitError, Status
 
@@ -22,12 +22,14 @@ __all__ = [
     "FitInfo",
     "Fitted",
     "HeldOut",
+    "HigherOrder",
     "InputError",
     "Interactions",
     "ItemScores",
     "ItemWeights",
     "Lae",
     "Mrf",
+    "PairWeights",
     "Plan",
     "Popularity",
     "Recommendations",

@@ -26,13 +26,13 @@ import numpy as np
 from jaxrec._checks import InputError
 from jaxrec.data import Catalogue
 from jaxrec.methods import METHODS
-from jaxrec.models import FitInfo, Fitted, ItemScores, ItemWeights, SparseItemWeights
+from jaxrec.models import FitInfo, Fitted, ItemScores, ItemWeights, PairWeights, SparseItemWeights
 from jaxrec.status import Certificate, Status
 
 if sys.platform != "win32":
     import fcntl
 
-MODELS: dict[str, type] = {model.__name__: model for model in (ItemWeights, ItemScores, SparseItemWeights)}
+MODELS: dict[str, type] = {model.__name__: model for model in (ItemWeights, ItemScores, SparseItemWeights, PairWeights)}
 FORMAT = "jaxrec model"
 FORMAT_VERSION = 1
 CONFIG = "config.json"

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from jaxrec import _checks
 from jaxrec.data import Interactions
-from jaxrec.linear import Ease, Edlae, Lae, Mrf, Popularity, Rlae
+from jaxrec.linear import Ease, Edlae, HigherOrder, Lae, Mrf, Popularity, Rlae
 from jaxrec.memory import Plan
 from jaxrec.models import Fitted
 
@@ -23,7 +23,15 @@ class Method(Protocol):
         ...
 
 
-METHODS: dict[str, Any] = {"ease": Ease, "edlae": Edlae, "lae": Lae, "rlae": Rlae, "mrf": Mrf, "popularity": Popularity}
+METHODS: dict[str, Any] = {
+    "ease": Ease,
+    "edlae": Edlae,
+    "lae": Lae,
+    "rlae": Rlae,
+    "mrf": Mrf,
+    "higher_order": HigherOrder,
+    "popularity": Popularity,
+}
 
 
 def plan(n_users: int, n_items: int, nnz: int, method: Method | str = "ease") -> Plan:
