@@ -12,6 +12,7 @@ from jaxrec.linear import (
     Ease,
     Edlae,
     Elsa,
+    HigherOrder,
     ItemKnn,
     Lae,
     LowRankEdlae,
@@ -24,7 +25,16 @@ from jaxrec.linear import (
 )
 from jaxrec.memory import Plan
 from jaxrec.methods import plan
-from jaxrec.models import FitInfo, Fitted, ItemFactors, ItemScores, ItemWeights, Scorer, SparseItemWeights
+from jaxrec.models import (
+    FitInfo,
+    Fitted,
+    ItemFactors,
+    ItemScores,
+    ItemWeights,
+    PairWeights,
+    Scorer,
+    SparseItemWeights,
+)
 from jaxrec.recommend import Recommendations, recommend
 from jaxrec.status import Certificate, FitError, Status
 from jaxrec.tune import Tuning, tune
@@ -43,6 +53,7 @@ __all__ = [
     "FitInfo",
     "Fitted",
     "HeldOut",
+    "HigherOrder",
     "InputError",
     "Interactions",
     "ItemFactors",
@@ -53,6 +64,7 @@ __all__ = [
     "LowRankEdlae",
     "Mrf",
     "NonnegativeEase",
+    "PairWeights",
     "Plan",
     "Popularity",
     "PureSvd",

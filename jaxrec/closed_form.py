@@ -131,7 +131,7 @@ def weights_in_place(inverse: np.ndarray, penalty: np.ndarray, diagonal_limit: f
     return Solution(inverse, unexplained)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class ClosedForm(abc.ABC):
     """A method whose answer is B = I - C D(s): all of `fit` and `plan` but its penalty and its diagonal limit.
 
@@ -149,6 +149,15 @@ class ClosedForm(abc.ABC):
         _checks.one_of("dtype", self.dtype, ("float32", "float64"))
         if (self.solver, self.dtype) == ("jax", "float64"):
             raise InputError("solver='jax' computes in float32; for dtype='float64' use solver='host'.")
+
+    def __repr__(self) -> str:
+        """The settings of the method, then where and how it is solved if that was asked for."""
+        own = [field for field in dataclasses.fields(self) if not field.kw_only]
+        how = [
+            field for field in dataclasses.fields(self) if field.kw_only and getattr(self, field.name) != field.default
+        ]
+        settings = ", ".join(f"{field.name}={getattr(self, field.name)!r}" for field in own + how)
+        return f"{type(self).__name__}({settings})"
 
     @abc.abstractmethod
     def penalty(self, gram_diagonal: np.ndarray) -> np.ndarray:

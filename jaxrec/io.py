@@ -28,13 +28,15 @@ from jaxrec import parallel, sharded_io
 from jaxrec._checks import InputError
 from jaxrec.data import Catalogue
 from jaxrec.methods import METHODS
-from jaxrec.models import FitInfo, Fitted, ItemFactors, ItemScores, ItemWeights, SparseItemWeights
+from jaxrec.models import FitInfo, Fitted, ItemFactors, ItemScores, ItemWeights, PairWeights, SparseItemWeights
 from jaxrec.status import Certificate, Status
 
 if sys.platform != "win32":
     import fcntl
 
-MODELS: dict[str, type] = {model.__name__: model for model in (ItemWeights, ItemFactors, ItemScores, SparseItemWeights)}
+MODELS: dict[str, type] = {
+    model.__name__: model for model in (ItemWeights, ItemFactors, ItemScores, PairWeights, SparseItemWeights)
+}
 FORMAT = "jaxrec model"
 FORMAT_VERSION = 1
 CONFIG = "config.json"

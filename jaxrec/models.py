@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -162,6 +163,40 @@ class ItemFactors:
     def score_host(self, history: sp.csr_array) -> np.ndarray:
         """[B, I] scores (x U) V'; 2 nnz K + 2 B I K flops."""
         return (history @ np.asarray(self.encoder)) @ np.asarray(self.decoder).T
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class PairWeights:
+    """A linear model of items and pairs of items: the scores of a history x are x B + z W, with z_ik = x_i x_k.
+
+    Attributes:
+      weights: [I, I] B.
+      pairs: [M, 2] int32 items of each pair.
+      pair_weights: [M, I] W.
+    """
+
+    weights: Any
+    pairs: Any
+    pair_weights: Any
+
+    @property
+    def n_items(self) -> int:
+        """I, the number of items."""
+        return self.weights.shape[1]
+
+    def score(self, history: RowBatch) -> Float[Array, "B I"]:
+        """[B, I] scores x B + z W; 2 B I (I + M) flops at full float32 precision."""
+        x = history.dense(self.n_items)
+        z = x[:, self.pairs[:, 0]] * x[:, self.pairs[:, 1]]
+        product = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
+        return product(x, self.weights) + product(z, self.pair_weights)
+
+    def score_host(self, history: sp.csr_array) -> np.ndarray:
+        """[B, I] scores x B + z W; 2 I flops for every item and every pair of a history."""
+        x, pairs = history.toarray(), np.asarray(self.pairs)
+        z = sp.csr_array(x[:, pairs[:, 0]] * x[:, pairs[:, 1]])
+        return history @ np.asarray(self.weights) + z @ np.asarray(self.pair_weights)
 
 
 @jax.tree_util.register_dataclass

@@ -72,7 +72,7 @@ def test_lists_are_those_of_the_paper_s_weights(data):
 
 
 def test_seeds(data):
-    one, two, other = (Elsa(rank=4, epochs=2, seed=seed).fit(data).model.encoder for seed in (1, 1, 2))
+    one, two, other = (Elsa(rank=4, epochs=2, init_seed=seed).fit(data).model.encoder for seed in (1, 1, 2))
     np.testing.assert_array_equal(one, two)
     assert np.abs(np.asarray(one) - np.asarray(other)).max() > 0.1
 
@@ -91,7 +91,7 @@ def test_optax_is_asked_for_by_name(data, monkeypatch):
         Elsa().fit(data)
 
 
-@pytest.mark.parametrize("wrong", ({"rank": 0}, {"epochs": 0}, {"learning_rate": 0.0}, {"seed": -1}))
+@pytest.mark.parametrize("wrong", ({"rank": 0}, {"epochs": 0}, {"learning_rate": 0.0}, {"init_seed": -1}))
 def test_bad_hyper_parameters_are_refused(wrong):
     with pytest.raises(InputError, match=next(iter(wrong))):
         Elsa(**wrong)

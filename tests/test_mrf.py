@@ -326,7 +326,9 @@ def test_values_other_than_one(rng):
     x = rng.integers(0, 4, (60, 12)).astype(np.float64)
     data = Interactions.from_triples(*np.nonzero(x), x[np.nonzero(x)], n_users=60, n_items=12)
     wanted, _, _ = reference(data, 0.75, 1.0, 0.1, 0.3)
-    np.testing.assert_allclose(dense(Mrf(threshold=0.1, r=0.3, dtype="float64").fit(data).model), wanted, atol=1e-12)
+    np.testing.assert_allclose(
+        dense(Mrf(1.0, threshold=0.1, r=0.3, dtype="float64").fit(data).model), wanted, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize(

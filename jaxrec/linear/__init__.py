@@ -6,6 +6,7 @@ from jaxrec.linear.deql import Deql
 from jaxrec.linear.ease import Ease
 from jaxrec.linear.edlae import Edlae, Lae, Rlae
 from jaxrec.linear.elsa import Elsa
+from jaxrec.linear.higher_order import HigherOrder
 from jaxrec.linear.knn import ItemKnn
 from jaxrec.linear.low_rank import LowRankEdlae
 from jaxrec.linear.mrf import Mrf
@@ -18,6 +19,7 @@ __all__ = [
     "Ease",
     "Edlae",
     "Elsa",
+    "HigherOrder",
     "ItemKnn",
     "Lae",
     "LowRankEdlae",

@@ -49,7 +49,7 @@ def scaled(weights: Any, counts: Any, power: Any) -> Any:
     return weights * factor[:, None] / factor[None, :]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Dan(ClosedForm):
     """DAN: EASE or LAE on user-weighted data, with weights scaled by popularity (Park et al., SIGIR 2025).
 

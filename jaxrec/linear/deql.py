@@ -133,7 +133,7 @@ def residual(
     return float(np.linalg.norm(error)) / norm if norm > 0 else float(np.linalg.norm(error))
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Deql(ClosedForm):
     """DEQL: item-item weights trained on dropped items with weight 1 and on kept ones with weight b.
 

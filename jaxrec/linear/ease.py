@@ -49,7 +49,7 @@ def weights(gram: Float[ArrayLike, "I I"], reg: Any) -> Float[Array, "I I"]:
     return closed_form.solve(gram, jnp.broadcast_to(jnp.asarray(reg, gram.dtype), gram.shape[:1])).weights
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Ease(ClosedForm):
     """EASE: item-item weights B that minimise ||X - X B||_F^2 + reg ||B||_F^2 with zero diagonal (Steck 2019).
 

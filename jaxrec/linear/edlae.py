@@ -52,7 +52,7 @@ def weights(gram: Float[ArrayLike, "I I"], dropout: Any, reg: Any, diagonal_limi
     return closed_form.solve(gram, dropout_penalty(jnp.diagonal(gram), dropout, reg), diagonal_limit).weights
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Edlae(ClosedForm):
     """EDLAE: item-item weights trained to restore dropped items from the others (Steck, NeurIPS 2020).
 
@@ -77,7 +77,7 @@ class Edlae(ClosedForm):
         return dropout_penalty(gram_diagonal, float(self.dropout), float(self.reg))
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Lae(Edlae):
     """LAE and DLAE: the linear autoencoder that may predict an item from itself; with dropout, DLAE.
 
@@ -100,7 +100,7 @@ class Lae(Edlae):
         return 1.0
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Rlae(Edlae):
     """RLAE and RDLAE: the diagonal is limited to xi, between EASE (0) and LAE (1) (Moon et al., SIGIR 2023).
 

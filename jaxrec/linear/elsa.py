@@ -65,26 +65,26 @@ def _step(factors, state, batch, optimiser):
 class Elsa:
     """ELSA: B = E E' - I with unit rows E, by NAdam on the cosine between a history and its reconstruction.
 
-    The loss is not convex: the result is where so many epochs lead, not a certified optimum, and depends on `seed`.
+    The loss is not convex: the result is where so many epochs lead, not a certified optimum; it depends on `init_seed`.
 
     Attributes:
       rank: K, the length of an item's factors; the paper takes 256 to 2048.
       epochs: passes over the users.
       learning_rate: NAdam's; the paper's 0.1.
       batch_size: users in a step.
-      seed: of the random start and the order of users.
+      init_seed: of the random start and the order of users.
     """
 
     rank: int = 128
     epochs: int = 20
     learning_rate: float = 0.1
     batch_size: int = 128
-    seed: int = 0
+    init_seed: int = 0
 
     def __post_init__(self):
         for name in ("rank", "epochs", "batch_size"):
             _checks.count(name, getattr(self, name), at_least=1)
-        _checks.count("seed", self.seed)
+        _checks.count("init_seed", self.init_seed)
         _checks.positive("learning_rate", self.learning_rate)
 
     def fit(self, train: Interactions) -> Fitted:
@@ -115,7 +115,7 @@ class Elsa:
         self.plan(train.n_users, train.n_items, train.nnz).require()
         users = np.flatnonzero(train.user_counts)
         train_rows = train.rows(users)
-        start_key, order_key = jax.random.split(jax.random.key(self.seed))
+        start_key, order_key = jax.random.split(jax.random.key(self.init_seed))
         bound = math.sqrt(6 / (train.n_items + self.rank))
         factors = jax.random.uniform(start_key, (train.n_items, self.rank), jnp.float32, -bound, bound)
 

@@ -106,7 +106,7 @@ class Mrf:
 
     Attributes:
       reg: L2 strength, the paper's lambda, in the unit of the diagonal of S, (U variance)^(1 - alpha); the paper takes
-        1 for sparse, 3 to 6 for dense weights.
+        1 for sparse, 3 to 6 for dense weights; small and sparse data want 4 to 10.
       alpha: in [0, 1]: 0 compares covariances, 1 correlations.
       density: about which share of the I x I weights may differ from 0, by which the threshold is chosen; default as
         much as gives 100 neighbours an item on average. 1 is dense.
@@ -119,11 +119,11 @@ class Mrf:
       dtype: of the blocks: "float32", or "float64" for nearly collinear items ("host" only).
     """
 
-    reg: float = 1.0
+    reg: float = 4.0
     alpha: float = 0.75
     density: float | None = None
     threshold: float | None = None
-    r: float = 0.1
+    r: float = 0.0
     max_in_column: int = 1000
     center: bool = False
     solver: Literal["auto", "host", "jax"] = dataclasses.field(default="auto", kw_only=True)
@@ -153,7 +153,9 @@ class Mrf:
           train: U x I interactions X; values other than 1 are used as they are.
 
         Returns:
-          Fitted(model: SparseItemWeights, info). The certificate's detail counts the blocks, the items without
+          Fitted(model: SparseItemWeights, info). The certificate's residual is that of the blocks and, with r = 0, of
+          the stated objective on a sample of columns; with r > 0 its detail estimates how far these are from their
+          optimum, and a fit that lost all it could gain is refused. The detail counts the blocks, the items without
           neighbours (their scores are 0 for everyone) and the constant items, and gives threshold and density.
 
         Raises:

@@ -20,7 +20,7 @@ from jaxrec._threads import map_in_order
 from jaxrec.data import Interactions
 from jaxrec.stats import EXACT_COUNTS
 
-CACHE_ENTRIES = 2**28  # of X'X among the most popular items, kept dense
+CACHE_ENTRIES = 2**26  # of X'X among the most popular items, kept dense
 CONSTANT = 1e-12  # of (X'X)_jj: a smaller v_j is what rounding leaves of 0
 
 
