@@ -51,7 +51,7 @@ def read(folder: Path, shape: tuple[int, int], dtype: Any, devices: Any = None) 
 
 def _orbax() -> Any:
     try:
-        import orbax.checkpoint
+        import orbax.checkpoint  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise InputError(
             "models that are split over devices are saved and loaded by orbax, which is not installed: "

@@ -100,9 +100,10 @@ def stationarity(
 class Mrf:
     """Sparse MRF: EASE on scaled data and a sparse pattern, from small blocks in place of one inverse (Steck 2019).
 
-    An item's neighbours are those with a large scaled covariance |S_ij|. With r = 0 each item gets a block of itself
-    and its neighbours, and column j of B is the exact optimum on its pattern. With r > 0 a block also serves the share
-    r of its items nearest to its centre: fewer blocks, approximate columns; the certificate holds the objective gap.
+    An item's neighbours are those whose scaled covariance S_ij is large in absolute value. With r = 0 each item gets a
+    block of itself and its neighbours, and column j of B is the exact optimum on its pattern. With r > 0 a block also
+    serves the share r of its items nearest to its centre: fewer blocks, approximate columns; the certificate holds the
+    objective gap.
 
     Attributes:
       reg: L2 strength, the paper's lambda, in the unit of the diagonal of S, (U variance)^(1 - alpha); the paper takes
@@ -110,7 +111,7 @@ class Mrf:
       alpha: in [0, 1]: 0 compares covariances, 1 correlations.
       density: about which share of the I x I weights may differ from 0, by which the threshold is chosen; default as
         much as gives 100 neighbours an item on average. 1 is dense.
-      threshold: the least |S_ij| of neighbours, in place of `density`; 0 is dense.
+      threshold: the least absolute value of S_ij among neighbours, in place of `density`; 0 is dense.
       r: in [0, 1], the share of a block's columns that are kept.
       max_in_column: most neighbours of an item.
       center: score mu + (x - mu) B, which puts back the items' offsets, in place of x B as in the paper.
