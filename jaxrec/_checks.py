@@ -25,6 +25,12 @@ def fraction(name: str, value: float) -> None:
         raise InputError(f"{name} must lie strictly between 0 and 1, got {value!r}.")
 
 
+def dropout(value: float) -> None:
+    """Refuse a probability of dropping an item that is not in [0, 1)."""
+    if not 0 <= value < 1:
+        raise InputError(f"dropout must be at least 0 and below 1, got {value!r}.")
+
+
 def count(name: str, value: int, at_least: int = 0) -> None:
     """Refuse anything but a whole number of at least `at_least`."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):

@@ -75,8 +75,7 @@ class Dan(ClosedForm):
     def __post_init__(self):
         super().__post_init__()
         _checks.positive("reg", self.reg, "the unit is user-weighted interactions per item")
-        if not 0 <= self.dropout < 1:
-            raise InputError(f"dropout must be at least 0 and below 1, got {self.dropout!r}.")
+        _checks.dropout(self.dropout)
         for name in ("item_power", "user_power"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name} must lie between 0 and 1, got {getattr(self, name)!r}.")
@@ -92,7 +91,7 @@ class Dan(ClosedForm):
 
     def penalty(self, gram_diagonal: np.ndarray) -> np.ndarray:
         """[I] reg + p/(1-p) n_i, given n_i."""
-        return self.reg + self.dropout / (1 - self.dropout) * gram_diagonal
+        return closed_form.dropout_penalty(gram_diagonal, self.dropout, self.reg)
 
     def penalty_on(self, train: Interactions, gram_diagonal: np.ndarray) -> np.ndarray:
         """[I] the penalty from the unweighted number of users of each item."""

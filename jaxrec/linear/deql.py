@@ -93,7 +93,7 @@ def weights(gram: Float[ArrayLike, "I I"], dropout: Any, reg: Any, kept_weight: 
     """
     gram = jnp.asarray(gram)
     diagonal = jnp.diagonal(gram)
-    solution = closed_form.solve(gram, reg + dropout / (1 - dropout) * diagonal)
+    solution = closed_form.solve(gram, closed_form.dropout_penalty(diagonal, dropout, reg))
     own, factor = own_weights(diagonal, solution.unexplained, dropout, reg, kept_weight)
     return _combined(solution.weights, own, factor)
 
@@ -161,7 +161,7 @@ class Deql(ClosedForm):
 
     def penalty(self, gram_diagonal: np.ndarray) -> np.ndarray:
         """[I] reg + p/(1-p) (X'X)_jj, as in Edlae."""
-        return self.reg + self.dropout / (1 - self.dropout) * gram_diagonal
+        return closed_form.dropout_penalty(gram_diagonal, self.dropout, self.reg)
 
     def finish(
         self, train: Interactions, solution: Solution, penalty: np.ndarray, gram_diagonal: np.ndarray

@@ -69,8 +69,7 @@ class Edlae(ClosedForm):
     def __post_init__(self):
         super().__post_init__()
         _checks.positive("reg", self.reg, "the unit is interactions per item")
-        if not 0 <= self.dropout < 1:
-            raise InputError(f"dropout must be at least 0 and below 1, got {self.dropout!r}.")
+        _checks.dropout(self.dropout)
 
     def penalty(self, gram_diagonal: np.ndarray) -> np.ndarray:
         """[I] reg + p/(1-p) (X'X)_jj."""

@@ -171,8 +171,7 @@ class LowRankEdlae:
         _checks.one_of("method", self.method, METHODS)
         if self.steps is not None:
             _checks.count("steps", self.steps, at_least=1)
-        if not 0 <= self.dropout < 1:
-            raise InputError(f"dropout must be at least 0 and below 1, got {self.dropout!r}.")
+        _checks.dropout(self.dropout)
 
     def fit(self, train: Interactions, *, key: PRNGKeyArray | None = None) -> Fitted:
         """The fitted factors with their certificate.
