@@ -3,7 +3,8 @@
 python benchmarks/mrf.py gowalla.npz --densities 0.001 0.005 --rs 0 0.1 0.5 --dense-json ease.json --out FOLDER
 
 The dense fit takes I^3 flops: it is run by benchmarks/large_fit.py, whose JSON file gives the first row. Writes
-NAME_mrf.md and NAME_mrf.json to the folder.
+NAME_mrf.md and NAME_mrf.json to the folder. With several values of --reg, the one used is that with the best first
+metric where a tenth of the training interactions of each user is held out, at the first density and r.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import time
 from harness import machine
 
 import jaxrec
+from jaxrec.data.splits import per_user_random
 
 
 def main() -> None:
@@ -24,7 +26,7 @@ def main() -> None:
     parser.add_argument("data")
     parser.add_argument("--densities", type=float, nargs="+", default=[0.001, 0.005])
     parser.add_argument("--rs", type=float, nargs="+", default=[0.0, 0.1, 0.5])
-    parser.add_argument("--reg", type=float, nargs="+", default=[1.0], help="one for all densities, or one for each")
+    parser.add_argument("--reg", type=float, nargs="+", default=[1.0], help="several: chosen on held-out interactions")
     parser.add_argument("--alpha", type=float, default=0.75)
     parser.add_argument("--center", action="store_true")
     parser.add_argument("--solver", default="auto")
@@ -36,8 +38,6 @@ def main() -> None:
     )
     parser.add_argument("--out", required=True, type=pathlib.Path)
     options = parser.parse_args()
-    regs = options.reg if len(options.reg) > 1 else options.reg * len(options.densities)
-
     data = jaxrec.load(options.data)
     train, (fold_in, targets), _ = jaxrec.split(data, options.split)
     rows = []
@@ -49,7 +49,8 @@ def main() -> None:
         rows += [row for row in json.loads(pathlib.Path(options.rows).read_text())["rows"] if "method" in row]
         write(options.out, data, rows)
         return
-    for density, reg in zip(options.densities, regs, strict=True):
+    reg = options.reg[0] if len(options.reg) == 1 else chosen_reg(train, options)
+    for density in options.densities:
         for r in options.rs:
             method = jaxrec.Mrf(reg, options.alpha, density, r=r, center=options.center, solver=options.solver)
             cpu = time.process_time()
@@ -74,6 +75,18 @@ def main() -> None:
             )
             write(options.out, data, rows)
             print(table(rows).splitlines()[-1], flush=True)
+
+
+def chosen_reg(train: jaxrec.Interactions, options: argparse.Namespace) -> float:
+    """The best of the values of reg on a tenth of the training interactions."""
+    kept, (fold_in, targets), _ = per_user_random(train, 0.1)
+    metric = options.metrics.split(",")[0]
+    found = {}
+    for reg in options.reg:
+        method = jaxrec.Mrf(reg, options.alpha, options.densities[0], r=options.rs[0], solver=options.solver)
+        found[reg] = jaxrec.evaluate(method.fit(kept), fold_in, targets, metric).mean[metric]
+        print(f"held out of training: reg {reg:g}, {metric} {found[reg]:.5f}", flush=True)
+    return max(found, key=lambda reg: found[reg])
 
 
 def table(rows: list[dict]) -> str:
