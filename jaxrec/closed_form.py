@@ -26,11 +26,11 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxrec import _checks, kkt, linalg, mesh_solver, parallel, stats
+from jaxrec import _checks, kkt, linalg, mesh_solver, parallel, stats, twins
 from jaxrec._checks import InputError
 from jaxrec._threads import n_threads
 from jaxrec.data import Interactions
-from jaxrec.memory import Plan, available_bytes, hardware, rough_seconds
+from jaxrec.memory import Plan, hardware, plan_on
 from jaxrec.models import FitInfo, Fitted, ItemWeights
 from jaxrec.status import Certificate, FitError, Status
 
@@ -231,11 +231,7 @@ class ClosedForm(abc.ABC):
         mesh = self._mesh(mesh)
         if mesh is None:
             return stats.gram_lower(self.training_data(train), np.dtype(self.dtype))
-        on_cpu = mesh.devices.flat[0].platform == "cpu"  # where sparse products cost a fraction of dense ones
-        form = stats.host_gram_on_mesh if on_cpu else stats.mesh_gram
-        return jax.block_until_ready(
-            form(self.training_data(train), mesh, linalg.blocks(train.n_items, mesh.size).size)
-        )
+        return jax.block_until_ready(stats.default_gram(self.training_data(train), mesh))
 
     def fit_from_gram(self, train: Interactions, gram: Any, mesh: Any = None) -> Fitted:
         """What `fit` returns, from the Gram matrix of `train`, so that many fits can share one.
@@ -272,7 +268,7 @@ class ClosedForm(abc.ABC):
         if certificate.status is not Status.OK:
             raise FitError(certificate.status, self._advice(certificate, penalty, gram_diagonal))
         padding = cut.size - train.n_items if cut else 0
-        weights = self.finish(train, solution, penalty, gram_diagonal)
+        weights = twins.tie(self.finish(train, solution, penalty, gram_diagonal), twins.twins_of(train))
         model = ItemWeights(weights, solution.unexplained, padding=padding)
         return Fitted(model, FitInfo(self, certificate, train.items, train.summary(), seconds))
 
@@ -300,16 +296,16 @@ class ClosedForm(abc.ABC):
         size = np.dtype(self.dtype).itemsize
         mesh = devices if isinstance(devices, str) else self._mesh(devices)
         if mesh is None:
-            found, where, available = None, "host", available_bytes(None)
+            found, larger = hardware(jax.devices("cpu")[:1]), "a machine with more memory"
             parts = {
                 "Gram matrix, inverse and weights, in one place": size * n_items**2,
                 "panels of the inverse": 2 * size * n_items * min(512, n_items),
                 "blocks of the Gram matrix": n_threads() * min(2 * stats.BLOCK_BYTES, size * n_items**2),
                 "sparse data, twice": 24 * nnz + 16 * (n_users + n_items),
             }
-            flops, larger = float(n_items) ** 3, "a machine with more memory"
+            flops = float(n_items) ** 3
         else:
-            found = hardware(mesh)
+            found, larger = hardware(mesh), "more devices, or larger ones"
             cut = linalg.blocks(n_items, found.count)
             own = cut.size // found.count
             panels = 2 * cut.size * cut.block + own * (cut.block + cut.chunk)
@@ -320,19 +316,8 @@ class ClosedForm(abc.ABC):
             # One bfloat16 pass for 0/1 data, where full precision takes six; on a CPU sparse products, far fewer flops.
             gram_flops = 0 if found.platform == "cpu" else 2.0 * n_users * cut.size**2 / 6
             flops = 2.0 * cut.size**3 + gram_flops
-            where = found.device_kind if found.count == 1 else f"{found.count} x {found.device_kind}, on each"
-            available, larger = found.available, "more devices, or larger ones"
-        seconds = rough_seconds(flops, found)
-        return Plan(
-            method=str(self),
-            shape=(n_users, n_items, nnz),
-            where=where,
-            parts=parts,
-            available=available,
-            flops=flops,
-            seconds=seconds and seconds / (1 if found is None or found.platform == "cpu" else found.count),
-            advice=f"use {larger}, or fewer items (drop those with the fewest users)",
-        )
+        advice = f"use {larger}, or fewer items (drop those with the fewest users)"
+        return plan_on(found, self, (n_users, n_items, nnz), parts, flops, advice)
 
     def _advice(self, certificate: Certificate, penalty: np.ndarray, gram_diagonal: np.ndarray) -> str:
         """What to change, in one sentence."""

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int, Shaped
 from scipy.linalg import lapack
 
 from jaxrec import _checks, parallel
@@ -104,40 +104,119 @@ def sweep(
 
     Cost: 2 N^2 m flops; received numbers N^2 + b N; b x N twice and chunk x m as temporaries.
     """
+    step = partial(_pivot, block=block, chunk=chunk, precision=precision, axis=axis)
+    return lax.fori_loop(0, a.shape[0] // block, lambda k, a: step(k, a)[0], a)
+
+
+def cholesky_and_inverse(
+    a: Float[Array, "N m"], *, block: int, chunk: int, precision: Any = HIGHEST, axis: str | None = None
+) -> tuple[Float[Array, "N m"], Float[Array, "N m"]]:
+    """[N, m] and [N, m], my columns of L' and of L^-1 where A = L L', from those of A, by the sweep.
+
+    The panels W of the sweep hold both factors: with the blocks before the pivot swept, the pivot's rows of W are minus
+    those of L^-1 left of its diagonal, and those of L' right of it.
+
+    Args: as in `sweep`.
+
+    Cost: 2 N^2 m flops, of which a Cholesky factorization and a triangular inverse would take a third, but those gather
+    A or leave most devices waiting; three N x m matrices.
+    """
+    n, m = a.shape
+    mine = parallel.axis_index(axis) * m + jnp.arange(m)
+
+    def step(k, carry):
+        a, upper, inverse = carry
+        a, w, factor = _pivot(k, a, block=block, chunk=chunk, precision=precision, axis=axis)
+        o = k * block
+        before, after = (mine < o)[None, :], (mine >= o + block)[None, :]
+        own = ~(before | after)
+        # The columns of L_kk' that are mine; those of others are masked.
+        diagonal = jnp.take(factor.T, jnp.clip(mine - o, 0, block - 1), axis=1)
+        upper_rows = jnp.where(after, w, jnp.where(own, diagonal, 0))
+        inverse_rows = jnp.where(after, 0, -w)
+        upper, inverse = (
+            lax.dynamic_update_slice(whole, rows, (o, 0))
+            for whole, rows in ((upper, upper_rows), (inverse, inverse_rows))
+        )
+        return a, upper, inverse
+
+    return lax.fori_loop(0, n // block, step, (a, jnp.zeros_like(a), jnp.zeros_like(a)))[1:]
+
+
+def inverse_columns(a: Float[Array, "N m"], cut: Blocks, *, axis: str | None = None) -> Float[Array, "N m"]:
+    """[N, m] my columns of A^-1 from mine of an SPD matrix, in a kernel of its own or within one; see `sweep`."""
+    return spd_inverse(a) if axis is None else -sweep(a, block=cut.block, chunk=cut.chunk, axis=axis)
+
+
+def _pivot(k: Any, a: Any, *, block: int, chunk: int, precision: Any, axis: str | None) -> tuple[Any, Any, Any]:
+    """One step of the sweep: (my columns after it, of W [b, m], the pivot's Cholesky factor [b, b])."""
     n, m = a.shape
     product = partial(jnp.matmul, precision=precision)
     me, eye = parallel.axis_index(axis), jnp.eye(block, dtype=a.dtype)
     rows, columns = jnp.arange(chunk), jnp.arange(m)
+    o = k * block
+    owner, local = o // m, o % m
+    mine = owner == me
+    panel = lax.dynamic_slice(a, (o, 0), (block, m))
+    pivot = jnp.where(mine, lax.dynamic_slice(panel, (0, local), (block, block)), 0)
+    factor = lax.linalg.cholesky(parallel.psum(pivot, axis), symmetrize_input=False)
+    inverse = lax.linalg.triangular_solve(factor, eye, left_side=True, lower=True)
+    w = product(inverse, panel)
+    w = jnp.where(mine, lax.dynamic_update_slice(w, -inverse, (0, local)), w)
+    everyones = parallel.all_gather(w, axis, dimension=1)
+    keep_columns = ~(mine & (columns >= local) & (columns < local + block))
 
-    def step(k, a):
-        o = k * block
-        owner, local = o // m, o % m
-        mine = owner == me
-        panel = lax.dynamic_slice(a, (o, 0), (block, m))
-        pivot = jnp.where(mine, lax.dynamic_slice(panel, (0, local), (block, block)), 0)
-        factor = lax.linalg.cholesky(parallel.psum(pivot, axis), symmetrize_input=False)
-        inverse = lax.linalg.triangular_solve(factor, eye, left_side=True, lower=True)
-        w = product(inverse, panel)
-        w = jnp.where(mine, lax.dynamic_update_slice(w, -inverse, (0, local)), w)
-        everyones = parallel.all_gather(w, axis, dimension=1)
-        keep_columns = ~(mine & (columns >= local) & (columns < local + block))
+    def update(i, a):
+        s = i * chunk
+        keep_rows = (s + rows < o) | (s + rows >= o + block)
+        part = lax.dynamic_slice(a, (s, 0), (chunk, m))
+        part = jnp.where(keep_rows[:, None] & keep_columns[None, :], part, 0)
+        part -= product(lax.dynamic_slice(everyones, (0, s), (block, chunk)).T, w)
+        return lax.dynamic_update_slice(a, part, (s, 0))
 
-        def update(i, a):
-            s = i * chunk
-            keep_rows = (s + rows < o) | (s + rows >= o + block)
-            part = lax.dynamic_slice(a, (s, 0), (chunk, m))
-            part = jnp.where(keep_rows[:, None] & keep_columns[None, :], part, 0)
-            part -= product(lax.dynamic_slice(everyones, (0, s), (block, chunk)).T, w)
-            return lax.dynamic_update_slice(a, part, (s, 0))
-
-        return lax.fori_loop(0, n // chunk, update, a)
-
-    return lax.fori_loop(0, n // block, step, a)
+    return lax.fori_loop(0, n // chunk, update, a), w, factor
 
 
-def zero_diagonal(a: Float[Array, "n n"]) -> Float[Array, "n n"]:
-    """[n, n] the matrix with zeros on its diagonal."""
-    return jnp.where(jnp.eye(a.shape[0], dtype=bool), 0, a)
+def on_diagonal(columns: Shaped[Array, "N m"], axis: str | None = None) -> Bool[Array, "N m"]:
+    """[N, m] which entries of my columns of a square matrix lie on its diagonal."""
+    n, m = columns.shape
+    return jnp.arange(n)[:, None] == (parallel.axis_index(axis) * m + jnp.arange(m))[None, :]
+
+
+def own_diagonal(columns: Shaped[Array, "N m"], axis: str | None = None) -> Shaped[Array, " m"]:
+    """[m] my part of the diagonal of a square matrix, from my columns of it."""
+    m = columns.shape[1]
+    return columns[parallel.axis_index(axis) * m + jnp.arange(m), jnp.arange(m)]
+
+
+def zero_diagonal(columns: Float[Array, "N m"], axis: str | None = None) -> Float[Array, "N m"]:
+    """[N, m] my columns of the matrix with zeros on its diagonal."""
+    return jnp.where(on_diagonal(columns, axis), 0, columns)
+
+
+def take_columns(
+    own: Shaped[Array, "N m"], columns: Int[ArrayLike, " S"], axis: str | None = None
+) -> Shaped[Array, "N S"]:
+    """[N, S] some columns of a matrix, from my columns of it, on every device."""
+    m = own.shape[1]
+    at = jnp.asarray(columns) - parallel.axis_index(axis) * m
+    mine = (at >= 0) & (at < m)
+    return parallel.psum(jnp.where(mine[None, :], own[:, jnp.clip(at, 0, m - 1)], 0), axis)
+
+
+def columns_product(
+    a: Float[Array, "R k"], b: Float[Array, "K m"], *, precision: Any = HIGHEST, axis: str | None = None
+) -> Float[Array, "R m"]:
+    """[R, m] my columns of A B, from mine of A and of B; rows of A are gathered chunk by chunk, never all of it.
+
+    Cost: 2 R K m flops; received numbers R K; one chunk of at most 1024 rows of A and R/8.
+    """
+    product = partial(jnp.matmul, precision=precision)
+    if axis is None:
+        return product(a, b)
+    chunks = a.reshape(-1, row_chunk(len(a)), a.shape[1])
+    parts = lax.map(lambda rows: product(parallel.all_gather(rows, axis, dimension=1), b), chunks)
+    return parts.reshape(len(a), b.shape[1])
 
 
 def spd_inverse(
@@ -158,7 +237,7 @@ def spd_inverse(
         or a `jax.lax.DotAlgorithmPreset`.
 
     Returns:
-      [N, N], symmetric to the last bit. On a mesh N is `blocks(n, D, block).size`, n padded so that all devices own
+      [N, N], symmetric up to rounding. On a mesh N is `blocks(n, D, block).size`, n padded so that all devices own
       equally much; the inverse is the leading [n, n], the rest the identity. All NaN where a pivot block is not
       positive definite.
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 
+from jaxrec import parallel
 from jaxrec._checks import InputError
 from jaxrec._threads import n_threads
 from jaxrec.status import FitError, Status
@@ -42,13 +43,29 @@ class Hardware:
     on_host: int
     available: int | None
 
+    @property
+    def where(self) -> str:
+        """The devices in words."""
+        if self.count > 1:
+            return f"{self.count} x {self.device_kind}, on each"
+        return "host" if self.platform == "cpu" else self.device_kind
 
-def hardware(devices: Any) -> Hardware:
+    def share(self, size: int) -> int:
+        """Of an array of so many bytes that is split over all devices, what lies in one memory."""
+        return -(-size // self.count) * self.on_host
+
+
+def hardware(devices: Any = None) -> Hardware:
     """The devices of a mesh, or those that a text such as "8xH100" or "v5e" names, here or not.
 
+    Args:
+      devices: a mesh, a sequence of devices, a text; or None, the default device.
+
     Raises:
-      InputError: the text names no known device.
+      InputError: the text names no known device, or the devices make no mesh.
     """
+    if devices is None:
+        devices = jax.devices()[:1]
     if isinstance(devices, str):
         count, _, kind = devices.lower().rpartition("x")
         if kind not in DEVICE_GB or not (count or "1").isdigit() or int(count or 1) < 1:
@@ -57,7 +74,7 @@ def hardware(devices: Any) -> Hardware:
             )
         platform = "tpu" if kind.startswith("v") else "gpu"
         return Hardware(kind, platform, int(count or 1), 1, int(USABLE * DEVICE_GB[kind] * GB))
-    flat = list(devices.devices.flat)
+    flat = list(parallel.make_mesh(devices).devices.flat)
     own = [device for device in flat if device.process_index == jax.process_index()] or flat
     on_host = len(own) if own[0].platform == "cpu" else 1
     return Hardware(own[0].device_kind, own[0].platform, len(flat), on_host, available_bytes(own[0]))
@@ -117,6 +134,16 @@ class Plan:
             number, unit = next((self.seconds / s, u) for u, s in UNITS.items() if self.seconds >= s or s == 1)
             lines += [f"  {number:10.1f} {unit:<3} roughly ({self.flops:.2g} flops)"]
         return "\n".join([*lines, "  fits" if self.fits else f"  does not fit: {self.advice}"])
+
+
+def plan_on(
+    found: Hardware, method: Any, shape: tuple[int, int, int], parts: dict[str, int], flops: float, advice: str
+) -> Plan:
+    """The plan of so much memory on each device and so many flops in all."""
+    seconds = rough_seconds(flops, found)
+    if seconds is not None and found.platform != "cpu":  # simulated devices share the cores of one
+        seconds /= found.count
+    return Plan(str(method), shape, found.where, parts, found.available, flops, seconds, advice)
 
 
 def available_bytes(device: Any = None) -> int | None:

@@ -36,16 +36,17 @@ def solve_columns(
 
     Cost: 2 N^2 m flops on each device; one N x m matrix, and the panels of `linalg.sweep`. Only the sweep communicates.
     """
-    m = gram.shape[1]
-    columns = jnp.arange(m)
-    rows = parallel.axis_index(axis) * m + columns  # of the diagonal
-    penalised = gram.at[rows, columns].add(penalty)
-    negative = linalg.sweep(penalised, block=cut.block, chunk=cut.chunk, precision=precision, axis=axis)
-    unexplained = -1 / negative[rows, columns]
+    whole = penalised(gram, penalty, axis)
+    negative = linalg.sweep(whole, block=cut.block, chunk=cut.chunk, precision=precision, axis=axis)
+    unexplained = -1 / linalg.own_diagonal(negative, axis)
     s = jnp.maximum((1 - diagonal_limit) * unexplained, penalty)
     diagonal = jnp.where(diagonal_limit > 0, jnp.maximum(0, 1 - s / unexplained), 0)
-    on_diagonal = jnp.arange(gram.shape[0])[:, None] == rows[None, :]
-    return jnp.where(on_diagonal, diagonal[None, :], negative * s[None, :]), unexplained
+    return jnp.where(linalg.on_diagonal(gram, axis), diagonal[None, :], negative * s[None, :]), unexplained
+
+
+def penalised(gram: Float[Array, "N m"], penalty: Float[Array, " m"], axis: str | None = None) -> Float[Array, "N m"]:
+    """[N, m] my columns of X'X + D(penalty)."""
+    return gram + jnp.where(linalg.on_diagonal(gram, axis), penalty[None, :], 0)
 
 
 @partial(jax.jit, static_argnames=("mesh", "cut", "precision"), donate_argnums=0)
@@ -70,11 +71,39 @@ def solve_on_mesh(
     Returns:
       Weights [N, N], split by columns, zero where padded; and 1 / C_jj, [I] on the host.
     """
-    n = len(penalty)
-    padded = np.pad(penalty.astype(np.float32), (0, cut.size - n), constant_values=1)
-    placed = parallel.place(padded, mesh, parallel.ROWS)
+    placed = place_penalty(penalty, mesh, cut.size)
     weights, unexplained = _solve_on_mesh(gram, placed, np.float32(diagonal_limit), mesh=mesh, cut=cut)
-    return weights, parallel.to_host(unexplained)[:n]
+    return weights, parallel.to_host(unexplained)[: len(penalty)]
+
+
+def place_penalty(penalty: np.ndarray, mesh: Any, size: int, fill: float = 1.0) -> Array:
+    """[N] the diagonal of Lambda in float32, split as the columns of the Gram matrix are; `fill` where padded."""
+    padded = np.pad(np.asarray(penalty, np.float32), (0, size - len(penalty)), constant_values=fill)
+    return parallel.place(padded, mesh, parallel.ROWS)
+
+
+@partial(jax.jit, static_argnames=("mesh", "cut"), donate_argnums=0)
+def _invert(gram, penalty, mesh, cut):
+    def kernel(gram, penalty, axis):
+        return linalg.inverse_columns(penalised(gram, penalty, axis), cut, axis=axis)
+
+    return parallel.over_columns(kernel, mesh, (parallel.COLUMNS, parallel.ROWS), parallel.COLUMNS)(gram, penalty)
+
+
+def invert(gram: Array, penalty: np.ndarray, mesh: Any = None, fill: float = 1.0) -> Float[Array, "N N"]:
+    """[N, N] (X'X + D(penalty))^-1: whole on the default device, or on a mesh, padded and split by columns.
+
+    Args:
+      gram: [N, N] X'X in float32, from `stats.default_gram` on the same mesh. Donated.
+      penalty: [I] diagonal of Lambda, above 0.
+      mesh: what `parallel.make_mesh` returned, or None.
+      fill: the penalty of the items that only pad.
+
+    Cost: 2 N^3 flops, in the memory of `gram`.
+    """
+    cut = linalg.blocks(len(penalty), mesh.size if mesh else 1)
+    placed = place_penalty(penalty, mesh, cut.size, fill) if mesh else jnp.asarray(penalty, jnp.float32)
+    return _invert(gram, placed, mesh, cut)
 
 
 def respond(weights: Any, signs: np.ndarray) -> np.ndarray:

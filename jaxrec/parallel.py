@@ -85,6 +85,22 @@ def place(array: np.ndarray, mesh: Mesh, placement: PartitionSpec) -> jax.Array:
     return jax.make_array_from_callback(array.shape, sharding(mesh, placement), lambda index: array[index])
 
 
+def place_rows(arrays: Sequence[np.ndarray], mesh: Mesh, fill: Sequence[Any] | None = None) -> list[jax.Array]:
+    """The arrays split over `mesh` by rows, padded to a multiple of its size with zeros, or with `fill` for each."""
+    fill = fill or [0] * len(arrays)
+    more = [((0, -len(array) % mesh.size), *[(0, 0)] * (array.ndim - 1)) for array in arrays]
+    return [
+        place(np.pad(array, width, constant_values=value), mesh, ROWS)
+        for array, width, value in zip(arrays, more, fill, strict=True)
+    ]
+
+
+def zeros(shape: tuple[int, int], mesh: Mesh | None, dtype: Any = np.float32) -> jax.Array:
+    """A matrix of zeros, split by columns over `mesh`, or whole on the default device."""
+    placed = None if mesh is None else sharding(mesh, COLUMNS)
+    return jax.jit(lambda: jax.numpy.zeros(shape, dtype), out_shardings=placed)()
+
+
 def fill_columns(shape: tuple[int, int], mesh: Mesh, fill: Callable[[slice], np.ndarray]) -> jax.Array:
     """A matrix of `shape` split by columns, each device's part computed on the host of that device, one at a time.
 
@@ -101,9 +117,26 @@ def fill_columns(shape: tuple[int, int], mesh: Mesh, fill: Callable[[slice], np.
     return jax.make_array_from_single_device_arrays(shape, placed, parts)
 
 
-def replicate(array: jax.Array, mesh: Mesh) -> jax.Array:
-    """The same array, whole on every device; within `jax.jit`."""
-    return lax.with_sharding_constraint(array, sharding(mesh, REPLICATED))
+def place_columns(array: np.ndarray, mesh: Mesh, shape: tuple[int, int]) -> jax.Array:
+    """The matrix split over `mesh` by columns, padded with zeros to `shape`; the host copies one part at a time."""
+
+    def fill(columns: slice) -> np.ndarray:
+        real = array[:, columns]
+        out = np.zeros((shape[0], len(range(*columns.indices(shape[1])))), array.dtype)
+        out[: len(real), : real.shape[1]] = real
+        return out
+
+    return fill_columns(shape, mesh, fill)
+
+
+def replicate(arrays: Any, mesh: Mesh | None) -> Any:
+    """The same array, or a tree of them, whole on every device of the mesh; within `jax.jit`."""
+    return arrays if mesh is None else constrain(arrays, mesh, REPLICATED)
+
+
+def constrain(arrays: Any, mesh: Mesh, placement: PartitionSpec) -> Any:
+    """The same array, or a tree of them, placed as COLUMNS, ROWS or REPLICATED; within `jax.jit`."""
+    return lax.with_sharding_constraint(arrays, sharding(mesh, placement))
 
 
 def to_host(array: Any) -> np.ndarray:

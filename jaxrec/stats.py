@@ -91,9 +91,19 @@ def with_user_weights(data: Interactions, weights: np.ndarray) -> Interactions:
     return dataclasses.replace(data, values=(data.values * roots).astype(np.float32))
 
 
-def default_gram(data: Interactions) -> Float[Array, "I I"]:
-    """[I, I] X'X as a float32 JAX array on the default device: by way of the host where that is the CPU."""
-    return jnp.asarray(gram(data)) if jax.default_backend() == "cpu" else device_gram(data)
+def default_gram(data: Interactions, mesh: Any = None) -> Float[Array, "N N"]:
+    """[N, N] X'X as a float32 JAX array: whole on the default device, or on a mesh, padded and split by columns.
+
+    By way of the host where the devices are CPUs, on which sparse products cost a fraction of dense ones.
+
+    Args:
+      data: U x I interactions; on several hosts the same on each.
+      mesh: what `parallel.make_mesh` returned; then N is I padded with empty items as `linalg.blocks` says. Or None.
+    """
+    if mesh is None:
+        return jnp.asarray(gram(data)) if jax.default_backend() == "cpu" else device_gram(data)
+    form = host_gram_on_mesh if mesh.devices.flat[0].platform == "cpu" else mesh_gram
+    return form(data, mesh, linalg.blocks(data.n_items, mesh.size).size)
 
 
 def mesh_gram(data: Interactions, mesh: Any, size: int, batch_size: int | None = None) -> Float[Array, "N N"]:
@@ -112,14 +122,10 @@ def mesh_gram(data: Interactions, mesh: Any, size: int, batch_size: int | None =
     """
     if batch_size is None:
         batch_size = int(np.clip(4 * BLOCK_BYTES // ((2 if data.is_binary else 4) * size), 64, 4096))
-    columns = parallel.sharding(mesh, parallel.COLUMNS)
-    wanted = jnp.int32 if _counting(data) else jnp.float32
-    total = jax.jit(lambda: jnp.zeros((size, size), wanted), out_shardings=columns)()
+    total = parallel.zeros((size, size), mesh, jnp.int32 if _counting(data) else jnp.float32)
     with progress_bar("Gram matrix", data.n_users) as advance:
         for batch in row_batches(data, min(batch_size, max(1, data.n_users)), by_length=True):
-            fill = ((0, -batch.rows.shape[0] % mesh.size), (0, 0))  # empty rows, so that the devices share them evenly
-            parts = [np.pad(part, fill) for part in (batch.items, batch.values)]
-            rows = [parallel.place(part, mesh, parallel.ROWS) for part in parts]
+            rows = parallel.place_rows((np.asarray(batch.items), np.asarray(batch.values)), mesh)
             total = _add_gram_on_mesh(total, *rows, binary=data.is_binary, mesh=mesh)
             advance(batch.rows.shape[0])
     return total if total.dtype == jnp.float32 else _as_float32(total)

@@ -19,7 +19,7 @@ import numpy as np
 import scipy.linalg
 import scipy.sparse as sp
 
-from jaxrec import closed_form, kkt, stats
+from jaxrec import closed_form, kkt, stats, twins
 from jaxrec._blas import add_product
 from jaxrec._checks import InputError
 from jaxrec.closed_form import ClosedForm
@@ -198,8 +198,8 @@ def _wrapped(
     fitted: Fitted, solution: closed_form.Solution, certificate: Certificate, new: Interactions, seconds: dict
 ) -> Fitted:
     """The updated model where the old one lived."""
-    model = ItemWeights(solution.weights, solution.unexplained)
+    model = ItemWeights(twins.tie(solution.weights, twins.twins_of(new)), solution.unexplained)
     if isinstance(fitted.model.weights, jax.Array):
-        model = ItemWeights(*(jnp.asarray(array, jnp.float32) for array in solution))
+        model = ItemWeights(*(jnp.asarray(array, jnp.float32) for array in (model.weights, model.unexplained)))
     info = dataclasses.replace(fitted.info, certificate=certificate, data=new.summary(), seconds=seconds)
     return Fitted(model, info)

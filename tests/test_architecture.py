@@ -18,10 +18,11 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # Inside a room that is a package, modules may import each other, except in SIBLINGS.
 LAYERS = (
     {"_checks", "status", "_progress", "_threads", "_blas"},
-    {"parallel", "memory"},
+    {"parallel"},
+    {"memory"},
     {"data"},
     {"linalg"},
-    {"stats", "mesh_solver", "svd"},
+    {"stats", "mesh_solver", "svd", "twins"},
     {"models"},
     {"kkt"},
     {"closed_form", "neighbourhoods"},

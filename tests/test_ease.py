@@ -252,7 +252,7 @@ def test_float64_on_the_jax_path_and_empty_data_are_refused():
 
 
 def test_fit_refuses_before_allocating_what_cannot_fit(monkeypatch):
-    monkeypatch.setattr(closed_form, "available_bytes", lambda device: 10**6)
+    monkeypatch.setattr(memory, "available_bytes", lambda device: 10**6)
     monkeypatch.setattr(stats, "gram_lower", lambda *_: pytest.fail("allocated"))
     data = Interactions.from_triples([0, 1], [0, 5000])
     with pytest.raises(FitError, match=r"needs 0\.\d GB on the host, where 0\.0 GB are free; use"):

@@ -42,7 +42,7 @@ def test_is_the_ridge_regression_it_stands_for(data, x64):
     pairs, b, w = reference(x, 12, 5.0, 20.0)
     assert 10 < len(pairs) < 80
     z = np.stack([x[:, i] * x[:, k] for i, k in pairs], axis=1)
-    found = higher_order.admm(x.T @ x, z.T @ x, z.T @ z, np.array(pairs), 5.0, 20.0, 50.0, 3000)
+    found = higher_order.minimum(x.T @ x, z.T @ x, z.T @ z, np.array(pairs), 5.0, 20.0, 50.0, 3000)
     np.testing.assert_allclose(found.items, b, atol=1e-9)
     np.testing.assert_allclose(found.pairs, w, atol=1e-9)
     assert np.any(w < -1e-3)  # the negative interactions of the title

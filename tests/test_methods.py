@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxrec import InputError, Interactions, Plan, Scorer, Status, load_model, plan, recommend, save
+from jaxrec import InputError, Interactions, Plan, Scorer, Status, load_model, parallel, plan, recommend, save
 from jaxrec.data import row_batches
 from jaxrec.methods import METHODS
 
@@ -17,6 +17,7 @@ ORDER_MATTERS = {"elsa": "starts from random factors, one draw an item"}
 FEW_KINDS = {"pure-svd": {"rank": 4}, "elsa": {"rank": 4}}
 # Not convex: it stops where the loss stops falling, and rounding, which depends on the order, decides where that is.
 ORDER_TOLERANCE = {"low-rank-edlae": 5e-2}
+ON_A_MESH = {"low-rank-edlae": 5e-2}  # for the same reason
 ORDER_SETTINGS = {"low-rank-edlae": {"rank": 4}}  # few enough that the descent is over soon
 
 
@@ -87,6 +88,18 @@ def test_items_may_come_in_any_order(name, data, rng):
 def test_same_data_same_result(name, data):
     one, two = (METHODS[name]().fit(data).model for _ in range(2))
     jax.tree.map(np.testing.assert_array_equal, one, two)
+
+
+@pytest.mark.parametrize("devices", (1, 2, 8))
+def test_a_mesh_gives_the_same(name, devices, data):
+    mesh = parallel.make_mesh(jax.devices()[:devices])
+    method = METHODS[name](**ORDER_SETTINGS.get(name, {}))
+    expected = method.fit(data).model.score_host(data.to_csr())
+    model, info = method.fit(data, mesh=mesh)
+    found = model.score_host(data.to_csr())
+    np.testing.assert_allclose(found, expected, atol=ON_A_MESH.get(name, 1e-5) * np.abs(expected).max())
+    assert info.certificate.status is Status.OK and model.n_items == data.n_items
+    assert recommend(model, data, 4).items.shape == (60, 4)
 
 
 def test_both_scoring_paths_agree(name, data):

@@ -21,11 +21,11 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxrec import _checks, linalg, stats
+from jaxrec import _checks, linalg, mesh_solver, parallel, stats, twins
 from jaxrec._checks import InputError
 from jaxrec._progress import progress_bar
 from jaxrec.data import Interactions
-from jaxrec.memory import Plan, available_bytes, rough_seconds
+from jaxrec.memory import Plan, hardware, plan_on
 from jaxrec.models import FitInfo, Fitted, ItemWeights
 from jaxrec.status import Certificate, FitError, Status
 
@@ -55,64 +55,78 @@ def couplings(gram_diagonal: Float[ArrayLike, " I"], reg: Any) -> Float[Array, "
     return COUPLING * jnp.sqrt(scale * jnp.mean(scale))
 
 
-def feasible(state: Float[Array, "I I"], rho: Float[Array, " I"], l1: Any, nonnegative: bool) -> Float[Array, "I I"]:
-    """[I, I] the weights of a state: shrunk by l1 / rho towards zero, zero where they must be."""
+def feasible(
+    state: Float[Array, "N m"], rho: Float[Array, " N"], l1: Any, nonnegative: bool, axis: str | None = None
+) -> Float[Array, "N m"]:
+    """[N, m] my columns of the weights of a state: shrunk by l1 / rho towards zero, zero where they must be."""
     bound = (l1 / rho)[:, None]
     shrunk = jnp.maximum(state - bound, 0)
     if not nonnegative:
         shrunk = shrunk - jnp.maximum(-state - bound, 0)
-    return jnp.where(jnp.eye(len(state), dtype=bool), 0, shrunk)
+    return linalg.zero_diagonal(shrunk, axis)
 
 
 def step(
-    state: Float[Array, "I I"],
-    inverse: Float[Array, "I I"],
-    rho: Float[Array, " I"],
+    state: Float[Array, "N m"],
+    inverse: Float[Array, "N m"],
+    rho: Float[Array, " N"],
     reg: Any,
     l1: Any,
     nonnegative: bool = True,
-) -> Float[Array, "I I"]:
-    """[I, I] the state V after one over-relaxed iteration of ADMM; its weights are `feasible(V, ...)`.
+    axis: str | None = None,
+) -> Float[Array, "N m"]:
+    """[N, m] my columns of the state V after one over-relaxed iteration of ADMM; its weights are `feasible(V, ...)`.
 
     V is the sum of ADMM's unconstrained iterate and its scaled dual; ADMM is Douglas-Rachford splitting on it, so that
     ||D(rho)^(1/2) (V_next - V)||_F never rises.
 
     Args:
-      state: [I, I] V; zeros to begin with.
-      inverse: [I, I] P = (X'X + D(reg + rho))^-1.
-      rho: [I] from `couplings`.
+      state: [N, m] V; zeros to begin with.
+      inverse: [N, m] P = (X'X + D(reg + rho))^-1.
+      rho: [N] from `couplings`, of all items.
       reg: scalar > 0.
       l1: scalar >= 0.
       nonnegative: whether B >= 0 is asked for. Static.
+      axis: the mesh axis over which columns are split, or None, with m = N.
 
-    Cost: 2 I^3 flops; four I x I matrices.
+    Cost: 2 N^2 m flops; four N x m matrices.
     """
-    weights = feasible(state, rho, l1, nonnegative)
-    eye = jnp.eye(len(state), dtype=state.dtype)
+    weights = feasible(state, rho, l1, nonnegative, axis)
+    own = linalg.on_diagonal(state, axis)
     # P (X'X + D(rho) M) = I + P (D(rho) M - D(reg + rho)), which spares keeping X'X.
-    target = rho[:, None] * (2 * weights - state) - eye * (reg + rho)[None, :]
-    ridge = eye + jnp.matmul(inverse, target, precision=linalg.HIGHEST)
-    ridge = ridge - inverse * (jnp.diagonal(ridge) / jnp.diagonal(inverse))[None, :]
+    target = rho[:, None] * (2 * weights - state) - jnp.where(own, (reg + rho)[:, None], 0)
+    ridge = own + linalg.columns_product(inverse, target, axis=axis)
+    ridge = ridge - inverse * (linalg.own_diagonal(ridge, axis) / linalg.own_diagonal(inverse, axis))[None, :]
     return state + RELAXATION * (ridge - weights)
 
 
-@partial(jax.jit, donate_argnums=0)
-def _prepare(gram, reg):
-    rho = couplings(jnp.diagonal(gram), reg)
-    return rho, linalg.spd_inverse(gram + jnp.diag(reg + rho))
+_BY_COLUMNS = (parallel.COLUMNS, parallel.REPLICATED, parallel.REPLICATED)
 
 
-@partial(jax.jit, static_argnames="nonnegative", donate_argnums=0)
-def _steps(state, inverse, rho, reg, l1, nonnegative):
-    return lax.fori_loop(0, CHECK_EVERY, lambda _, v: step(v, inverse, rho, reg, l1, nonnegative), state)
+@partial(jax.jit, static_argnames=("nonnegative", "mesh"), donate_argnums=0)
+def _steps(state, inverse, rho, reg, l1, nonnegative, mesh):
+    def kernel(state, inverse, rho, reg, l1, axis):
+        return lax.fori_loop(0, CHECK_EVERY, lambda _, v: step(v, inverse, rho, reg, l1, nonnegative, axis), state)
+
+    placed = (parallel.COLUMNS, *_BY_COLUMNS, parallel.REPLICATED)
+    return parallel.over_columns(kernel, mesh, placed, parallel.COLUMNS)(state, inverse, rho, reg, l1)
 
 
-@partial(jax.jit, static_argnames="nonnegative")
-def _columns(state, rho, l1, columns, nonnegative):
-    return feasible(state, rho, l1, nonnegative)[:, columns]
+@partial(jax.jit, static_argnames=("nonnegative", "mesh"), donate_argnums=0)
+def _feasible(state, rho, l1, nonnegative, mesh):
+    def kernel(state, rho, l1, axis):
+        return feasible(state, rho, l1, nonnegative, axis)
+
+    return parallel.over_columns(kernel, mesh, _BY_COLUMNS, parallel.COLUMNS)(state, rho, l1)
 
 
-_feasible = partial(jax.jit, static_argnames="nonnegative", donate_argnums=0)(feasible)
+@partial(jax.jit, static_argnames=("nonnegative", "mesh"))
+def _columns(state, rho, l1, columns, nonnegative, mesh):
+    def kernel(state, rho, l1, columns, axis):
+        return linalg.take_columns(feasible(state, rho, l1, nonnegative, axis), columns, axis)
+
+    placed = (*_BY_COLUMNS, parallel.REPLICATED)
+    return parallel.over_columns(kernel, mesh, placed, parallel.REPLICATED)(state, rho, l1, columns)
 
 
 def residual_of(
@@ -175,11 +189,12 @@ class Slim:
         if not 0 <= self.l1 < float("inf"):
             raise InputError(f"l1 must be a finite number of at least 0 (in co-occurrences), got {self.l1!r}.")
 
-    def fit(self, train: Interactions) -> Fitted:
+    def fit(self, train: Interactions, mesh: Any = None) -> Fitted:
         """The fitted weights with their certificate.
 
         Args:
           train: U x I interactions X; values other than 1 are used as they are.
+          mesh: devices to split every I x I matrix over by columns, as in `Ease.fit`; None is the default device.
 
         Returns:
           Fitted(model: ItemWeights, info: FitInfo). The certificate holds the relative projected-gradient residual of
@@ -193,54 +208,56 @@ class Slim:
         """
         if train.nnz == 0:
             raise InputError(f"{train.name}: there are no interactions to learn from.")
-        self.plan(train.n_users, train.n_items, train.nnz).require()
+        mesh = None if mesh is None else parallel.make_mesh(mesh)
+        self.plan(train.n_users, train.n_items, train.nnz, mesh).require()
         begun = time.perf_counter()
-        gram = jax.block_until_ready(stats.default_gram(train))
+        gram = jax.block_until_ready(stats.default_gram(train, mesh))
         seconds = {"gram": time.perf_counter() - begun}
 
         begun = time.perf_counter()
-        n = train.n_items
+        n, size = train.n_items, len(gram)
         reg, l1 = np.float32(self.reg), np.float32(self.l1)
         columns = np.sort(np.random.default_rng(0).permutation(n)[:COLUMNS])
         residual_at = residual_of(train, columns, self.reg, self.l1, self.nonnegative)
-        rho, inverse = _prepare(gram, reg)
+        rho = np.asarray(couplings(stats.gram_diagonal(train).astype(np.float32), reg))
+        inverse = mesh_solver.invert(gram, reg + rho, mesh, fill=reg + 1)
         del gram
-        state, residual, done = jnp.zeros((n, n), jnp.float32), np.inf, 0
+        rho = np.pad(rho, (0, size - n), constant_values=1)
+        state, residual, done = parallel.zeros((size, size), mesh), np.inf, 0
         with progress_bar("ADMM", self.max_iterations) as advance:
             while residual > self.tolerance and done < self.max_iterations:
-                state = _steps(state, inverse, rho, reg, l1, self.nonnegative)
+                state = _steps(state, inverse, rho, reg, l1, self.nonnegative, mesh)
                 done += CHECK_EVERY
                 advance(CHECK_EVERY)
-                chosen = _columns(state, rho, l1, columns, self.nonnegative)
-                residual = residual_at(np.asarray(chosen, np.float64))
+                chosen = _columns(state, rho, l1, columns, self.nonnegative, mesh)
+                residual = residual_at(np.asarray(chosen, np.float64)[:n])
                 if not np.isfinite(residual):
                     break
         del inverse
-        weights = jax.block_until_ready(_feasible(state, rho, l1, self.nonnegative))
+        weights = jax.block_until_ready(_feasible(state, rho, l1, self.nonnegative, mesh))
         seconds["solve"] = time.perf_counter() - begun
 
         status = Status.OK if residual <= self.tolerance else Status.RESIDUAL_TOO_LARGE
         if not bool(jnp.isfinite(jnp.sum(weights))):
             status = Status.NOT_FINITE
-        detail = {"iterations": float(done), "share of weights that are zero": float(jnp.mean(weights == 0))}
+        share = float(jnp.mean(weights != 0)) * size**2 / n**2
+        detail = {"iterations": float(done), "share of weights that are zero": 1 - share}
         certificate = Certificate(status, residual, self.tolerance, detail)
         if status is not Status.OK:
             raise FitError(status, f"after {done} iterations ({certificate}); raise reg, max_iterations or tolerance.")
-        return Fitted(ItemWeights(weights), FitInfo(self, certificate, train.items, train.summary(), seconds))
+        model = ItemWeights(twins.tie(weights, twins.twins_of(train)), padding=size - n)
+        return Fitted(model, FitInfo(self, certificate, train.items, train.summary(), seconds))
 
-    def plan(self, n_users: int, n_items: int, nnz: int) -> Plan:
-        """What a fit on data of this size takes, for 50 iterations."""
-        device = jax.devices()[0]
+    def plan(self, n_users: int, n_items: int, nnz: int, devices: Any = None) -> Plan:
+        """What a fit on such data takes, for 50 iterations; on each device of a mesh, or of such as "8xH100"."""
+        found = hardware(devices)
         parts = {
-            "four I x I matrices": 16 * n_items**2,
+            "four I x I matrices": found.share(16 * n_items**2),
             "columns that are checked": 24 * COLUMNS * (n_users + n_items),
             "sparse data, twice": 24 * nnz,
         }
-        flops = 102.0 * n_items**3
         advice = "use fewer items (drop those with the fewest users), or Ease, which needs one I x I matrix"
-        where = "host" if device.platform == "cpu" else device.device_kind
-        free, seconds = available_bytes(device), rough_seconds(flops, device)
-        return Plan(str(self), (n_users, n_items, nnz), where, parts, free, flops, seconds, advice)
+        return plan_on(found, self, (n_users, n_items, nnz), parts, 102.0 * n_items**3, advice)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,12 +14,12 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxrec import _checks
+from jaxrec import _checks, parallel
 from jaxrec._checks import InputError
 from jaxrec._progress import progress_bar
 from jaxrec.data import Interactions, RowBatch, row_batches
 from jaxrec.linalg import HIGHEST
-from jaxrec.memory import Plan, available_bytes, rough_seconds
+from jaxrec.memory import Plan, hardware, plan_on
 from jaxrec.models import FitInfo, Fitted, ItemFactors
 from jaxrec.status import Certificate, FitError, Status
 
@@ -50,15 +50,27 @@ def _batch_loss(factors: Any, batch: RowBatch) -> Any:
     return objective(batch.dense(factors.shape[0]), factors)
 
 
-_loss_and_slope = jax.jit(jax.value_and_grad(_batch_loss))
 _normalised = jax.jit(_unit_rows)
 
 
-@partial(jax.jit, static_argnames="optimiser", donate_argnums=(0, 1))
-def _step(factors, state, batch, optimiser):
+@partial(jax.jit, static_argnames="mesh")
+def _loss_and_slope(factors, batch, mesh):
+    return parallel.replicate(jax.value_and_grad(_batch_loss)(factors, batch), mesh)
+
+
+@partial(jax.jit, static_argnames=("optimiser", "mesh"), donate_argnums=(0, 1))
+def _step(factors, state, batch, optimiser, mesh):
     loss, slope = jax.value_and_grad(_batch_loss)(factors, batch)
-    updates, state = optimiser.update(slope / batch.rows.shape[0], state, factors)
-    return factors + updates, state, loss
+    updates, state = optimiser.update(slope / jnp.sum(batch.rows >= 0), state, factors)
+    return parallel.replicate((factors + updates, state, loss), mesh)
+
+
+def _on(mesh: Any, batch: RowBatch) -> RowBatch:
+    """The batch, its users split over the mesh."""
+    if mesh is None:
+        return batch
+    arrays = [np.asarray(part) for part in (batch.rows, batch.items, batch.values)]
+    return RowBatch(*parallel.place_rows(arrays, mesh, fill=(-1, 0, 0)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +99,7 @@ class Elsa:
         _checks.count("init_seed", self.init_seed)
         _checks.positive("learning_rate", self.learning_rate)
 
-    def fit(self, train: Interactions) -> Fitted:
+    def fit(self, train: Interactions, mesh: Any = None) -> Fitted:
         """The fitted factors; E stands for both encoder and decoder.
 
         The model scores x E E'; the paper's x (E E' - I) differs only in the scores of the items of the history, which
@@ -96,6 +108,8 @@ class Elsa:
 
         Args:
           train: U x I interactions X.
+          mesh: devices to split the users of a batch over, as in `Ease.fit`; each holds all factors. None is the
+            default device.
 
         Returns:
           Fitted(model: ItemFactors, info: FitInfo).
@@ -112,7 +126,8 @@ class Elsa:
             raise InputError("Elsa needs the package optax: pip install optax.") from None
         if train.nnz == 0:
             raise InputError(f"{train.name}: there are no interactions to learn from.")
-        self.plan(train.n_users, train.n_items, train.nnz).require()
+        mesh = None if mesh is None else parallel.make_mesh(mesh)
+        self.plan(train.n_users, train.n_items, train.nnz, mesh).require()
         users = np.flatnonzero(train.user_counts)
         train_rows = train.rows(users)
         start_key, order_key = jax.random.split(jax.random.key(self.init_seed))
@@ -120,7 +135,7 @@ class Elsa:
         factors = jax.random.uniform(start_key, (train.n_items, self.rank), jnp.float32, -bound, bound)
 
         begun = time.perf_counter()
-        first_loss, first_slope = self._measure(train_rows, factors)
+        first_loss, first_slope = self._measure(train_rows, factors, mesh)
         optimiser = optax.nadam(self.learning_rate)
         state, losses = optimiser.init(factors), []
         with progress_bar("ELSA", self.epochs * len(users)) as advance:
@@ -128,11 +143,11 @@ class Elsa:
                 order = np.asarray(jax.random.permutation(jax.random.fold_in(order_key, epoch), len(users)))
                 total = []
                 for batch in row_batches(train_rows.rows(order), min(self.batch_size, len(users))):
-                    factors, state, loss = _step(factors, state, batch, optimiser)
+                    factors, state, loss = _step(factors, state, _on(mesh, batch), optimiser, mesh)
                     total.append(loss)
                     advance(batch.rows.shape[0])
                 losses.append(float(np.sum(jax.device_get(total))) / len(users))
-        last_loss, last_slope = self._measure(train_rows, factors)
+        last_loss, last_slope = self._measure(train_rows, factors, mesh)
         seconds = {"train": time.perf_counter() - begun}
 
         finite = all(map(math.isfinite, (*losses, last_loss, last_slope)))
@@ -144,29 +159,27 @@ class Elsa:
         certificate = Certificate(status, residual, math.inf, detail)
         if status is not Status.OK:
             raise FitError(status, f"the loss went from {first_loss:.4g} to {last_loss:.4g}; lower learning_rate.")
-        e = jax.block_until_ready(_normalised(factors))
+        e = jnp.asarray(parallel.to_host(_normalised(factors)))
         return Fitted(ItemFactors(e, e), FitInfo(self, certificate, train.items, train.summary(), seconds))
 
-    def plan(self, n_users: int, n_items: int, nnz: int) -> Plan:
-        """What a fit on data of this size takes."""
-        device = jax.devices()[0]
+    def plan(self, n_users: int, n_items: int, nnz: int, devices: Any = None) -> Plan:
+        """What a fit on data of this size takes; on each device of a mesh, or of such as "8xH100"."""
+        found = hardware(devices)
         batch = min(self.batch_size, n_users)
         parts = {
-            "factors, gradient and NAdam's two moments": 24 * n_items * self.rank,
-            "dense blocks of users": 24 * batch * n_items,
+            "factors, gradient and NAdam's two moments": 24 * n_items * self.rank * found.on_host,
+            "dense blocks of users": found.share(24 * batch * n_items),
             "sparse data, twice": 16 * nnz,
         }
         flops = 12.0 * n_users * n_items * self.rank * (self.epochs + 2)
-        where = "host" if device.platform == "cpu" else device.device_kind
         advice = "use a lower rank or a smaller batch_size"
-        free, seconds = available_bytes(device), rough_seconds(flops, device)
-        return Plan(str(self), (n_users, n_items, nnz), where, parts, free, flops, seconds, advice)
+        return plan_on(found, self, (n_users, n_items, nnz), parts, flops, advice)
 
-    def _measure(self, train: Interactions, factors: Array) -> tuple[float, float]:
+    def _measure(self, train: Interactions, factors: Array, mesh: Any) -> tuple[float, float]:
         """(mean loss, norm of its gradient with respect to factors of length 1) over all users."""
         loss, slope = 0.0, jnp.zeros_like(factors)
         unit = _normalised(factors)
         for batch in row_batches(train, min(self.batch_size, train.n_users), by_length=True):
-            part, part_slope = _loss_and_slope(unit, batch)
+            part, part_slope = _loss_and_slope(unit, _on(mesh, batch), mesh)
             loss, slope = loss + float(part), slope + part_slope
         return loss / train.n_users, float(jnp.linalg.norm(slope)) / train.n_users

@@ -19,10 +19,10 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from jaxrec import _checks, linalg, stats
+from jaxrec import _checks, linalg, parallel, stats
 from jaxrec._checks import InputError
 from jaxrec.data import Interactions
-from jaxrec.memory import Plan, available_bytes, rough_seconds
+from jaxrec.memory import Plan, hardware, plan_on
 from jaxrec.models import FitInfo, Fitted, PairWeights
 from jaxrec.status import Certificate, FitError, Status
 
@@ -61,46 +61,53 @@ def objective(
 
 
 def admm(
-    gram: Float[ArrayLike, "I I"],
-    cross: Float[ArrayLike, "M I"],
-    pair_gram: Float[ArrayLike, "M M"],
-    pairs: Int[ArrayLike, "M 2"],
+    gram: Float[Array, "N m"],
+    cross: Float[Array, "M m"],
+    pair_columns: Float[Array, "N q"],
+    pair_gram: Float[Array, "M q"],
+    pairs: Int[Array, "M 2"],
     reg: Any,
     pair_reg: Any,
     rho: Any,
     n_iterations: Any,
-) -> Weights:
-    """The minimum of `objective` where B has a zero diagonal and no pair predicts its own items; can be jitted.
+    *,
+    cuts: tuple[linalg.Blocks, linalg.Blocks],
+    axis: str | None = None,
+) -> tuple[Float[Array, "N m"], Float[Array, "M m"]]:
+    """[N, m] and [M, m], my columns of B and W at the minimum of `objective` where no weight predicts its own items.
 
     ADMM on the constraint of W; B is the exact optimum for a given W, as in EASE with X'X - X'Z W in place of X'X. What
-    is returned meets both constraints exactly (Steck & Liang 2021).
+    is returned meets both constraints exactly (Steck & Liang 2021). Can be jitted.
 
     Args:
-      gram: [I, I] X'X.
-      cross: [M, I] Z'X.
-      pair_gram: [M, M] Z'Z.
-      pairs: [M, 2] items of each pair.
+      gram: [N, m] my columns of X'X.
+      cross: [M, m] my columns of Z'X.
+      pair_columns: [N, q] my columns of X'Z, those of my pairs.
+      pair_gram: [M, q] my columns of Z'Z.
+      pairs: [M, 2] items of each pair, of all.
       reg: scalar > 0, on B.
       pair_reg: scalar > 0, on W.
       rho: scalar > 0, ADMM's penalty; it changes the speed, not the limit.
       n_iterations: how many.
+      cuts: how the sweep cuts N and M. Static.
+      axis: the mesh axis over which columns are split, or None, with m = N and q = M.
 
-    Cost: 2 I^3 + 2 M^3 flops, and 4 M I^2 + 2 M^2 I each iteration; six M x I matrices besides three I x I.
+    Cost: 2 N^2 m + 2 M^2 q flops, and (4 M N + 2 M^2) m each iteration; six M x m matrices besides three N x m.
     """
-    gram, cross, pair_gram, pairs = map(jnp.asarray, (gram, cross, pair_gram, pairs))
-    product = partial(jnp.matmul, precision=linalg.HIGHEST)
-    eye = jnp.eye(gram.shape[0], dtype=gram.dtype)
-    inverse = linalg.spd_inverse(gram + reg * eye)
-    pair_inverse = linalg.spd_inverse(pair_gram + (pair_reg + rho) * jnp.eye(pair_gram.shape[0], dtype=gram.dtype))
-    alone = eye - reg * inverse  # inverse @ gram
-    spread = product(inverse, cross.T)
-    own = jnp.arange(gram.shape[0])
-    allowed = (own[None, :] != pairs[:, :1]) & (own[None, :] != pairs[:, 1:])
+    product = partial(linalg.columns_product, axis=axis)
+    own = linalg.on_diagonal(gram, axis)
+    inverse = linalg.inverse_columns(gram + reg * own, cuts[0], axis=axis)
+    penalised = pair_gram + (pair_reg + rho) * linalg.on_diagonal(pair_gram, axis)
+    pair_inverse = linalg.inverse_columns(penalised, cuts[1], axis=axis)
+    alone = own - reg * inverse  # inverse @ gram
+    spread = product(inverse, pair_columns)
+    mine = parallel.axis_index(axis) * gram.shape[1] + jnp.arange(gram.shape[1])
+    allowed = (mine[None, :] != pairs[:, :1]) & (mine[None, :] != pairs[:, 1:])
 
     def items_given(w):
         free = alone - product(spread, w)
-        b = free - inverse * (jnp.diagonal(free) / jnp.diagonal(inverse))[None, :]
-        return jnp.where(eye > 0, 0, b)
+        b = free - inverse * (linalg.own_diagonal(free, axis) / linalg.own_diagonal(inverse, axis))[None, :]
+        return linalg.zero_diagonal(b, axis)
 
     def step(_, state):
         w, multiplier = state
@@ -111,10 +118,43 @@ def admm(
 
     start = jnp.zeros_like(cross), jnp.zeros_like(cross)
     w, _ = lax.fori_loop(0, n_iterations, step, start)
-    return Weights(items_given(w), w)
+    return items_given(w), w
 
 
-_admm = jax.jit(admm)
+@partial(jax.jit, static_argnames=("cuts", "mesh"))
+def _admm(matrices, pairs, floats, n_iterations, cuts, mesh):
+    columns, whole = parallel.COLUMNS, parallel.REPLICATED
+    solve = parallel.over_columns(partial(admm, cuts=cuts), mesh, (*[columns] * 4, *[whole] * 5), (columns, columns))
+    return solve(*matrices, pairs, *floats, n_iterations)
+
+
+def minimum(
+    gram: np.ndarray,
+    cross: np.ndarray,
+    pair_gram: np.ndarray,
+    pairs: np.ndarray,
+    reg: float,
+    pair_reg: float,
+    rho: float,
+    n_iterations: int,
+    mesh: Any = None,
+) -> Weights:
+    """What `admm` leads to from whole matrices [I, I], [M, I] and [M, M]: on the default device, or by way of a mesh.
+
+    With a mesh the weights end on the host, where the matrices come from.
+    """
+    n, m = len(gram), len(pairs)
+    matrices: tuple = gram, cross, cross.T, pair_gram
+    cuts = tuple(linalg.blocks(size, mesh.size if mesh else 1) for size in (n, m))
+    if mesh is not None:
+        shapes = [(cuts[i].size, cuts[j].size) for i, j in ((0, 0), (1, 0), (0, 1), (1, 1))]
+        matrices = tuple(parallel.place_columns(a, mesh, shape) for a, shape in zip(matrices, shapes, strict=True))
+        pairs = np.pad(pairs, ((0, cuts[1].size - m), (0, 0)), constant_values=-1)
+    floats = tuple(np.float32(value) for value in (reg, pair_reg, rho))
+    items, of_pairs = jax.block_until_ready(_admm(matrices, pairs, floats, n_iterations, cuts, mesh))
+    if mesh is None:
+        return Weights(items, of_pairs)
+    return Weights(parallel.to_host(items)[:n, :n], parallel.to_host(of_pairs)[:m, :n])
 
 
 def frequent_pairs(gram_lower: np.ndarray, threshold: float | None, n_pairs: int) -> np.ndarray:
@@ -170,11 +210,13 @@ class HigherOrder:
         if self.rho is not None:
             _checks.positive("rho", self.rho)
 
-    def fit(self, train: Interactions) -> Fitted:
+    def fit(self, train: Interactions, mesh: Any = None) -> Fitted:
         """The fitted weights with their certificate.
 
         Args:
           train: U x I interactions X; a pair's feature is the product of its values.
+          mesh: devices to split the matrices of the solver over, as in `Ease.fit`; the host makes the Gram matrices,
+            and gets the model. None is the default device.
 
         Returns:
           Fitted(model: PairWeights, info); the certificate's residual is the norm of the gradient of a random sample
@@ -188,7 +230,8 @@ class HigherOrder:
         """
         if train.nnz == 0:
             raise InputError(f"{train.name}: there are no interactions to learn from.")
-        self.plan(train.n_users, train.n_items, train.nnz).require()
+        mesh = None if mesh is None else parallel.make_mesh(mesh)
+        self.plan(train.n_users, train.n_items, train.nnz, mesh).require()
         seconds = {}
         begun = time.perf_counter()
         gram = stats.gram_lower(train)
@@ -202,8 +245,8 @@ class HigherOrder:
         seconds["Gram matrices"] = time.perf_counter() - begun
 
         begun = time.perf_counter()
-        floats = (np.float32(value) for value in (self.reg, self.pair_reg, self.rho or 10 * self.pair_reg))
-        solution = jax.block_until_ready(_admm(gram, cross, pair_gram, pairs, *floats, self.n_iterations))
+        floats = self.reg, self.pair_reg, self.rho or 10 * self.pair_reg
+        solution = minimum(gram, cross, pair_gram, pairs, *floats, self.n_iterations, mesh)
         seconds["ADMM"] = time.perf_counter() - begun
 
         begun = time.perf_counter()
@@ -214,30 +257,25 @@ class HigherOrder:
         seconds["certificate"] = time.perf_counter() - begun
         if status is not Status.OK:
             raise FitError(status, f"ADMM has not converged ({certificate}): raise n_iterations, or change rho.")
-        model = PairWeights(solution.items, jnp.asarray(pairs), solution.pairs)
+        model = PairWeights(solution.items, pairs if mesh else jnp.asarray(pairs), solution.pairs)
         return Fitted(model, FitInfo(self, certificate, train.items, train.summary(), seconds))
 
-    def plan(self, n_users: int, n_items: int, nnz: int) -> Plan:
-        """What a fit on data of this size takes; with a `threshold`, counted as if it left `n_pairs` pairs."""
+    def plan(self, n_users: int, n_items: int, nnz: int, devices: Any = None) -> Plan:
+        """What a fit on data of this size takes; with a `threshold`, counted as if it left `n_pairs` pairs.
+
+        Of devices, a mesh or such as "8xH100", on each; the host must hold the Gram matrices as well.
+        """
         pairs = min(self.n_pairs, n_items * (n_items - 1) // 2)
-        device = jax.devices()[0]
+        found = hardware(devices)
         parts = {
-            "five I x I matrices": 20 * n_items**2,
-            "three matrices of pairs x pairs": 12 * pairs**2,
-            "seven matrices of pairs x items": 28 * pairs * n_items,
+            "five I x I matrices": found.share(20 * n_items**2),
+            "three matrices of pairs x pairs": found.share(12 * pairs**2),
+            "seven matrices of pairs x items": found.share(28 * pairs * n_items),
             "sparse data, by user and by item": 48 * nnz,
         }
         flops = 2.0 * (n_items**3 + pairs**3) + self.n_iterations * 2.0 * pairs * n_items * (2 * n_items + pairs)
-        return Plan(
-            method=str(self),
-            shape=(n_users, n_items, nnz),
-            where=device.device_kind,
-            parts=parts,
-            available=available_bytes(device),
-            flops=flops,
-            seconds=rough_seconds(flops, device),
-            advice="use fewer pairs, fewer items, or a larger device",
-        )
+        advice = "use fewer pairs, fewer items, or a larger device"
+        return plan_on(found, self, (n_users, n_items, nnz), parts, flops, advice)
 
     def _residual(self, x: sp.csr_array, z: sp.csr_array, pairs: np.ndarray, solution: Weights) -> float:
         """The relative norm of the gradient of sampled columns, in float64 and through the sparse data."""

@@ -14,10 +14,10 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxrec import _checks, stats
+from jaxrec import _checks, linalg, parallel, stats
 from jaxrec._checks import InputError
 from jaxrec.data import Interactions
-from jaxrec.memory import Plan, available_bytes, rough_seconds
+from jaxrec.memory import Plan, hardware, plan_on
 from jaxrec.models import FitInfo, Fitted, ItemWeights
 from jaxrec.status import Certificate, FitError, Status
 
@@ -25,31 +25,44 @@ COLUMNS = 64  # that the certificate recomputes
 LIMIT = 1e-5
 
 
-def weights(gram: Float[ArrayLike, "I I"], shrinkage: Any, neighbours: int) -> Float[Array, "I I"]:
-    """[I, I] shrunk cosines A_ij / (sqrt(A_ii A_jj) + shrinkage), in each column only those of its nearest neighbours.
+def weights(
+    gram: Float[ArrayLike, "N m"], shrinkage: Any, neighbours: int, axis: str | None = None
+) -> Float[Array, "N m"]:
+    """[N, m] my columns of the shrunk cosines A_ij / (sqrt(A_ii A_jj) + shrinkage), of nearest neighbours only.
 
     Args:
-      gram: [I, I] A = X'X; symmetric. Not modified.
+      gram: [N, m] my columns of A = X'X. Not modified.
       shrinkage: scalar >= 0: pairs of items with few users are damped.
       neighbours: how many a column keeps; items tied with the last of them stay as well, so that the order of items
         does not matter. Static.
+      axis: the mesh axis over which columns are split, or None, with m = N.
 
     Returns:
-      [I, I] zero diagonal. Item j is scored by its own nearest neighbours, which stand in column j.
+      [N, m] zero diagonal. Item j is scored by its own nearest neighbours, which stand in column j.
 
-    Cost: I top-k selections; three I x I matrices.
+    Cost: m top-k selections; three N x m matrices.
     """
     gram = jnp.asarray(gram)
-    norms = jnp.sqrt(jnp.diagonal(gram))
-    scale = norms[:, None] * norms[None, :] + shrinkage
-    off = (scale > 0) & ~jnp.eye(len(gram), dtype=bool)
+    own = jnp.sqrt(linalg.own_diagonal(gram, axis))
+    scale = parallel.all_gather(own, axis)[:, None] * own[None, :] + shrinkage
+    off = (scale > 0) & ~linalg.on_diagonal(gram, axis)
     # Row j for item j, since the selection runs along rows.
     similar = jnp.where(off, gram / jnp.where(off, scale, 1), 0).T
     least = lax.map(lambda row: lax.top_k(row, min(neighbours, len(gram)))[0][-1], similar)
     return jnp.where(similar >= least[:, None], similar, 0).T
 
 
-_weights = partial(jax.jit, static_argnames="neighbours", donate_argnums=0)(weights)
+@partial(jax.jit, static_argnames=("neighbours", "mesh"), donate_argnums=0)
+def _weights(gram, shrinkage, neighbours, mesh):
+    kernel = partial(weights, neighbours=neighbours)
+    inputs = (parallel.COLUMNS, parallel.REPLICATED)
+    return parallel.over_columns(kernel, mesh, inputs, parallel.COLUMNS)(gram, shrinkage)
+
+
+@partial(jax.jit, static_argnames="mesh")
+def _take_columns(found, columns, mesh):
+    inputs = (parallel.COLUMNS, parallel.REPLICATED)
+    return parallel.over_columns(linalg.take_columns, mesh, inputs, parallel.REPLICATED)(found, columns)
 
 
 def residual(train: Interactions, columns: np.ndarray, found: np.ndarray, shrinkage: float, neighbours: int) -> float:
@@ -87,11 +100,12 @@ class ItemKnn:
         if not 0 <= self.shrinkage < float("inf"):
             raise InputError(f"shrinkage must be a finite number of at least 0, got {self.shrinkage!r}.")
 
-    def fit(self, train: Interactions) -> Fitted:
+    def fit(self, train: Interactions, mesh: Any = None) -> Fitted:
         """The fitted weights; the certificate recomputes up to 64 columns from the data in float64.
 
         Args:
           train: U x I interactions X; nonnegative values other than 1 are used as they are.
+          mesh: devices to split every I x I matrix over by columns, as in `Ease.fit`; None is the default device.
 
         Returns:
           Fitted(model: ItemWeights, info: FitInfo).
@@ -106,29 +120,29 @@ class ItemKnn:
             raise InputError(f"{train.name}: there are no interactions to learn from.")
         if train.values.min() < 0:
             raise InputError(f"{train.name}: values must not be negative for item-kNN, got {train.values.min()}.")
-        self.plan(train.n_users, train.n_items, train.nnz).require()
+        mesh = None if mesh is None else parallel.make_mesh(mesh)
+        self.plan(train.n_users, train.n_items, train.nnz, mesh).require()
         begun = time.perf_counter()
-        gram = jax.block_until_ready(stats.default_gram(train))
+        gram = jax.block_until_ready(stats.default_gram(train, mesh))
         seconds = {"gram": time.perf_counter() - begun}
         begun = time.perf_counter()
-        found = jax.block_until_ready(_weights(gram, np.float32(self.shrinkage), self.neighbours))
+        found = jax.block_until_ready(_weights(gram, np.float32(self.shrinkage), self.neighbours, mesh))
         seconds["neighbours"] = time.perf_counter() - begun
         begun = time.perf_counter()
         columns = np.sort(np.random.default_rng(0).permutation(train.n_items)[:COLUMNS])
-        chosen = np.asarray(found[:, columns], np.float64)
+        chosen = np.asarray(_take_columns(found, columns, mesh), np.float64)[: train.n_items]
         error = residual(train, columns, chosen, self.shrinkage, self.neighbours)
         seconds["certificate"] = time.perf_counter() - begun
         certificate = Certificate(Status.OK if error <= LIMIT else Status.RESIDUAL_TOO_LARGE, error, LIMIT)
         if certificate.status is not Status.OK:
             raise FitError(certificate.status, f"{certificate}; this is a fault of the library or the device.")
-        return Fitted(ItemWeights(found), FitInfo(self, certificate, train.items, train.summary(), seconds))
+        model = ItemWeights(found, padding=len(found) - train.n_items)
+        return Fitted(model, FitInfo(self, certificate, train.items, train.summary(), seconds))
 
-    def plan(self, n_users: int, n_items: int, nnz: int) -> Plan:
-        """What a fit on data of this size takes."""
-        device = jax.devices()[0]
-        parts = {"three I x I matrices": 12 * n_items**2, "sparse data, twice": 24 * nnz}
+    def plan(self, n_users: int, n_items: int, nnz: int, devices: Any = None) -> Plan:
+        """What a fit on data of this size takes; on each device of a mesh, or of such as "8xH100"."""
+        found = hardware(devices)
+        parts = {"three I x I matrices": found.share(12 * n_items**2), "sparse data, twice": 24 * nnz}
         flops = 2.0 * nnz * max(1, nnz / n_users) + 20.0 * n_items**2
-        where = "host" if device.platform == "cpu" else device.device_kind
         advice = "use fewer items (drop those with the fewest users)"
-        free, seconds = available_bytes(device), rough_seconds(flops, device)
-        return Plan(str(self), (n_users, n_items, nnz), where, parts, free, flops, seconds, advice)
+        return plan_on(found, self, (n_users, n_items, nnz), parts, flops, advice)

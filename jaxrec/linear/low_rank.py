@@ -18,13 +18,13 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from jaxrec import _checks, closed_form, linalg, stats, svd
+from jaxrec import _checks, closed_form, linalg, parallel, stats, svd
 from jaxrec._checks import InputError
 from jaxrec.closed_form import dropout_penalty
 from jaxrec.data import Interactions
 from jaxrec.linear import low_rank_solvers as solvers
 from jaxrec.linear.low_rank_solvers import ONE_SHOTS, Problem
-from jaxrec.memory import Plan, available_bytes, rough_seconds
+from jaxrec.memory import Plan, hardware, plan_on
 from jaxrec.models import FitInfo, Fitted, ItemFactors
 from jaxrec.status import Certificate, FitError, Status
 
@@ -36,6 +36,7 @@ TOLERANCE = 1e-5
 DIVERGED = 10.0
 
 _prepare = jax.jit(solvers.prepare)
+_penalty = jax.jit(lambda gram, dropout, reg: dropout_penalty(jnp.diagonal(gram), dropout, reg))
 _one_shot = jax.jit(solvers.one_shot, static_argnames=("kind", "rank"))
 _best_decoder = jax.jit(solvers.best_decoder)
 _fixed_point = jax.jit(solvers.fixed_point)
@@ -92,19 +93,24 @@ def excess(
     return solvers.excess(problem, jnp.asarray(encoder), jnp.asarray(decoder)) * problem.scale
 
 
-def prepare(gram: Float[ArrayLike, "I I"], dropout: Any, reg: Any) -> Problem:
+def prepare(gram: Float[ArrayLike, "N N"], dropout: Any, reg: Any, mesh: Any = None, n_items: int = 0) -> Problem:
     """What the kernels of `low_rank_solvers` need of the data, for every rank.
 
     Args:
-      gram: [I, I] X'X; symmetric. Not modified.
+      gram: [N, N] X'X; symmetric. Not modified.
       dropout: scalar p in [0, 1), the probability that an input is dropped.
       reg: scalar > 0, in interactions per item.
+      mesh: what `parallel.make_mesh` returned, if `gram` is from `stats.default_gram` on it; then everything is split.
+      n_items: with a mesh: I, N without padding.
 
-    Cost: 2/3 I^3 flops; two I x I matrices besides the argument.
+    Cost: 2/3 N^3 flops, on a mesh 2 N^3; two N x N matrices besides the argument, on a mesh three.
     Fails: NaN where X'X + Lambda is not numerically positive definite.
     """
     gram = jnp.asarray(gram)
-    return _prepare(gram, dropout_penalty(jnp.diagonal(gram), dropout, reg))
+    penalty = _penalty(gram, dropout, reg)
+    if mesh is None:
+        return _prepare(gram, penalty)
+    return solvers.prepare_on(mesh, gram, penalty, linalg.blocks(n_items, mesh.size))
 
 
 def closed_form_basis(problem: Problem, rank: int, key: PRNGKeyArray) -> tuple[Float[Array, "I K"], str]:
@@ -173,7 +179,7 @@ class LowRankEdlae:
             _checks.count("steps", self.steps, at_least=1)
         _checks.dropout(self.dropout)
 
-    def fit(self, train: Interactions, *, key: PRNGKeyArray | None = None) -> Fitted:
+    def fit(self, train: Interactions, mesh: Any = None, *, key: PRNGKeyArray | None = None) -> Fitted:
         """The fitted factors with their certificate.
 
         The loss is not convex, so the certificate cannot say that the factors are the optimum. It says that they are
@@ -184,6 +190,9 @@ class LowRankEdlae:
 
         Args:
           train: U x I interactions X; values other than 1 are used as they are.
+          mesh: devices to split every I x I matrix over, as in `Ease.fit`; blocks of k vectors are whole on each. Ranks
+            above half of the items take a whole singular value decomposition, for which each device gathers a matrix.
+            None is the default device.
           key: random key of the truncated SVDs, or of the start of "admm"; the same key gives the same model.
 
         Returns:
@@ -201,16 +210,20 @@ class LowRankEdlae:
             raise InputError(
                 f"rank must be at most the number of items, {train.n_items}, got {self.rank}; at that rank it is Edlae."
             )
-        self.plan(train.n_users, train.n_items, train.nnz).require()
+        if mesh is None and jax.default_backend() != "cpu":
+            mesh = list(
+                jnp.zeros(()).devices()
+            )  # the sweep calls no LAPACK on large matrices, which have limits of their own
+        mesh = None if mesh is None else parallel.make_mesh(mesh)
+        self.plan(train.n_users, train.n_items, train.nnz, mesh).require()
         key = jax.random.key(0) if key is None else key
         seconds = {}
         begun = time.perf_counter()
-        on_cpu = jax.default_backend() == "cpu"
-        gram = jax.block_until_ready(jnp.asarray(stats.gram(train)) if on_cpu else stats.device_gram(train))
+        gram = jax.block_until_ready(stats.default_gram(train, mesh))
         seconds["gram"] = time.perf_counter() - begun
 
         begun = time.perf_counter()
-        problem = jax.block_until_ready(prepare(gram, float(self.dropout), float(self.reg)))
+        problem = jax.block_until_ready(prepare(gram, float(self.dropout), float(self.reg), mesh, train.n_items))
         seconds["factorization"] = time.perf_counter() - begun
         if not bool(jnp.isfinite(problem.scale)):
             raise FitError(Status.NOT_POSITIVE_DEFINITE, "float32 cannot resolve these items: raise reg.")
@@ -225,6 +238,10 @@ class LowRankEdlae:
         seconds["certificate"] = time.perf_counter() - begun
         if certificate.status is not Status.OK:
             raise FitError(certificate.status, f"{certificate}; raise reg, or lower the rank.")
+        if mesh is not None:
+            model = ItemFactors(
+                *(jnp.asarray(parallel.to_host(part)[: train.n_items]) for part in jax.tree.leaves(model))
+            )
         return Fitted(model, FitInfo(self, certificate, train.items, train.summary(), seconds))
 
     def _find(self, problem: Problem, key: PRNGKeyArray) -> Float[Array, "I K"]:
@@ -240,27 +257,22 @@ class LowRankEdlae:
             return _basis(problem, solvers.lbfgs(problem, start.encoder, start.decoder, steps)[0])
         return basis
 
-    def plan(self, n_users: int, n_items: int, nnz: int) -> Plan:
-        """What a fit on data of this size takes; at most, where it is iterative."""
-        device = None if jax.default_backend() == "cpu" else jax.devices()[0]
+    def plan(self, n_users: int, n_items: int, nnz: int, devices: Any = None) -> Plan:
+        """What a fit on data of this size takes; at most, where it is iterative.
+
+        Of devices, a mesh or such as "8xH100", on each.
+        """
+        found = hardware(devices)
         rank = min(self.rank, n_items)
         steps = STEPS[self.method] if self.steps is None else self.steps
         parts = {
-            "Gram matrix, Cholesky factor, its inverse and two I x I matrices": 20 * n_items**2,
-            "blocks of vectors": 4 * n_items * rank * (50 if self.method == "lbfgs" else 8),
+            "Gram matrix, Cholesky factor, its inverse and two I x I matrices": found.share(20 * n_items**2),
+            "blocks of vectors": 4 * n_items * rank * (50 if self.method == "lbfgs" else 8) * found.on_host,
             "sparse data, twice": 16 * nnz + 16 * (n_users + n_items),
         }
         flops = float(n_items) ** 3 + float(n_items) ** 2 * rank * (70 + 15 * steps)
-        return Plan(
-            method=str(self),
-            shape=(n_users, n_items, nnz),
-            where="host" if device is None else device.device_kind,
-            parts=parts,
-            available=available_bytes(device),
-            flops=flops,
-            seconds=rough_seconds(flops, device),
-            advice="use a machine with more memory, or fewer items (drop those with the fewest users)",
-        )
+        advice = "use a machine with more memory, or fewer items (drop those with the fewest users)"
+        return plan_on(found, self, (n_users, n_items, nnz), parts, flops, advice)
 
 
 def certify(gram: Float[Array, "I I"], problem: Problem, model: ItemFactors) -> Certificate:

@@ -19,10 +19,10 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxrec import _checks
+from jaxrec import _checks, parallel
 from jaxrec._checks import InputError
 from jaxrec.data import Interactions
-from jaxrec.memory import Plan, available_bytes, rough_seconds
+from jaxrec.memory import Plan, available_bytes, hardware, plan_on
 from jaxrec.models import FitInfo, Fitted, SparseItemWeights
 from jaxrec.neighbourhoods import Pattern, ScaledGram, cover, find_pattern, solve, threshold_for
 from jaxrec.neighbourhoods.gram import CACHE_ENTRIES
@@ -147,11 +147,13 @@ class Mrf:
         if (self.solver, self.dtype) == ("jax", "float64"):
             raise InputError("solver='jax' computes in float32; for dtype='float64' use solver='host'.")
 
-    def fit(self, train: Interactions) -> Fitted:
+    def fit(self, train: Interactions, mesh: Any = None) -> Fitted:
         """The fitted sparse weights with their certificate.
 
         Args:
           train: U x I interactions X; values other than 1 are used as they are.
+          mesh: devices that share the blocks, as in `Ease.fit`; the pattern and the model stay on the host. None is
+            what `solver` says.
 
         Returns:
           Fitted(model: SparseItemWeights, info). The certificate's residual is that of the blocks and, with r = 0, of
@@ -167,7 +169,13 @@ class Mrf:
         """
         if train.nnz == 0:
             raise InputError(f"{train.name}: there are no interactions to learn from.")
-        self.plan(train.n_users, train.n_items, train.nnz).require()
+        if mesh is not None and (self.solver == "host" or self.dtype == "float64"):
+            raise InputError(
+                f"a mesh computes in float32 by the JAX kernel, got solver={self.solver!r} and dtype={self.dtype!r}; "
+                "leave out the mesh, or these."
+            )
+        mesh = None if mesh is None else parallel.make_mesh(mesh)
+        self.plan(train.n_users, train.n_items, train.nnz, mesh).require()
         seconds = {}
         begun = time.perf_counter()
         gram = ScaledGram.of(train, float(self.alpha))
@@ -181,8 +189,8 @@ class Mrf:
 
         begun = time.perf_counter()
         blocks = cover(pattern, float(self.r), gram.variance)
-        solver = self._solver
-        solved = solve(gram, pattern, blocks, float(self.reg), solver, self.dtype)
+        solver = self._solver if mesh is None else "jax"
+        solved = solve(gram, pattern, blocks, float(self.reg), solver, self.dtype, mesh)
         weights = self._weights(gram, pattern, solved.values)
         model = SparseItemWeights(
             weights.indptr, weights.indices, weights.data, self._offset(gram, weights) if self.center else None
@@ -221,11 +229,13 @@ class Mrf:
             raise FitError(status, self._advice(certificate))
         return Fitted(model, FitInfo(self, certificate, train.items, train.summary(), seconds))
 
-    def plan(self, n_users: int, n_items: int, nnz: int) -> Plan:
-        """What a fit on data of this size takes; a `threshold` is counted as its worst case, full columns."""
+    def plan(self, n_users: int, n_items: int, nnz: int, devices: Any = None) -> Plan:
+        """What a fit on data of this size takes on the host; a `threshold` is counted as its worst case, full columns.
+
+        Devices, a mesh or such as "8xH100", share the flops.
+        """
         most = min(self.max_in_column, n_items)
         neighbours = most if self.threshold is not None else min(most, self._density(n_items) * n_items)
-        device = None if self._solver == "host" else jax.devices()[0]
         entries = round(neighbours * n_items)
         parts = {
             "pattern, sums and weights": 36 * entries,
@@ -236,16 +246,10 @@ class Mrf:
         }
         n_blocks = n_items / max(1.0, self.r * neighbours)
         flops = n_blocks * (neighbours**3 / 3 + 2 * self.r * neighbours**3) + 10.0 * nnz * nnz / max(1, n_users)
-        return Plan(
-            method=str(self),
-            shape=(n_users, n_items, nnz),
-            where="host",
-            parts=parts,
-            available=available_bytes(),
-            flops=flops,
-            seconds=rough_seconds(flops, device),
-            advice="lower density, or max_in_column",
-        )
+        on_host = self._solver == "host" and devices is None
+        by = hardware(jax.devices("cpu")[:1] if on_host else devices)
+        plan = plan_on(by, self, (n_users, n_items, nnz), parts, flops, "lower density, or max_in_column")
+        return dataclasses.replace(plan, where="host", available=available_bytes())
 
     @property
     def _solver(self) -> str:

@@ -111,7 +111,7 @@ class PureSvd:
         if not 0 <= self.reg < float("inf"):
             raise InputError(f"reg must be a finite number of at least 0, got {self.reg!r}.")
 
-    def fit(self, train: Interactions) -> Fitted:
+    def fit(self, train: Interactions, mesh: Any = None) -> Fitted:
         """The fitted factors with their certificate.
 
         The certificate holds the residual of the eigenvalue equation, to which the gradient of the objective is
@@ -119,6 +119,7 @@ class PureSvd:
 
         Args:
           train: U x I interactions X; values other than 1 are used as they are.
+          mesh: makes no difference: what is decomposed is the sparse X itself, by the host.
 
         Returns:
           Fitted(model: ItemFactors, info: FitInfo).
@@ -157,7 +158,7 @@ class PureSvd:
         model = ItemFactors((pairs.vectors * shrunk).astype(np.float32), decoder)
         return Fitted(model, FitInfo(self, certificate, train.items, train.summary(), seconds))
 
-    def plan(self, n_users: int, n_items: int, nnz: int) -> Plan:
+    def plan(self, n_users: int, n_items: int, nnz: int, devices: Any = None) -> Plan:
         """What a fit on data of this size takes."""
         dense = n_items <= DENSE_UP_TO or 2 * self.rank > n_items
         parts = {"factors": 8 * n_items * self.rank, "sparse data in float64": 12 * nnz}

@@ -15,6 +15,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Float
 from scipy.linalg import lapack
 
+from jaxrec import parallel
 from jaxrec._progress import progress_bar
 from jaxrec._threads import map_in_order
 from jaxrec.neighbourhoods.gram import ScaledGram
@@ -58,7 +59,12 @@ def block_columns(grams: Float[ArrayLike, "N m m"], n_columns: int) -> Columns:
     return Columns(jnp.where(wanted > 0, 0, -inverse * unexplained[:, None, :]), unexplained)
 
 
-_block_columns = partial(jax.jit, static_argnames="n_columns")(block_columns)
+@partial(jax.jit, static_argnames=("n_columns", "mesh"))
+def _block_columns(grams, n_columns, mesh):
+    def kernel(grams, axis):
+        return tuple(block_columns(grams, n_columns))
+
+    return parallel.over_columns(kernel, mesh, parallel.ROWS, (parallel.ROWS, parallel.ROWS))(grams)
 
 
 def block_columns_on_host(grams: np.ndarray, n_columns: int) -> Columns:
@@ -102,7 +108,9 @@ class Solved(NamedTuple):
     rounding: float
 
 
-def solve(gram: ScaledGram, pattern: Pattern, blocks: Cover, reg: float, solver: str, dtype: Any) -> Solved:
+def solve(
+    gram: ScaledGram, pattern: Pattern, blocks: Cover, reg: float, solver: str, dtype: Any, mesh: Any = None
+) -> Solved:
     """The weights of the pattern from all blocks.
 
     Blocks of like size are solved together. An entry of the pattern that several blocks reach is the mean of theirs:
@@ -115,6 +123,7 @@ def solve(gram: ScaledGram, pattern: Pattern, blocks: Cover, reg: float, solver:
       reg: added to the diagonal of S.
       solver: "host" or "jax".
       dtype: of the blocks.
+      mesh: for "jax": what `parallel.make_mesh` returned, whose devices share each batch of blocks; or None.
 
     Cost: see `Mrf`.
     """
@@ -136,7 +145,8 @@ def solve(gram: ScaledGram, pattern: Pattern, blocks: Cover, reg: float, solver:
         if solver == "host":
             columns = block_columns_on_host(grams, n_columns)
         else:
-            columns = Columns(*map(np.asarray, _block_columns(grams, n_columns)))
+            placed = grams if mesh is None else parallel.place(grams, mesh, parallel.ROWS)
+            columns = Columns(*map(parallel.to_host, _block_columns(placed, n_columns, mesh)))
         unexplained = np.maximum(columns.unexplained, np.finfo(dtype).tiny)
         rounding = eps / 2 * float(np.max(diagonal[:, width - n_columns :] / unexplained))
         own = np.arange(n_columns), np.arange(n_columns)
@@ -167,7 +177,9 @@ def solve(gram: ScaledGram, pattern: Pattern, blocks: Cover, reg: float, solver:
     # Two programs of batched LAPACK calls at once can hang JAX on a CPU: one at a time there.
     over = map_in_order if solver == "host" else map
     with progress_bar("solving blocks", float(len(sizes))) as advance:
-        for places, values, residual, rounding in over(work, _batches(sizes, blocks.n_wanted, solver, most)):
+        for places, values, residual, rounding in over(
+            work, _batches(sizes, blocks.n_wanted, solver, most, mesh.size if mesh else 1)
+        ):
             for place, value in zip(places, values, strict=True):  # within one block no entry occurs twice
                 sums[place] += value
                 reached[place] += 1
@@ -179,12 +191,12 @@ def solve(gram: ScaledGram, pattern: Pattern, blocks: Cover, reg: float, solver:
 
 
 def _batches(
-    sizes: np.ndarray, n_wanted: np.ndarray, solver: str, most: int
+    sizes: np.ndarray, n_wanted: np.ndarray, solver: str, most: int, n_devices: int = 1
 ) -> Iterator[tuple[np.ndarray, int, int, int]]:
     """Yields (blocks, number of blocks, width, columns) of a batch of at most so many blocks, largest first.
 
     For JAX, sizes are rounded up to steps of a factor 1.4 and a step has one number of blocks, so that few shapes are
-    compiled; what is missing is filled up with empty blocks.
+    compiled, and one that the devices can share; what is missing is filled up with empty blocks.
     """
     order = np.argsort(-sizes, kind="stable")
     width_of = sizes if solver == "host" else np.array([_step(size) for size in sizes], np.int64)
@@ -192,6 +204,7 @@ def _batches(
     while start < len(order):
         width = int(width_of[order[start]])
         count = int(max(1, min(most, BATCH_ENTRIES[solver] // width**2)))
+        count += -count % n_devices
         which = order[start : start + count]
         if solver == "host":
             count = len(which)

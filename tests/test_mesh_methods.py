@@ -1,0 +1,167 @@
+"""The iterative methods on a mesh: the same numbers as on one device, and no matrix that is gathered whole."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from test_parallel import random_data, sent, spd
+
+from jaxrec import InputError, LowRankEdlae, Mrf, Slim, linalg, parallel, stats
+from jaxrec.data import Interactions
+from jaxrec.linear import constrained, higher_order, knn, low_rank
+from jaxrec.linear import low_rank_solvers as solvers
+
+COLUMNS, WHOLE = parallel.COLUMNS, parallel.REPLICATED
+
+
+@pytest.fixture(params=(1, 2, 8))
+def mesh(request):
+    return parallel.make_mesh(jax.devices()[: request.param])
+
+
+def shape_of(shape, mesh, placement=COLUMNS):
+    return jax.ShapeDtypeStruct(shape, jnp.float32, sharding=parallel.sharding(mesh, placement))
+
+
+def numbers(sent_shape: str) -> int:
+    """How many numbers an array such as "f32[16,40]" has."""
+    inside = sent_shape[sent_shape.index("[") + 1 : -1]
+    return int(np.prod([int(size) for size in inside.split(",") if size], dtype=np.int64))
+
+
+# -- kernels ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", (5, 67, 150, 300))
+def test_the_sweep_finds_both_factors(n, mesh, rng):
+    a = spd(n, rng)
+    cut = linalg.blocks(n, mesh.size)
+    padded = np.eye(cut.size, dtype=np.float32)
+    padded[:n, :n] = a
+
+    def kernel(a, axis):
+        return linalg.cholesky_and_inverse(a, block=cut.block, chunk=cut.chunk, axis=axis)
+
+    found = parallel.over_columns(kernel, mesh, COLUMNS, (COLUMNS, COLUMNS))(parallel.place(padded, mesh, COLUMNS))
+    lower = np.linalg.cholesky(a)
+    for matrix, expected in zip(found, (lower.T, np.linalg.inv(lower)), strict=True):
+        matrix = np.asarray(matrix)
+        np.testing.assert_allclose(matrix[:n, :n], expected, rtol=0, atol=2e-5 * np.abs(expected).max())
+        np.testing.assert_array_equal(matrix[n:], np.eye(cut.size)[n:])
+    upper, inverse = map(np.asarray, found)
+    assert (np.tril(upper, -1) == 0).all() and (np.triu(inverse, 1) == 0).all()
+
+
+def test_products_and_columns_of_split_matrices(mesh, rng):
+    size = 8 * 12
+    a, b = rng.normal(size=(2, size, size)).astype(np.float32)
+    placed = [parallel.place(matrix, mesh, COLUMNS) for matrix in (a, b)]
+    product = parallel.over_columns(linalg.columns_product, mesh, (COLUMNS, COLUMNS), COLUMNS)(*placed)
+    np.testing.assert_allclose(product, a @ b, rtol=0, atol=1e-4)
+    wanted = np.array([3, 95, 40, 3])
+    taken = parallel.over_columns(linalg.take_columns, mesh, (COLUMNS, WHOLE), WHOLE)(placed[0], wanted)
+    np.testing.assert_array_equal(taken, a[:, wanted])
+
+
+@pytest.mark.parametrize("shape", [(96, 96), (104, 160)])
+def test_placing_pads_with_zeros(shape, mesh, rng):
+    a = rng.normal(size=(90, 91)).astype(np.float32)
+    placed = np.asarray(parallel.place_columns(a, mesh, shape))
+    np.testing.assert_array_equal(placed, np.pad(a, ((0, shape[0] - 90), (0, shape[1] - 91))))
+
+
+# -- nothing is gathered whole ----------------------------------------------------------------------------------------
+
+
+def most_sent(compiled) -> int:
+    return max((numbers(shape) for _, shape in sent(compiled)), default=0)
+
+
+def test_iterations_gather_rows_by_chunks():
+    mesh, n = parallel.make_mesh(), 1024
+    rho, floats = shape_of((n,), mesh, WHOLE), (np.float32(1), np.float32(1))
+    square = shape_of((n, n), mesh)
+    admm = constrained._steps.lower(square, square, rho, *floats, True, mesh).compile()
+    assert 0 < most_sent(admm) <= n * linalg.row_chunk(n)
+    similar = knn._weights.lower(square, np.float32(1), 10, mesh).compile()
+    assert most_sent(similar) <= n
+    pairs = 512
+    matrices = [shape_of(shape, mesh) for shape in ((n, n), (pairs, n), (n, pairs), (pairs, pairs))]
+    cuts = linalg.Blocks(n, 64, 128), linalg.Blocks(pairs, 64, 64)
+    of = jax.ShapeDtypeStruct((pairs, 2), jnp.int32, sharding=parallel.sharding(mesh, WHOLE))
+    compiled = higher_order._admm.lower(matrices, of, tuple(np.float32((1, 2, 3))), 3, cuts, mesh).compile()
+    assert 0 < most_sent(compiled) <= n * linalg.row_chunk(n)
+
+
+def test_low_rank_sends_blocks_of_vectors():
+    mesh, n, rank = parallel.make_mesh(), 1024, 8
+    cut = linalg.Blocks(n, 64, 128)
+    square, vector = shape_of((n, n), mesh), shape_of((n,), mesh, WHOLE)
+    prepare = solvers.prepare_on.lower(mesh, square, vector, cut).compile()
+    assert 0 < most_sent(prepare) <= n * cut.block
+    problem = solvers.Problem(shape_of((n, n), mesh, parallel.ROWS), square, vector, vector, vector)
+    thin = shape_of((n, rank), mesh, WHOLE)
+    key = jax.random.key(0)
+    programs = {
+        "one_shot": low_rank._one_shot.lower(problem, "eigen", rank, key),
+        "best_decoder": low_rank._best_decoder.lower(problem, thin),
+        "fixed_point": low_rank._fixed_point.lower(problem, thin, 3, 1e-5),
+        "excess": low_rank._excess.lower(problem, thin, thin),
+        "gradients": low_rank._gradients.lower(square, vector, thin, thin),
+        "admm_step": low_rank._admm_step.lower(problem, solvers.AdmmState(thin, thin, vector, vector), 500.0),
+    }
+    for name, lowered in programs.items():
+        compiled = lowered.compile()
+        # Parts of a matrix may change hands, each going to one device, but none is copied to all.
+        assert most_sent(compiled) <= max(n * 32, n * n // mesh.size), (name, sent(compiled))
+
+
+# -- whole fits -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("binary", (True, False))
+@pytest.mark.parametrize("method", (Slim(5.0, 0.5), Slim(5.0, 0.5, nonnegative=False), Mrf(2.0, density=0.2)), ids=str)
+def test_weights_are_those_of_one_device(method, binary, mesh, rng):
+    data = random_data(rng, binary=binary)
+    found = method.fit(data, mesh=mesh).model.score_host(data.to_csr())
+    expected = method.fit(data).model.score_host(data.to_csr())
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5 * np.abs(expected).max())
+
+
+@pytest.fixture(scope="module")
+def tastes() -> Interactions:
+    """300 items of 20 tastes, of which a user has a few."""
+    rng = np.random.default_rng(5)
+    likes = (rng.random((900, 20)) < 0.15) @ (rng.random((20, 300)) < 0.15)
+    x = (rng.random((900, 300)) < 0.02 + 0.3 * (likes > 0)).astype(bool)
+    return Interactions.from_triples(*np.nonzero(x), n_users=900, n_items=300)
+
+
+@pytest.mark.parametrize("devices", (1, 8))
+def test_low_rank_prepares_the_same_problem(devices, tastes):
+    mesh = parallel.make_mesh(jax.devices()[:devices])
+    n = tastes.n_items
+    one = low_rank.prepare(stats.gram(tastes), 0.3, 20.0)
+    many = low_rank.prepare(stats.default_gram(tastes, mesh), 0.3, 20.0, mesh, n)
+    for name in one._fields:
+        expected, found = np.asarray(getattr(one, name)), np.asarray(getattr(many, name))
+        found = found[tuple(slice(n) for _ in found.shape)]
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max(), err_msg=name)
+    assert float(many.scale) == pytest.approx(float(one.scale), rel=1e-5)
+
+
+@pytest.mark.parametrize("rank", (5, 20, 200))
+@pytest.mark.parametrize("method", ("closed_form", "fixed_point", "admm"))
+def test_low_rank_is_as_good_on_eight_devices(method, rank, tastes):
+    configured = LowRankEdlae(rank, reg=20.0, method=method)
+    details = [configured.fit(tastes, mesh=mesh).info.certificate.detail for mesh in (None, jax.devices())]
+    # From other random starts, and the published ADMM is a race against its divergence.
+    tolerance = 0.1 if method == "admm" else 0.01
+    assert details[1]["excess"] == pytest.approx(details[0]["excess"], rel=tolerance, abs=2e-6)
+
+
+def test_solvers_without_a_mesh_are_refused_on_one():
+    data = Interactions.from_triples([0, 1, 1], [0, 0, 1])
+    for method in (Mrf(solver="host"), Mrf(dtype="float64")):
+        with pytest.raises(InputError, match="a mesh computes in float32"):
+            method.fit(data, mesh=jax.devices())
