@@ -46,9 +46,9 @@ class Hardware:
     @property
     def where(self) -> str:
         """The devices in words."""
-        if self.count > 1:
-            return f"{self.count} x {self.device_kind}, on each"
-        return "host" if self.platform == "cpu" else self.device_kind
+        if self.platform == "cpu":
+            return "host" if self.count == 1 else f"host, on {self.count} CPU devices"
+        return self.device_kind if self.count == 1 else f"{self.count} x {self.device_kind}, on each"
 
     def share(self, size: int) -> int:
         """Of an array of so many bytes that is split over all devices, what lies in one memory."""

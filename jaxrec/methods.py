@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any, Protocol
 
 from jaxrec import _checks
-from jaxrec._checks import InputError
 from jaxrec.data import Interactions
 from jaxrec.linear import (
     Dan,
@@ -76,8 +74,4 @@ def plan(n_users: int, n_items: int, nnz: int, method: Method | str = "ease", de
     if isinstance(method, str):
         _checks.one_of("method", method, tuple(METHODS))
     chosen: Method = METHODS[method]() if isinstance(method, str) else method
-    if devices is None:
-        return chosen.plan(n_users, n_items, nnz)
-    if "devices" not in inspect.signature(chosen.plan).parameters:
-        raise InputError(f"{type(chosen).__name__} runs on one device only; leave out devices.")
     return chosen.plan(n_users, n_items, nnz, devices)

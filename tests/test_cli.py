@@ -221,6 +221,42 @@ def test_plan(cli, tmp_path):
     assert strict_json(tmp_path / "out.json")["total"] == jaxrec.plan(29_858, 40_981, 810_128, "ease").total
 
 
+def test_devices_split_a_fit_and_change_no_figure(cli, tmp_path):
+    reports = []
+    for devices in ([], ["--devices", "3"], ["--devices", "all"]):
+        code, _, _ = cli("run", "ease", "--samples", 0, "--json", tmp_path / "run.json", *devices)
+        assert code == 0
+        reports.append(strict_json(tmp_path / "run.json")["reports"]["ease"])
+    for report in reports:
+        assert report["mean"] == reports[0]["mean"]
+
+
+def test_a_model_that_was_fitted_on_devices_is_saved_and_used(cli, tmp_path):
+    pytest.importorskip("orbax.checkpoint", reason="split models are saved by orbax-checkpoint")
+    assert cli("fit", "ease", "--devices", "8", "--out", tmp_path / "split", "--split", "auto")[0] == 0
+    assert cli("fit", "ease", "--out", tmp_path / "whole", "--split", "auto")[0] == 0
+    said = [cli("recommend", tmp_path / name, "--items", "Games", "-k", 4)[1] for name in ("split", "whole")]
+    assert said[0] == said[1]
+
+
+def test_plan_for_devices_at_hand_and_elsewhere(cli, tmp_path):
+    size = ["--users", 1000, "--items", 5000, "--nnz", 50_000]
+    totals = []
+    for devices in ([], ["--devices", "8"], ["--devices", "8xH100"]):
+        code, out, _ = cli("plan", "slim", *size, *devices, "--json", tmp_path / "plan.json")
+        assert code == 0 and "at the peak" in out
+        totals.append(strict_json(tmp_path / "plan.json")["parts"]["four I x I matrices"])
+    assert totals == [16 * 5000**2, 16 * 5000**2, 2 * 5000**2]  # simulated devices share one memory
+
+
+@pytest.mark.parametrize(
+    ("devices", "complaint"), [("9", "asks for 9 and JAX sees 8"), ("0", "at least 1"), ("many", "got 'many'")]
+)
+def test_devices_that_are_not_there(cli, devices, complaint):
+    failed(cli("run", "ease", "--devices", devices), complaint)
+    failed(cli("plan", "ease", "--users", 9, "--items", 9, "--nnz", 9, "--devices", "3xabacus"), "got '3xabacus'")
+
+
 def test_info(cli, tmp_path):
     code, out, _ = cli("info", "--json", tmp_path / "out.json")
     assert code == 0 and f"jaxrec {jaxrec.__version__}" in out

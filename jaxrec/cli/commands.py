@@ -13,7 +13,7 @@ from tyro.conf import arg, subcommand
 from jaxrec import io
 from jaxrec._checks import InputError
 from jaxrec.cli import machine, results, show
-from jaxrec.cli.options import SPLIT, Protocol, Source, divide, flags_of, method_from
+from jaxrec.cli.options import SPLIT, Devices, Protocol, Source, devices_from, divide, flags_of, method_from
 from jaxrec.cli.tuning import METHODS_TO_TUNE, Tune, grid_flags_of
 from jaxrec.data import Interactions
 from jaxrec.data.splits import HeldOut, Split
@@ -41,6 +41,7 @@ class Run(Generic[Method]):
       json: write the results (all but the samples) and the versions behind them to this file.
       save: save the model, fitted on the training part, to this folder.
       samples: how many test users to show recommendations for.
+      devices: split the fit over so many of the devices that JAX sees.
     """
 
     method: Method
@@ -49,12 +50,14 @@ class Run(Generic[Method]):
     json: JsonFile = None
     save: Annotated[str | None, arg(metavar="DIR", help_behavior_hint="(default: not saved)")] = None
     samples: int = 3
+    devices: Devices = None
 
     def __call__(self, out: Console) -> None:
         """Carries the command out."""
         imports = machine.peak_memory()
         method = method_from(self.method)
         self.protocol.check()
+        mesh = devices_from(self.devices)
         results.check_targets(json=self.json, model=self.save)
         watch = machine.Stopwatch()
         with watch.stage("load"):
@@ -63,7 +66,7 @@ class Run(Generic[Method]):
             name, parts = self.protocol.divide(data)
         show.lines(out, {"data": f"{data.name}: {show.size(data)}", "split": show.division(name, parts)})
         with watch.stage("fit"):
-            fitted = method.fit(parts.train)
+            fitted = method.fit(parts.train, mesh=mesh)
         reports = results.beside_popularity(fitted, parts, self.protocol.metrics, watch)
         if self.save is not None:
             with watch.stage("save"):
@@ -103,6 +106,7 @@ class Fit(Generic[Method]):
       split: "all" fits on all interactions; otherwise only on the training part of this split, so that the model can
         be evaluated on the rest.
       seed: of the split's random draws.
+      devices: split the fit over so many of the devices that JAX sees.
     """
 
     method: Method
@@ -110,10 +114,12 @@ class Fit(Generic[Method]):
     out: ModelFolder
     split: Annotated[Literal["all"] | SPLIT, arg(metavar="SPLIT")] = "all"  # pyright: ignore[reportInvalidTypeForm]
     seed: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: the split's own)")] = None
+    devices: Devices = None
 
     def __call__(self, out: Console) -> None:
         """Carries the command out."""
         method = method_from(self.method)
+        mesh = devices_from(self.devices)
         results.check_targets(model=self.out)
         watch = machine.Stopwatch()
         with watch.stage("load"):
@@ -121,7 +127,7 @@ class Fit(Generic[Method]):
             train = data if self.split == "all" else divide(data, self.split, self.seed)[1].train
         show.lines(out, {"data": f"{data.name}: {show.size(train)}"})
         with watch.stage("fit"):
-            fitted = method.fit(train)
+            fitted = method.fit(train, mesh=mesh)
         with watch.stage("save"):
             io.save(self.out, fitted)
         show.lines(
@@ -257,6 +263,8 @@ class Plan(Generic[Method]):
       users: number of users.
       items: number of items.
       nnz: number of interactions.
+      devices: what the fit would be split over: so many of the devices at hand, or such as 8xH100 or v5e, which need
+        not be.
       json: write the estimate to this file.
     """
 
@@ -264,12 +272,15 @@ class Plan(Generic[Method]):
     users: int
     items: int
     nnz: int
+    devices: Annotated[str | None, arg(metavar="all|N|NxKIND", help_behavior_hint="(default: one, or the host)")] = None
     json: JsonFile = None
 
     def __call__(self, out: Console) -> None:
         """Carries the command out."""
         results.check_targets(json=self.json)
-        estimate = plan(self.users, self.items, self.nnz, method_from(self.method))
+        at_hand = self.devices is None or self.devices == "all" or self.devices.isdigit()
+        devices = devices_from(self.devices) if at_hand else self.devices
+        estimate = plan(self.users, self.items, self.nnz, method_from(self.method), devices)
         out.print(str(estimate), soft_wrap=True)
         results.write(self.json, {**dataclasses.asdict(estimate), "total": estimate.total, "fits": estimate.fits})
 

@@ -7,6 +7,7 @@ import inspect
 import re
 from typing import Annotated, Any, Literal
 
+import jax
 from tyro.conf import arg
 
 from jaxrec import _checks, metrics
@@ -18,6 +19,7 @@ from jaxrec.data.splits import SPLITS, Split, automatic
 
 REPEATS = Literal[REPEAT_RULES]  # pyright: ignore[reportInvalidTypeForm]
 SPLIT = Literal["auto", *SPLITS]  # pyright: ignore[reportInvalidTypeForm]
+Devices = Annotated[str | None, arg(metavar="all|N", help_behavior_hint="(default: one, or the host)")]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +91,21 @@ def divide(data: Interactions, how: str, seed: int | None = None) -> tuple[str, 
     name = automatic(data) if how == "auto" else how
     draws = "seed" in inspect.signature(SPLITS[name]).parameters
     return name, SPLITS[name](data, **({"seed": seed} if draws and seed is not None else {}))
+
+
+def devices_from(text: str | None) -> list[Any] | None:
+    """The devices that --devices names: "all", or the first so many."""
+    if text is None:
+        return None
+    found = jax.devices()
+    if text == "all":
+        return found
+    if not text.isdigit() or int(text) < 1:
+        raise InputError(f"--devices must be all or a number of at least 1, got {text!r}.")
+    if int(text) > len(found):
+        hint = f"; JAX_NUM_CPU_DEVICES={text} in the environment simulates them" if found[0].platform == "cpu" else ""
+        raise InputError(f"--devices asks for {text} and JAX sees {len(found)} ({found[0].device_kind}){hint}.")
+    return found[: int(text)]
 
 
 def flags_of(method: type) -> type:

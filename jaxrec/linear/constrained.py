@@ -220,7 +220,7 @@ class Slim:
         columns = np.sort(np.random.default_rng(0).permutation(n)[:COLUMNS])
         residual_at = residual_of(train, columns, self.reg, self.l1, self.nonnegative)
         rho = np.asarray(couplings(stats.gram_diagonal(train).astype(np.float32), reg))
-        inverse = mesh_solver.invert(gram, reg + rho, mesh, fill=reg + 1)
+        inverse = mesh_solver.invert(gram, reg + rho, mesh, fill=float(reg) + 1)
         del gram
         rho = np.pad(rho, (0, size - n), constant_values=1)
         state, residual, done = parallel.zeros((size, size), mesh), np.inf, 0
