@@ -26,7 +26,7 @@ LAYERS = (
     {"kkt"},
     {"closed_form", "neighbourhoods"},
     {"linear", "factorization", "deep"},
-    {"recommend", "metrics", "similarity", "methods"},
+    {"recommend", "metrics", "similarity", "methods", "downdates"},
     {"sharded_io"},
     {"evaluate", "io"},
     {"leave_user_out", "update"},
