@@ -165,6 +165,7 @@ class LowRankEdlae:
     omega: float = 500.0
 
     def __post_init__(self):
+        _checks.plain_numbers(self)
         _checks.count("rank", self.rank, at_least=1)
         _checks.positive("reg", self.reg, "the unit is interactions per item")
         _checks.positive("omega", self.omega, "the unit is interactions per item")
