@@ -15,11 +15,11 @@ from jaxrec._checks import InputError
 from jaxrec.cli import results, show
 from jaxrec.cli.options import SPLIT, Source, divide
 from jaxrec.methods import METHODS
-from jaxrec.tune import PROTOCOLS, RULES, float_fields, require_matplotlib, tune
+from jaxrec.tune import PROTOCOLS, RULES, check_plot_target, number_fields, tune
 
 Grid = TypeVar("Grid")
 File = Annotated[str | None, arg(metavar="FILE", help_behavior_hint="(default: none)")]
-METHODS_TO_TUNE = {name: method for name, method in METHODS.items() if float_fields(method)}
+METHODS_TO_TUNE = {name: method for name, method in METHODS.items() if number_fields(method)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Tune(Generic[Grid]):
         results.check_targets(json=self.json)
         if self.plot is not None:
             results.check_targets(json=self.plot)
-            require_matplotlib()
+            check_plot_target(self.plot)
         data = self.source.load()
         protocol: Any = self.protocol
         if self.protocol != "leave-user-out":
@@ -102,10 +102,10 @@ class Tune(Generic[Grid]):
 
 def grid_flags_of(method: type) -> type:
     """A class with the fields of a method, of which the numbers are texts that list values."""
-    hints, numbers = get_type_hints(method, include_extras=True), float_fields(method)
+    hints, numbers = get_type_hints(method, include_extras=True), number_fields(method)
     listed = Annotated[str, arg(metavar="X[,X...]")]
     fields: list[Any] = [
-        (f.name, listed, dataclasses.field(default=f"{f.default:g}"))
+        (f.name, listed, dataclasses.field(default="none" if f.default is None else f"{f.default:g}"))
         if f.name in numbers
         else (f.name, hints[f.name], dataclasses.field(default=f.default))
         for f in dataclasses.fields(method)
@@ -121,14 +121,19 @@ def grid_from(flags: Any) -> tuple[Any, dict[str, list[float]]]:
     Raises:
       InputError: a list is none of numbers, or a value is out of range.
     """
-    numbers = {field: _numbers(field, getattr(flags, field)) for field in float_fields(flags.tuned)}
+    optional = {field.name for field in dataclasses.fields(flags.tuned) if field.default is None}
+    numbers: dict[str, Any] = {}
+    for field, kind in number_fields(flags.tuned).items():
+        text = getattr(flags, field)
+        numbers[field] = [None] if field in optional and text == "none" else _numbers(field, kind, text)
     method = flags.tuned(**{**dataclasses.asdict(flags), **{field: values[0] for field, values in numbers.items()}})
     several = {field: values for field, values in numbers.items() if len(values) > 1}
     return method, several or dict([next(iter(numbers.items()))])
 
 
-def _numbers(field: str, text: str) -> list[float]:
+def _numbers(field: str, kind: type, text: str) -> list[Any]:
     try:
-        return [float(word) for word in text.split(",")]
+        return [kind(word) for word in text.split(",")]
     except ValueError:
-        raise InputError(f"--{field} takes numbers separated by commas, such as 10,100,1000, got {text!r}.") from None
+        flag, what = field.replace("_", "-"), "whole numbers" if kind is int else "numbers"
+        raise InputError(f"--{flag} takes {what} separated by commas, such as 10,100,1000, got {text!r}.") from None
