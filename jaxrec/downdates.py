@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -121,9 +122,14 @@ class LeaveUserOut:
         largest = (abs(history) @ np.sqrt(np.abs(np.asarray(self.inverse.diagonal(), np.float64)))) ** 2  # of x'|C|x
         return ~(left > WEAK[dtype.name]) | ~(np.finfo(dtype).eps / 2 * largest < UNSURE)
 
+    @cached_property
+    def _x(self) -> Rows:
+        """[U, I] X in float64."""
+        return self.data.to_csr(np.float64)
+
     def _refined(self, rows: Rows) -> np.ndarray:
         """[B, I] float64 rows C."""
-        found, errors = kkt.refined_rows(rows, self.inverse, self.data, self.penalty)
+        found, errors = kkt.refined_rows(rows, self.inverse, self._x, self.penalty)
         self._require(errors.max(initial=0) < SMALLEST)
         return found
 

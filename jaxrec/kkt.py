@@ -99,7 +99,7 @@ def certify(
     return Certificate(status, residual, limit, detail)
 
 
-def refined_rows(rows: Any, inverse: Any, data: Interactions, penalty: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def refined_rows(rows: Any, inverse: Any, x: Any, penalty: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """([B, I] R C, [B] the relative errors) in float64, from a C = (X'X + Lambda)^-1 that is only nearly so.
 
     Iterative refinement: what R C leaves of R, R - (R C)(X'X + Lambda) in float64 through the sparse X, is multiplied
@@ -108,12 +108,11 @@ def refined_rows(rows: Any, inverse: Any, data: Interactions, penalty: np.ndarra
     Args:
       rows: [B, I] sparse R.
       inverse: [I, I] C.
-      data: the interactions X.
+      x: [U, I] float64 sparse X.
       penalty: [I] diagonal of Lambda.
 
     Cost: 2 B I^2 + 4 B nnz flops a step, mostly two or three of them.
     """
-    x = data.to_csr(np.float64)
     right = rows.toarray().astype(np.float64)
     found, errors = np.zeros_like(right), np.full(len(right), np.inf)
     left = right

@@ -211,8 +211,8 @@ def tune(
       seed: of the draw, with "leave-user-out".
 
     Raises:
-      InputError: a field, protocol, metric or rule that does not exist; a value out of range; a rule by norms of weights
-        for a model that has none; or no candidate could be fitted.
+      InputError: a field, protocol, metric or rule that does not exist; a value out of range; a rule by norms of
+        weights for a model that has none; or no candidate could be fitted.
 
     Cost: one Gram matrix, and an inverse (I^3 flops) and an evaluation for each candidate; two I x I matrices.
     """
@@ -278,14 +278,14 @@ def tune(
 def check_plot_target(path: Any) -> None:
     """Refuses to plot where matplotlib is missing, or to a file of unknown kind, before time is spent."""
     try:
-        from matplotlib.backend_bases import FigureCanvasBase
+        import matplotlib  # noqa: F401
     except ImportError:
         raise InputError("a plot needs matplotlib; install it with: pip install 'jaxrec[plots]'.") from None
+    from matplotlib.backend_bases import FigureCanvasBase
+
     known = FigureCanvasBase.get_supported_filetypes()
     if Path(path).suffix.removeprefix(".").lower() not in known:
-        raise InputError(
-            f"the plot cannot be written to {path}; give it one of the endings {', '.join(sorted(known))}."
-        )
+        raise InputError(f"the plot cannot be written to {path}; give one of the endings {', '.join(sorted(known))}.")
 
 
 def number_fields(method: Any) -> dict[str, type]:

@@ -83,7 +83,7 @@ def test_several_fields_make_a_grid_and_any_method_may_join(data):
     assert jaxrec.tune(Own(), data, {"strength": [1, 2]}, protocol="random").chosen == Own(1.0)
     with pytest.raises(InputError, match="not for Own"):
         jaxrec.tune(Own(), data, {"strength": [1, 2]})
-    with pytest.raises(InputError, match="compares norms of weights, and .*Own.* has none; use rule='best'"):
+    with pytest.raises(InputError, match=r"compares norms of weights, and .*Own.* has none; use rule='best'"):
         jaxrec.tune(Own(), data, {"strength": [1, 2]}, protocol="random", rule="one-standard-error")
 
 
@@ -124,7 +124,7 @@ def test_record_and_plot(data, tmp_path):
     found.plot(tmp_path / "curve.png")
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
     for name in ("curve.nonsense", "curve"):
-        with pytest.raises(InputError, match=f"cannot be written to .*{name}; give it one of the endings .*png"):
+        with pytest.raises(InputError, match=f"cannot be written to .*{name}; give one of the endings .*png"):
             found.plot(tmp_path / name)
 
 
@@ -239,7 +239,7 @@ class TestCommand:
             (["--reg", "0,1"], "reg must be above 0"),
             (["--reg", "1", "--protocol", "random", "--split", "random"], "--split is for leave-user-out alone"),
             (["--reg", "1", "--plot", "/nowhere/x.png"], "there is no folder"),
-            (["--reg", "1", "--plot", "x.nonsense"], "give it one of the endings"),
+            (["--reg", "1", "--plot", "x.nonsense"], "give one of the endings"),
             (["--reg", "1", "--protocol", "fixed"], "no fixed split"),
         ],
     )
