@@ -120,7 +120,7 @@ class LeaveUserOut:
         """[B] whether C is not exact enough to remove the user."""
         dtype = np.dtype(self.inverse.dtype)
         largest = (abs(history) @ np.sqrt(np.abs(np.asarray(self.inverse.diagonal(), np.float64)))) ** 2  # of x'|C|x
-        return ~(left > WEAK[dtype.name]) | ~(np.finfo(dtype).eps / 2 * largest < UNSURE)
+        return np.logical_not((left > WEAK[dtype.name]) & (np.finfo(dtype).eps / 2 * largest < UNSURE))
 
     @cached_property
     def _x(self) -> Rows:

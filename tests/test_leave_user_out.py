@@ -135,6 +135,13 @@ def test_float32_resolves_a_user_with_items_almost_to_himself(with_a_loner, solv
         np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("solver", ["host", "jax"])
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_nothing_is_refined_where_that_is_not_needed(data, solver, dropout, monkeypatch):
+    monkeypatch.setattr(kkt, "refined_rows", lambda *_: pytest.fail("a user is refined without need"))
+    leave_user_out(Edlae(3.0, dropout, solver=solver), data).scores(*[data.to_csr()] * 2)
+
+
 @pytest.mark.parametrize("method", [Ease(0.1), Edlae(0.1, 0.2), Ease(0.1, solver="jax")], ids=str)
 def test_a_user_whom_rounding_hides_is_refused(with_a_loner, method, monkeypatch):
     monkeypatch.setattr(kkt, "REFINEMENTS", 1)
