@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import numbers
 from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 
 
 class InputError(ValueError):
@@ -13,20 +17,35 @@ class InputError(ValueError):
 
 def positive(name: str, value: float, unit: str = "") -> None:
     """Refuse anything but a finite number above zero."""
-    _number(name, value)
+    _finite(name, value)
     if not value > 0:
         raise InputError(f"{name} must be above 0{unit and f' ({unit})'}, got {value!r}.")
 
 
+def nonnegative(name: str, value: float, unit: str = "") -> None:
+    """Refuse anything but a finite number of at least zero."""
+    number(name, value)
+    if not 0 <= value < math.inf:
+        raise InputError(f"{name} must be a finite number of at least 0{unit and f' ({unit})'}, got {value!r}.")
+
+
+def share(name: str, value: float) -> None:
+    """Refuse anything outside the closed interval [0, 1]."""
+    number(name, value)
+    if not 0 <= value <= 1:
+        raise InputError(f"{name} must lie between 0 and 1, got {value!r}.")
+
+
 def fraction(name: str, value: float) -> None:
     """Refuse anything outside the open interval (0, 1)."""
-    _number(name, value)
+    _finite(name, value)
     if not 0 < value < 1:
         raise InputError(f"{name} must lie strictly between 0 and 1, got {value!r}.")
 
 
 def dropout(value: float) -> None:
     """Refuse a probability of dropping an item that is not in [0, 1)."""
+    number("dropout", value)
     if not 0 <= value < 1:
         raise InputError(f"dropout must be at least 0 and below 1, got {value!r}.")
 
@@ -45,8 +64,21 @@ def one_of(name: str, value: object, choices: Sequence[object]) -> None:
         raise InputError(f"{name} must be one of {', '.join(map(str, choices))}, got {value!r}.")
 
 
-def _number(name: str, value: float) -> None:
+def plain_numbers(config: Any) -> None:
+    """Makes NumPy's numbers among the fields of a frozen dataclass Python's own, which print and compare as such."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if isinstance(value, np.generic):
+            object.__setattr__(config, field.name, value.item())
+
+
+def number(name: str, value: float) -> None:
+    """Refuse what is no real number."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise InputError(f"{name} must be a number, got {value!r}.")
+
+
+def _finite(name: str, value: float) -> None:
+    number(name, value)
     if not math.isfinite(value):
         raise InputError(f"{name} must be finite, got {value!r}.")

@@ -145,6 +145,7 @@ class ClosedForm(abc.ABC):
     dtype: Literal["float32", "float64"] = dataclasses.field(default="float32", kw_only=True)
 
     def __post_init__(self):
+        _checks.plain_numbers(self)
         _checks.one_of("solver", self.solver, ("auto", "host", "jax"))
         _checks.one_of("dtype", self.dtype, ("float32", "float64"))
         if (self.solver, self.dtype) == ("jax", "float64"):

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from jaxrec import mesh_solver, stats
+from jaxrec import linalg, mesh_solver, stats
 from jaxrec.data import Interactions
 from jaxrec.status import Certificate, Status
 
@@ -15,6 +16,9 @@ PROBES = 8
 # Largest relative KKT residual, and largest estimated rounding error of the weights, that leave `fit`.
 RESIDUAL_LIMIT = {"float32": 1e-4, "float64": 1e-10}
 ROUNDING_LIMIT = 1e-2
+# Of iterative refinement: most steps, and the relative change that ends it.
+REFINEMENTS = 8
+REFINED = 1e-9
 
 
 def certify(
@@ -93,6 +97,41 @@ def certify(
         "smallest column error": float(errors.min()),
     }
     return Certificate(status, residual, limit, detail)
+
+
+def refined_rows(rows: Any, inverse: Any, x: Any, penalty: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """([B, I] R C, [B] the relative errors) in float64, from a C = (X'X + Lambda)^-1 that is only nearly so.
+
+    Iterative refinement: what R C leaves of R, R - (R C)(X'X + Lambda) in float64 through the sparse X, is multiplied
+    by C and added, until nothing changes that matters; each time the error shrinks by eps times the condition number.
+
+    Args:
+      rows: [B, I] sparse R.
+      inverse: [I, I] C.
+      x: [U, I] float64 sparse X.
+      penalty: [I] diagonal of Lambda.
+
+    Cost: 2 B I^2 + 4 B nnz flops a step, mostly two or three of them.
+    """
+    right = rows.toarray().astype(np.float64)
+    found, errors = np.zeros_like(right), np.full(len(right), np.inf)
+    left = right
+    for _ in range(REFINEMENTS):
+        step = _times_inverse(left, inverse)
+        found += step
+        size = np.maximum(np.linalg.norm(found, axis=1), np.finfo(np.float64).tiny)
+        errors = np.linalg.norm(step, axis=1) / size
+        if not errors.max(initial=0) > REFINED:
+            break
+        left = right - found * penalty - (x.T @ (x @ found.T)).T
+    return found, errors
+
+
+def _times_inverse(rows: np.ndarray, inverse: Any) -> np.ndarray:
+    """[B, I] float64 rows C, computed where C lies and in its precision; C is symmetric."""
+    rows = rows.astype(inverse.dtype)
+    product = jnp.matmul(rows, inverse, precision=linalg.HIGHEST) if isinstance(inverse, jax.Array) else rows @ inverse
+    return np.asarray(product, np.float64)
 
 
 def _times(weights: Any, vectors: np.ndarray) -> np.ndarray:

@@ -1,22 +1,13 @@
 """Exact leave-one-user-out evaluation: every user is a test user of the model trained on all the others.
 
-Removing user u with history x from the data takes x x' from G = X'X + Lambda, and so changes C = G^-1 by a matrix of
-rank one (Sherman and Morrison, 1950): with c = C x and h = x'c, C_u = C + c c' / (1 - h). The scores that the model
-without u gives for a history f are f - (f'C_u) D(s), with s as in `jaxrec.closed_form` but from C_u:
-
-    f'C_u = f'C + (f'c) c' / (1 - h),    diag(C_u) = diag(C) + c^2 / (1 - h).
-
-No model is fitted again: all users together cost about two scorings. A penalty that counts the user's own items
-(dropout above 0) changes with the user too, on these items alone. Then G changes by E M E', where E picks the user's n
-items and M = x x' + D(delta), and with M = L L' and the Cholesky factor R R' = I - L'E'C E L it is
-C_u = C + W'W, W = R^-1 L'E'C: exact as well, at n^2 I flops for a user.
+The scores themselves, and why they are exact, are in `jaxrec.downdates`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -25,20 +16,20 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
-from scipy.linalg import blas, lapack
 
-from jaxrec import closed_form, kkt, linalg, stats
+from jaxrec import _checks, closed_form, kkt, linalg, stats
 from jaxrec import metrics as _metrics
 from jaxrec._checks import InputError
 from jaxrec._threads import map_in_order
 from jaxrec.closed_form import ClosedForm
 from jaxrec.data import Interactions
 from jaxrec.data.splits import HeldOut, per_user_random
+from jaxrec.downdates import LeaveUserOut
 from jaxrec.evaluate import Report, depth, report
 from jaxrec.linear import Popularity
 from jaxrec.metrics import Metric
 from jaxrec.recommend import top_k_host
-from jaxrec.status import Certificate, FitError, Status
+from jaxrec.status import FitError, Status
 
 Rows = Any  # a SciPy CSR array, of whose shape and slices the type stubs know too little
 BLOCK_BYTES = 2**23  # of scores: a few such blocks a thread stay in the cache
@@ -76,10 +67,11 @@ def evaluate_leave_user_out(
 
     Raises:
       InputError: the method is none for which this is exact, or fold-in and targets do not fit the data.
-      FitError: the model of all users is not certified, or does not fit in memory.
+      FitError: the model of all users is not certified, or does not fit in memory; or float32 cannot resolve the model
+        without one of them.
 
     Cost: that of a fit, and of about two scorings of all users; with dropout above 0 of the sum over users of
-    len(history)^2 I flops.
+    len(history)^2 I flops. With little regularization some users take more, see `jaxrec.downdates`.
     """
     check(method)
     wanted = _metrics.parse(metrics)
@@ -113,7 +105,7 @@ def leave_user_out(method: Any, data: Interactions, gram: Any = None) -> LeaveUs
     else:
         gram = gram[: data.n_items, : data.n_items]  # without the empty items that fill up the blocks of a device
         status, inverse = Status.OK, _invert_on_device(gram, penalty.astype(np.float32))
-    without = LeaveUserOut(method, inverse, gram_diagonal, penalty)
+    without = LeaveUserOut(method, inverse, gram_diagonal, penalty, data)
     certificate = kkt.certify(data, without.solution, penalty, gram_diagonal, method.diagonal_limit, status)
     if certificate.status is not Status.OK:
         raise FitError(certificate.status, method._advice(certificate, penalty, gram_diagonal))
@@ -128,96 +120,6 @@ def check(method: Any) -> None:
             f"leave-one-user-out scores are exact for the closed forms on X'X (EASE, EDLAE, LAE, RLAE) and popularity, "
             f"not for {type(method).__name__}; evaluate it on a split."
         )
-
-
-@dataclasses.dataclass(frozen=True)
-class LeaveUserOut:
-    """The inverse C of all users' data, from which the models without any one of them follow.
-
-    Attributes:
-      method: the closed form.
-      inverse: [I, I] C = (X'X + Lambda)^-1, both triangles.
-      gram_diagonal: [I] diagonal of X'X.
-      penalty: [I] diagonal of Lambda.
-      certificate: of the model of all users.
-    """
-
-    method: ClosedForm
-    inverse: Any
-    gram_diagonal: np.ndarray
-    penalty: np.ndarray
-    certificate: Certificate | None = None
-
-    @property
-    def solution(self) -> closed_form.Solution:
-        """The model of all users; its weights are only multiplied from the right, and never formed."""
-        with np.errstate(divide="ignore"):
-            unexplained = 1 / np.asarray(self.inverse.diagonal(), np.float64)
-        s = np.maximum((1 - self.method.diagonal_limit) * unexplained, self.penalty)
-        return closed_form.Solution(_Weights(self.inverse, s), unexplained)
-
-    @property
-    def size(self) -> float:
-        """||zd(B)||_F of the model of all users: the stronger the regularization, the smaller."""
-        inverse = np.asarray(self.inverse)
-        squares = np.einsum("ij,ij->j", inverse, inverse) - inverse.diagonal() ** 2
-        return float(np.sqrt((squares * self.solution.weights.s**2).sum()))
-
-    def scores(self, history: Rows, fold_in: Rows) -> np.ndarray:
-        """[B, I] scores of histories `fold_in` by the models that were each trained without one user.
-
-        Args:
-          history: [B, I] what the data hold of each user: this is taken from the data.
-          fold_in: [B, I] what the model is shown of each user; often a part of `history`.
-        """
-        if self._counts_the_users_items:
-            return np.concatenate([np.empty((0, history.shape[1]), np.float32), *self._one_by_one(history, fold_in)])
-        if isinstance(self.inverse, jax.Array):
-            dense = (jnp.asarray(rows.toarray()) for rows in (history, fold_in))
-            return np.array(_scores_on_device(self.inverse, *dense, self.penalty, self.method.diagonal_limit))
-        shown = fold_in @ self.inverse
-        c = shown + (history - fold_in) @ self.inverse  # = history C, from what is not shown alone
-        left = 1 - _row_products(history, c)
-        shown += (_row_products(fold_in, c) / left)[:, None].astype(c.dtype) * c
-        np.square(c, out=c)
-        c /= left[:, None].astype(c.dtype)
-        c += self.inverse.diagonal()
-        return _finish(shown, c, fold_in, self.penalty.astype(c.dtype), self.method.diagonal_limit)
-
-    @property
-    def _counts_the_users_items(self) -> bool:
-        return not np.array_equal(self.penalty, self.method.penalty(self.gram_diagonal / 2))
-
-    def _one_by_one(self, history: Rows, fold_in: Rows) -> Iterator[np.ndarray]:
-        """The scores where the penalty too changes with the user."""
-        inverse = np.asarray(self.inverse)
-        potrf: Any = lapack.get_lapack_funcs("potrf", (inverse,))
-        trsm: Any = blas.get_blas_funcs("trsm", (inverse,))
-        for u in range(history.shape[0]):
-            x, shown = history[u : u + 1], fold_in[u : u + 1]
-            items, values = x.indices, x.data.astype(np.float64)
-            rest = self.gram_diagonal.copy()
-            rest[items] -= values**2
-            penalty = self.method.penalty(rest)
-            delta = self.penalty - penalty
-            changed = delta != 0
-            changed[items] = False
-            if changed.any():
-                raise InputError(
-                    f"the penalty of {type(self.method).__name__} on one item depends on the others, so that "
-                    "leave-one-user-out scores have no closed form; evaluate it on a split."
-                )
-            numerator, divisor = shown @ inverse, inverse.diagonal()[None, :].copy()
-            if len(items):
-                half = np.linalg.cholesky(np.outer(values, values) + np.diag(delta[items]))
-                picked = inverse[items]
-                left = np.eye(len(items)) - half.T @ picked[:, items] @ half
-                factor, _ = potrf(left.astype(inverse.dtype), lower=1)
-                w = half.T.astype(inverse.dtype) @ picked
-                w = trsm(1.0, factor, w.T, side=1, lower=1, trans_a=1, overwrite_b=1).T  # factor^-1 w, in place
-                numerator += (w @ shown.toarray()[0]) @ w
-                divisor += np.einsum("ni,ni->i", w, w)
-            yield _finish(numerator, divisor, shown, penalty.astype(inverse.dtype), self.method.diagonal_limit)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -248,6 +150,8 @@ def evaluate(
     label: str | None = None,
 ) -> Report:
     """The report on the models without one user each; see `evaluate_leave_user_out`."""
+    if batch_size is not None:
+        _checks.count("batch_size", batch_size, at_least=1)
     fold_in, targets = held_out
     if not fold_in.shape == targets.shape == data.shape:
         raise InputError(
@@ -280,39 +184,6 @@ def evaluate(
     return dataclasses.replace(found, seconds=time.perf_counter() - begun)
 
 
-def scores(
-    inverse: Float[ArrayLike, "I I"],
-    history: Float[ArrayLike, "B I"],
-    fold_in: Float[ArrayLike, "B I"],
-    penalty: Any,
-    diagonal_limit: Any = 0.0,
-    user_weights: Any = 1.0,
-) -> Float[Array, "B I"]:
-    """[B, I] scores of `fold_in` by the models that were each trained without one user; can be jitted, differentiated.
-
-    The kernel of `LeaveUserOut.scores`, for a penalty that does not depend on the data.
-
-    Args:
-      inverse: [I, I] C = (X'D(w)X + Lambda)^-1 of all users.
-      history: [B, I] rows x of X to leave out.
-      fold_in: [B, I] rows f to score.
-      penalty: [I] diagonal of Lambda, or a scalar.
-      diagonal_limit: scalar xi in [0, 1], the largest diagonal of the weights.
-      user_weights: [B] w, the weight of each user in the sum X'D(w)X, or a scalar.
-
-    Cost: 4 B I^2 flops.
-    """
-    inverse, history, fold_in = jnp.asarray(inverse), jnp.asarray(history), jnp.asarray(fold_in)
-    w = jnp.broadcast_to(jnp.asarray(user_weights, inverse.dtype), history.shape[:1])
-    c = jnp.matmul(history, inverse, precision=linalg.HIGHEST)
-    gain = w / (1 - w * jnp.sum(history * c, axis=1))  # of rank one: C_u = C + gain c c'
-    shown = jnp.matmul(fold_in, inverse, precision=linalg.HIGHEST)
-    numerator = shown + (gain * jnp.sum(fold_in * c, axis=1))[:, None] * c
-    divisor = jnp.diagonal(inverse)[None, :] + gain[:, None] * c**2
-    s = jnp.maximum((1 - diagonal_limit) / divisor, jnp.reshape(jnp.asarray(penalty), (1, -1)))
-    return fold_in - numerator * s
-
-
 def squared_error(
     x: Float[ArrayLike, "U I"], penalty: Any, user_weights: Any = 1.0, gram: Float[ArrayLike, "I I"] | None = None
 ) -> Float[Array, ""]:
@@ -341,45 +212,6 @@ def squared_error(
     return jnp.sum(w[:, None] * error**2)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Weights:
-    """B = I - C D(s), to be multiplied from the right."""
-
-    inverse: Any
-    s: np.ndarray
-
-    @property
-    def dtype(self) -> np.dtype:
-        return self.inverse.dtype
-
-    def __matmul__(self, right: np.ndarray) -> np.ndarray:
-        scaled = (self.s[:, None] * right).astype(self.dtype)
-        if isinstance(self.inverse, jax.Array):
-            return right - np.asarray(jnp.matmul(self.inverse, scaled, precision=linalg.HIGHEST))
-        return right - self.inverse @ scaled
-
-
 @partial(jax.jit, donate_argnums=0)
 def _invert_on_device(gram: Any, penalty: Any) -> Any:
     return linalg.spd_inverse(gram + jnp.diag(penalty))
-
-
-_scores_on_device = jax.jit(scores)
-
-
-def _row_products(rows: Rows, dense: np.ndarray) -> np.ndarray:
-    """[B] float64 inner products of sparse and dense rows."""
-    row = np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr))
-    return np.bincount(row, rows.data * dense[row, rows.indices].astype(np.float64), minlength=rows.shape[0])
-
-
-def _finish(
-    numerator: np.ndarray, divisor: np.ndarray, fold_in: Rows, penalty: np.ndarray, diagonal_limit: float
-) -> np.ndarray:
-    """[B, I] f - numerator s, with s = max((1 - xi) / divisor, penalty); overwrites both."""
-    np.divide(1 - diagonal_limit, divisor, out=divisor)
-    np.maximum(divisor, penalty[None, :], out=divisor)
-    numerator *= divisor
-    np.negative(numerator, out=numerator)
-    numerator[np.repeat(np.arange(fold_in.shape[0]), np.diff(fold_in.indptr)), fold_in.indices] += fold_in.data
-    return numerator

@@ -32,12 +32,14 @@ def make_mesh(devices: Mesh | Sequence[Any] | np.ndarray | None = None) -> Mesh:
         all that JAX sees, on all hosts.
 
     Raises:
-      InputError: no device, a device twice, or devices of different kinds (each waits for the slowest, and the
-        smallest memory limits all).
+      InputError: what is no device, none, a device twice, or devices of different kinds (each waits for the slowest,
+        and the smallest memory limits all).
     """
     if devices is None:
         devices = jax.devices()
     flat = list((devices.devices if isinstance(devices, Mesh) else np.asarray(devices, object)).ravel())
+    if wrong := [device for device in flat if not hasattr(device, "device_kind")]:
+        raise InputError(f"a mesh takes devices, such as jax.devices()[:2], or a jax.sharding.Mesh, got {wrong[0]!r}.")
     kinds = sorted({device.device_kind for device in flat})
     if len(kinds) > 1:
         raise InputError(f"the devices of a mesh must be of one kind, got {', '.join(kinds)}; leave out the others.")

@@ -155,14 +155,24 @@ def top_k(
       k: at most I. Static.
       exclude_seen: score the items of the history -inf. Static.
     """
-    scores = model.score(history)
-    # lax.top_k orders by the sign bit: -0.0 below 0.0, which would break a tie, and -NaN (0/0 on many CPUs) last, where
-    # no one would see it.
-    scores = jnp.where(scores == 0, 0, jnp.where(jnp.isnan(scores), jnp.nan, scores))
+    scores = _sortable(model.score(history))
     if exclude_seen:
-        ban = jnp.where(history.values != 0, -jnp.inf, jnp.inf).astype(scores.dtype)  # padding bans nothing
-        scores = jax.vmap(lambda row, items, values: row.at[items].min(values))(scores, history.items, ban)
+        scores = _banned(scores, jnp.where(history.values != 0, history.items, scores.shape[1]))
     return jax.lax.top_k(scores, k)
+
+
+def _sortable(scores: Any) -> Any:
+    """[B, I] what lax.top_k orders as it should.
+
+    By itself it goes by the sign bit: -0.0 below 0.0, which would break a tie, and -NaN (0/0 on many CPUs) last, where
+    no one would see it.
+    """
+    return jnp.where(scores == 0, 0, jnp.where(jnp.isnan(scores), jnp.nan, scores))
+
+
+def _banned(scores: Any, items: Any) -> Any:
+    """[B, I] the scores, -inf for the items [B, L] of each row; items beyond the last one ban nothing."""
+    return jax.vmap(lambda row, at: row.at[at].set(-jnp.inf, mode="drop"))(scores, items)
 
 
 _top_k_on_device = partial(jax.jit, static_argnames=("k", "exclude_seen"))(top_k)
@@ -192,11 +202,10 @@ def best_columns(
     n, m = weights.shape
     start = parallel.axis_index(axis) * m
     scores = jnp.matmul(scatter_rows(items, values, n), weights, precision=jax.lax.Precision.HIGHEST)
-    scores = jnp.where(scores == 0, 0, scores)  # as in top_k
+    scores = _sortable(scores)
     if exclude_seen:
         mine = (values != 0) & (items >= start) & (items < start + m)
-        column = jnp.where(mine, items - start, m)  # m is out of range, and so dropped
-        scores = jax.vmap(lambda row, at: row.at[at].set(-jnp.inf, mode="drop"))(scores, column)
+        scores = _banned(scores, jnp.where(mine, items - start, m))
     real = start + jnp.arange(m) < n_items
     best, at = jax.lax.top_k(jnp.where(real[None, :], scores, -jnp.inf), k)
     return best, start + at

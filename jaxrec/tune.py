@@ -15,12 +15,14 @@ import json
 import math
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrec import _checks, leave_user_out
+from jaxrec import _checks, leave_user_out, parallel
 from jaxrec import metrics as _metrics
 from jaxrec._checks import InputError
 from jaxrec._progress import progress_bar
@@ -29,7 +31,7 @@ from jaxrec.data import Interactions
 from jaxrec.data.splits import SPLITS, Split, per_user_random, split
 from jaxrec.evaluate import Report, evaluate
 from jaxrec.methods import METHODS
-from jaxrec.models import ItemWeights
+from jaxrec.models import ItemFactors, ItemWeights, PairWeights, SparseItemWeights
 from jaxrec.status import FitError
 
 LEAVE_USER_OUT = "leave-user-out"
@@ -92,12 +94,16 @@ class Tuning:
             (
                 self.settings(c.method),
                 f"{c.report.mean[self.metric]:.5f}" if c.report else "-",
-                f"{c.report.standard_error[self.metric]:.5f}" if c.report else "-",
+                f"{c.report.standard_error[self.metric]:.5f}" if c.report and self._has_error else "-",
                 f"{c.size:.4g}" if math.isfinite(c.size) else "-",
                 c.failed.partition(":")[0] if c.failed else marks.get(id(c.method), ""),
             )
             for c in self.candidates
         ]
+
+    @property
+    def _has_error(self) -> bool:
+        return self.best.report is not None and math.isfinite(self.best.report.standard_error[self.metric])
 
     def settings(self, method: Any) -> str:
         """The method and its values of the grid, such as "Ease reg=100"."""
@@ -147,7 +153,7 @@ class Tuning:
         Raises:
           InputError: matplotlib is not installed, or the file name has no known ending.
         """
-        require_matplotlib()
+        check_plot_target(path)
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
@@ -173,10 +179,7 @@ class Tuning:
         axes.plot(*position, "o", markersize=11, markerfacecolor="none", color="black", label="chosen")
         axes.set(xlabel=field, ylabel=self.metric, title=self.protocol)
         axes.legend()
-        try:
-            figure.savefig(path, dpi=150)
-        except ValueError as error:  # of an ending it does not know
-            raise InputError(f"the plot cannot be written to {path}: {error}.") from error
+        figure.savefig(path, dpi=150)
 
 
 def tune(
@@ -189,15 +192,17 @@ def tune(
     rule: str = "best",
     test_fraction: float = 0.2,
     seed: int = 0,
+    mesh: Any = None,
 ) -> Tuning:
     """The evaluation of every point of a grid of hyper-parameters, and the one to take.
 
-    The Gram matrix is computed once, for all values and all methods.
+    The Gram matrix is computed once for all closed forms on X'X and all their values; other methods fit as they do.
 
     Args:
       methods: a configured method such as `Ease()`, the name of one, or a sequence of such.
       data: U x I interactions. What is chosen on them must be reported on others.
-      grid: values by field, such as {"reg": [10, 100, 1000]}; with several fields all combinations.
+      grid: values by field, such as {"reg": [10, 100, 1000]}; with several fields all combinations. Any field that is
+        a number may vary.
       protocol: "leave-user-out" (exact, every user of `data` is a test user); or the name of a split, or a `Split`:
         the models are fitted on its training part, and evaluated on its validation users, or on its test part where
         it has no such users, which then must not be reported on.
@@ -206,20 +211,28 @@ def tune(
         that is the one with the smallest weights.
       test_fraction: of each history, with "leave-user-out".
       seed: of the draw, with "leave-user-out".
+      mesh: devices to split every fit over, as in `Ease.fit`; not with "leave-user-out", which computes on the host.
 
     Raises:
-      InputError: a field, protocol, metric or rule that does not exist; a value out of range.
-      FitError: no candidate could be fitted.
+      InputError: a field, protocol, metric or rule that does not exist; a value out of range; a rule by norms of
+        weights for a model that has none; or no candidate could be fitted.
 
     Cost: one Gram matrix, and an inverse (I^3 flops) and an evaluation for each candidate; two I x I matrices.
     """
     _checks.one_of("rule", rule, RULES)
-    (wanted,) = _metrics.parse(metric)
+    if len(parsed := _metrics.parse(metric)) != 1:
+        raise InputError(f"metric must be one name with its cut-off, got {metric!r}.")
+    (wanted,) = parsed
+    if rule != "best" and wanted.name == "coverage":
+        raise InputError("coverage is one figure of all rankings, without a standard error; use rule='best'.")
     candidates = _candidates(methods, grid)
     if isinstance(protocol, str):
         _checks.one_of("protocol", protocol, PROTOCOLS)
     begun = time.perf_counter()
+    mesh = None if mesh is None else parallel.make_mesh(mesh)
     if protocol == LEAVE_USER_OUT:
+        if mesh is not None:
+            raise InputError(f"{LEAVE_USER_OUT} computes on the host; leave out mesh, or take another protocol.")
         for method in candidates:
             leave_user_out.check(method)
         train, held_out, name = data, per_user_random(data, test_fraction, seed).test, f"{LEAVE_USER_OUT}, {data.name}"
@@ -236,16 +249,19 @@ def tune(
         key = (method.on_host, method.dtype)
         if key not in grams:
             start = time.perf_counter()
-            grams[key] = method.gram(train)
+            grams[key] = method.gram(train, mesh)
             seconds["gram"] += time.perf_counter() - start
-        return grams[key].copy() if method.on_host else jnp.copy(grams[key])
+        return jnp.copy(grams[key]) if isinstance(grams[key], jax.Array) else grams[key].copy()
 
     def examine(method: Any) -> tuple[Report, float]:
         closed = isinstance(method, ClosedForm) and method.is_plain
         if protocol == LEAVE_USER_OUT:
             without = leave_user_out.leave_user_out(method, train, gram(method) if closed else None)
             return leave_user_out.evaluate(without, train, held_out, (wanted,)), getattr(without, "size", math.nan)
-        fitted = method.fit_from_gram(train, gram(method)) if closed else method.fit(train)
+        if closed:
+            fitted = method.fit_from_gram(train, gram(method), mesh)
+        else:  # a method of one's own need not know meshes
+            fitted = method.fit(train) if mesh is None else method.fit(train, mesh=mesh)
         return evaluate(fitted, *held_out, (wanted,)), _size(fitted.model)
 
     found = []
@@ -256,52 +272,78 @@ def tune(
                 (report, size), failed = examine(method), None
             except FitError as error:
                 report, size, failed = None, math.nan, str(error)
+            if report is not None and rule != "best" and math.isnan(size):
+                raise InputError(f"rule {rule!r} compares norms of weights, and {method} has none; use rule='best'.")
             found.append(Candidate(method, report, size, time.perf_counter() - start, failed))
             advance(1)
     if not any(c.report for c in found):
         raise InputError(f"none of the {len(found)} candidates could be fitted; the last one: {found[-1].failed}")
     seconds["total"] = time.perf_counter() - begun
-    values = {field: tuple(map(float, of)) for field, of in grid.items()}
+    values = {field: tuple(dict.fromkeys(getattr(c, field) for c in candidates)) for field in grid}
     tuning = Tuning(tuple(found), str(wanted), name, rule, None, values, seconds)
     return dataclasses.replace(tuning, chosen=_choice(tuning))
 
 
-def require_matplotlib() -> None:
-    """Refuses to plot where matplotlib is missing, before time is spent."""
+def check_plot_target(path: Any) -> None:
+    """Refuses to plot where matplotlib is missing, or to a file of unknown kind, before time is spent."""
     try:
         import matplotlib  # noqa: F401
     except ImportError:
         raise InputError("a plot needs matplotlib; install it with: pip install 'jaxrec[plots]'.") from None
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    known = FigureCanvasBase.get_supported_filetypes()
+    if Path(path).suffix.removeprefix(".").lower() not in known:
+        raise InputError(f"the plot cannot be written to {path}; give one of the endings {', '.join(sorted(known))}.")
 
 
-def float_fields(method: Any) -> tuple[str, ...]:
-    """The fields of a method, or of its class, that a grid may vary."""
-    return tuple(field.name for field in dataclasses.fields(method) if field.type in ("float", float))
+def number_fields(method: Any) -> dict[str, type]:
+    """The fields of a method, or of its class, that a grid may vary, and whether they are int or float."""
+    types = {"int": int, "float": float}
+    names = {field.name: getattr(field.type, "__name__", str(field.type)) for field in dataclasses.fields(method)}
+    kinds = {name: kind.removesuffix(" | None") for name, kind in names.items()}
+    return {name: types[kind] for name, kind in kinds.items() if kind in types}
 
 
 def _candidates(methods: Any, grid: Mapping[str, Sequence[float]]) -> list[Any]:
     several = methods if isinstance(methods, list | tuple) else [methods]
-    if not grid or not all(len(values) for values in grid.values()):
-        raise InputError("grid must give at least one value of one field, as in {'reg': [10, 100, 1000]}.")
+    lists = [] if not isinstance(grid, Mapping) else list(grid.values())
+    if not lists or not all(isinstance(values, list | tuple | range | np.ndarray) and len(values) for values in lists):
+        raise InputError(
+            f"grid must give at least one value of one field, as in {{'reg': [10, 100, 1000]}}, got {grid!r}."
+        )
+    if not several:
+        raise InputError("methods must hold at least one method, such as Ease(), or the name of one.")
     candidates = []
     for method in several:
         if isinstance(method, str):
             _checks.one_of("method", method, tuple(METHODS))
             method = METHODS[method]()
-        known = float_fields(method)
+        if isinstance(method, type) or not dataclasses.is_dataclass(method):
+            raise InputError(f"a method must be configured, as in Ease(), or named, as in 'ease', got {method!r}.")
+        known = number_fields(method)
         for field in grid:
             if field not in known:
                 has = f"it has {', '.join(known)}" if known else "it has nothing to tune"
                 raise InputError(f"{type(method).__name__} has no number {field!r} to tune; {has}.")
         for values in itertools.product(*grid.values()):
-            candidates.append(dataclasses.replace(method, **dict(zip(grid, map(float, values), strict=True))))
+            point = {field: _as(known[field], field, value) for field, value in zip(grid, values, strict=True)}
+            candidates.append(dataclasses.replace(method, **point))
     return candidates
+
+
+def _as(kind: type, field: str, value: Any) -> Any:
+    """The value of a grid as the field has it."""
+    _checks.number(field, value)
+    if kind is int and value != int(value):
+        raise InputError(f"{field} must be a whole number, got {value!r}.")
+    return kind(value)
 
 
 def _choice(tuning: Tuning) -> Any:
     best = tuning.best
     assert best.report is not None
-    if tuning.rule == "best" or math.isnan(best.size):
+    if tuning.rule == "best":
         return best.method
     floor = best.report.mean[tuning.metric] - best.report.standard_error[tuning.metric]
     near = [c for c in tuning.candidates if c.report and c.report.mean[tuning.metric] >= floor and c.size <= best.size]
@@ -309,11 +351,19 @@ def _choice(tuning: Tuning) -> Any:
 
 
 def _size(model: Any) -> float:
-    """||zd(B)||_F, or NaN for a model without weights."""
-    if not isinstance(model, ItemWeights):
+    """||zd(B)||_F, with the weights of pairs where there are some; NaN for a model without weights."""
+    if isinstance(model, SparseItemWeights):
+        return float(np.linalg.norm(np.asarray(model.values)))  # none is on the diagonal
+    if isinstance(model, ItemFactors):
+        u, v = (np.asarray(part, np.float64) for part in (model.encoder, model.decoder))
+        square = np.sum((u.T @ u) * (v.T @ v)) - np.sum(np.sum(u * v, axis=1) ** 2)
+    elif isinstance(model, ItemWeights | PairWeights):
+        weights = parallel.to_host(model.weights)
+        square = np.einsum("ij,ij->j", weights, weights).sum() - (weights.diagonal() ** 2).sum()
+        square += np.sum(np.asarray(model.pair_weights) ** 2) if isinstance(model, PairWeights) else 0
+    else:
         return math.nan
-    weights = np.asarray(model.weights)
-    return math.sqrt(max(0.0, float(np.einsum("ij,ij->j", weights, weights).sum() - (weights.diagonal() ** 2).sum())))
+    return math.sqrt(max(0.0, float(square)))
 
 
 def _described(method: Any) -> dict[str, Any]:

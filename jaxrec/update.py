@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import dataclasses
 import time
+import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
 import scipy.sparse as sp
 
-from jaxrec import closed_form, kkt, stats, twins
+from jaxrec import _checks, closed_form, kkt, parallel, stats, twins
 from jaxrec._blas import add_product
 from jaxrec._checks import InputError
 from jaxrec.closed_form import ClosedForm
@@ -86,11 +86,14 @@ def update(
         raise InputError(
             f"the model was not fitted on {train.name} as given; update it with the data it was fitted on."
         )
+    if residual_limit is not None:
+        _checks.positive("residual_limit", residual_limit)
     gone = _rows_of(train, removed)
     new = _changed(train, gone, added)
     if new.nnz == 0:
         raise InputError(f"{train.name}: no interactions would be left to learn from; remove fewer users.")
 
+    mesh = parallel.mesh_of(model.weights)
     begun = time.perf_counter()
     parts = [train.rows(gone)] + ([added] if added is not None else [])
     before, after = stats.gram_diagonal(train), stats.gram_diagonal(new)
@@ -103,7 +106,7 @@ def update(
     kept = np.diff(z.indptr) > 0  # users without entries change nothing
     z, signs = z[np.flatnonzero(kept)], signs[kept]
     if len(signs) > WORTH_IT * train.n_items:
-        return Updated(method.fit(new), new, f"{len(signs):,} changed rows on {train.n_items:,} items")
+        return Updated(method.fit(new, mesh), new, f"{len(signs):,} changed rows on {train.n_items:,} items")
 
     inverse = _inverse_of(model.to_host(), old_penalty, method.diagonal_limit)
     status = _add_rows(inverse, z, signs)
@@ -114,11 +117,15 @@ def update(
     limit = certificate.limit if residual_limit is None else residual_limit
     seconds["certificate"] = time.perf_counter() - begun
     if certificate.status is not Status.OK or certificate.residual > limit:
-        return Updated(method.fit(new), new, f"certificate {certificate}")
+        return Updated(method.fit(new, mesh), new, f"certificate {certificate}")
     return Updated(_wrapped(fitted, solution, certificate, new, seconds), new, None)
 
 
 def _rows_of(train: Interactions, removed: Sequence[str | int] | np.ndarray) -> np.ndarray:
+    if isinstance(removed, str) or np.ndim(removed) != 1:
+        raise InputError(f"removed must be a sequence of user ids, got {removed!r}; put a single one in a list.")
+    if train.user_ids is not None and len(removed) and (twice := _repeated(train.user_ids)) is not None:
+        raise InputError(f"{train.name}: two users have the id {twice!r}, so that neither can be forgotten by it.")
     rows = np.array([train.user_index(user) for user in removed], np.int64)
     first = np.unique(rows, return_index=True)[1]
     if len(first) < len(rows):
@@ -137,10 +144,17 @@ def _changed(train: Interactions, gone: np.ndarray, added: Interactions | None) 
         return new
     if added.n_items != train.n_items:
         raise InputError(f"added has {added.n_items} items and the model {train.n_items}; they must agree.")
+    names, others = train.items.ids, added.items.ids
+    if names is not None and others is not None and not np.array_equal(names.astype(str), others.astype(str)):
+        raise InputError(
+            "the items of added have other ids, or another order, than those of the data; number them alike."
+        )
     if added.user_ids is not None:
         ids = added.user_ids
+        if (twice := _repeated(ids)) is not None:
+            raise InputError(f"added holds user {twice!r} twice; give each user one row.")
     elif left.dtype.kind in "iu":
-        ids = ids.max(initial=-1) + 1 + np.arange(added.n_users)
+        ids = (int(ids.max()) if len(ids) else -1) + 1 + np.arange(added.n_users)
     else:
         raise InputError("added needs user_ids, since those of the data are no numbers that could be continued.")
     twice = np.intersect1d(left.astype(str), ids.astype(str))
@@ -158,6 +172,12 @@ def _changed(train: Interactions, gone: np.ndarray, added: Interactions | None) 
         split=None,
         user_split=None,
     )
+
+
+def _repeated(ids: np.ndarray) -> str | None:
+    """An id that stands twice in `ids`, or None."""
+    values, counts = np.unique(ids.astype(str), return_counts=True)
+    return str(values[counts.argmax()]) if len(ids) and counts.max() > 1 else None
 
 
 def _inverse_of(model: ItemWeights, penalty: np.ndarray, diagonal_limit: float) -> np.ndarray:
@@ -183,7 +203,9 @@ def _add_rows(inverse: np.ndarray, z: Any, signs: np.ndarray) -> Status:
     # The small system is what cancels where a user weighs much: in float64 it costs nothing.
     small = np.diag(1 / signs) + z @ p.T.astype(np.float64)
     try:
-        gain = scipy.linalg.solve((small + small.T) / 2, np.eye(len(signs)), assume_a="sym")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", scipy.linalg.LinAlgWarning)
+            gain = scipy.linalg.solve((small + small.T) / 2, np.eye(len(signs)), assume_a="sym")
     except (np.linalg.LinAlgError, scipy.linalg.LinAlgWarning):
         return Status.NOT_POSITIVE_DEFINITE
     step = np.empty_like(p)
@@ -197,9 +219,16 @@ def _add_rows(inverse: np.ndarray, z: Any, signs: np.ndarray) -> Status:
 def _wrapped(
     fitted: Fitted, solution: closed_form.Solution, certificate: Certificate, new: Interactions, seconds: dict
 ) -> Fitted:
-    """The updated model where the old one lived."""
-    model = ItemWeights(twins.tie(solution.weights, twins.twins_of(new)), solution.unexplained)
-    if isinstance(fitted.model.weights, jax.Array):
-        model = ItemWeights(*(jnp.asarray(array, jnp.float32) for array in (model.weights, model.unexplained)))
+    """The updated model where the old one lives: split in the same way over the same devices."""
+    old, weights = fitted.model, twins.tie(solution.weights, twins.twins_of(new))
+    padding = 0
+    if isinstance(old.weights, jax.Array):
+        weights = np.pad(weights, (0, old.padding)).astype(old.weights.dtype, copy=False)
+        if mesh := parallel.mesh_of(old.weights):
+            weights = parallel.place(weights, mesh, parallel.COLUMNS)
+        else:
+            weights = jax.device_put(weights, old.weights.sharding)
+        padding = old.padding
+    model = ItemWeights(weights, solution.unexplained, padding=padding)
     info = dataclasses.replace(fitted.info, certificate=certificate, data=new.summary(), seconds=seconds)
     return Fitted(model, info)

@@ -17,7 +17,6 @@ FILMS = Catalogue(7, np.array([11, 12, 13, 14, 15, 16, 17]), np.array(TITLES))
         ("11", 0),  # an id wins over a title
         ("Heat (1995)", 2),
         ("heat (1995)", 3),
-        ("HEAT (1995)", 2),  # equal up to case: the first
         ("alien (1979)", 0),
         ("se7", 5),
     ],
@@ -33,11 +32,22 @@ def test_find(name, item):
         ("Seven (1995)", r"no item is called 'Seven \(1995\)'; the closest titles are: Se7en \(1995\)"),
         ("zzzzzz", r"no item is called 'zzzzzz'\."),
         (99, r"no item has the id 99\."),
+        ("HEAT (1995)", r"'HEAT \(1995\)' is the title of 2 items; give the id of one of them: 13, 14\."),
     ],
 )
 def test_not_found(name, said):
     with pytest.raises(InputError, match=said):
         FILMS.find(name)
+
+
+def test_a_title_of_several_items_is_none_of_them():
+    twice = Catalogue(8, None, np.array(["Crash", "Heat", "Crash", "Dune"] * 2))
+    for name in ("Crash", "crash", "cras"):
+        with pytest.raises(InputError, match=rf"'{name}' is the title of 4 items; .* of them: 0, 2, 4, 6\."):
+            twice.find(name)
+    assert twice.find("2") == 2
+    with pytest.raises(InputError, match=r"10 items; give the id of one of them: 0, 1, 2, 3, 4, \.\.\."):
+        Catalogue(10, None, np.array(["A"] * 10)).find("A")
 
 
 def test_find_without_names():

@@ -115,7 +115,7 @@ def test_saved_and_loaded(data, tmp_path):
         ({"reg": 0}, "reg must be above 0"),
         ({"pair_reg": -1.0}, "pair_reg must be above 0"),
         ({"n_pairs": 0}, "n_pairs must be at least 1"),
-        ({"threshold": -1.0}, "threshold must be 0 or above"),
+        ({"threshold": -1.0}, "threshold must be a finite number of at least 0"),
         ({"rho": 0.0}, "rho must be above 0"),
         ({"n_iterations": 0}, "n_iterations must be at least 1"),
     ],

@@ -97,7 +97,7 @@ def test_low_rank_sends_blocks_of_vectors():
     mesh, n, rank = parallel.make_mesh(), 1024, 8
     cut = linalg.Blocks(n, 64, 128)
     square, vector = shape_of((n, n), mesh), shape_of((n,), mesh, WHOLE)
-    prepare = solvers.prepare_on.lower(mesh, square, vector, cut).compile()
+    prepare = low_rank.prepare_on.lower(mesh, square, vector, cut).compile()
     assert 0 < most_sent(prepare) <= n * cut.block
     problem = solvers.Problem(shape_of((n, n), mesh, parallel.ROWS), square, vector, vector, vector)
     thin = shape_of((n, rank), mesh, WHOLE)

@@ -129,3 +129,24 @@ def test_plan(name):
         plan(10, 0, 5, name)
     with pytest.raises(InputError, match="method must be one of"):
         plan(10, 10, 5, name + "?")
+
+
+def test_numbers_are_checked_and_made_plain(name):
+    """Of every field that is a number: what is none, or NaN, is refused in one sentence; NumPy's become Python's."""
+
+    def made(field, value):
+        method = METHODS[name]()
+        object.__setattr__(method, field, value)  # the constructor's types are checked in tests, and only there
+        method.__post_init__()
+        return method
+
+    for field in dataclasses.fields(METHODS[name]):
+        kind = field.type.partition(" ")[0]
+        if kind not in ("int", "float"):
+            continue
+        for wrong in ("1", float("nan"), -1, 1j, True, np.array(0.5), np.float32("nan")):
+            with pytest.raises(InputError, match=rf"^{field.name} must .*\.$"):
+                made(field.name, wrong)
+        plain = {"int": 1, "float": 0.5}[kind]
+        same = made(field.name, np.dtype(f"{kind}32").type(plain))
+        assert type(getattr(same, field.name)) is type(plain) and repr(same) == repr(made(field.name, plain))

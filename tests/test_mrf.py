@@ -341,7 +341,7 @@ def test_values_other_than_one(rng):
         ({"density": 0.0}, "density must be above 0 and at most 1"),
         ({"density": 1.5}, "density must be above 0 and at most 1"),
         ({"density": 0.1, "threshold": 0.1}, "give one of them"),
-        ({"threshold": -1.0}, "threshold must be 0 or above"),
+        ({"threshold": -1.0}, "threshold must be a finite number of at least 0"),
         ({"reg": 0.0}, "reg must be above 0"),
         ({"max_in_column": 0}, "max_in_column must be at least 1"),
         ({"solver": "jax", "dtype": "float64"}, "use solver='host'"),

@@ -35,7 +35,7 @@ from jaxrec import (
     stats,
 )
 from jaxrec.data import RowBatch, row_batches
-from jaxrec.recommend import _top_k_on_mesh
+from jaxrec.recommend import _top_k_on_mesh, top_k
 
 DEVICES = (1, 2, 8)
 ITEMS = (1, 13, 67, 150)
@@ -79,6 +79,8 @@ class Other:
         (lambda: [jax.devices()[0], Other()], "of one kind, got another kind, cpu"),
         (lambda: [jax.devices()[0]] * 2, "each only once"),
         (lambda: [], "at least one device"),
+        (lambda: 8, "a mesh takes devices, such as .*, got 8"),
+        (lambda: "cpu", "a mesh takes devices, such as .*, got 'cpu'"),
     ],
 )
 def test_unusable_meshes_are_refused(devices, complaint):
@@ -340,6 +342,22 @@ def test_rankings_with_many_ties_are_exactly_the_same(n_items, k, exclude_seen, 
     found = recommend(sharded(weights, mesh), data, k, exclude_seen=exclude_seen)
     np.testing.assert_array_equal(found.items, expected.items)
     np.testing.assert_array_equal(found.scores, expected.scores)
+
+
+@pytest.mark.parametrize("sign", (1, -1))
+def test_nan_is_refused_on_every_path_unless_it_is_of_an_excluded_item(sign, mesh):
+    """lax.top_k goes by bits: -NaN would rank last, and nobody would know."""
+    weights = np.tile(np.arange(20, dtype=np.float32), (20, 1))
+    weights[0, 5] = np.copysign(np.nan, sign)
+    data = Interactions.from_lists([[0, 5], [0, 7]], 20)
+    dense, split = jnp.asarray(weights), sharded(weights, mesh)
+    for model in (ItemWeights(weights), split):
+        with pytest.raises(InputError, match="user row 1 are NaN"):
+            recommend(model, data, 3)
+        assert recommend(model, data.rows([0]), 3).items.tolist() == [[19, 18, 17]]
+    (batch,) = row_batches(data, 2)
+    for scores, items in (top_k(ItemWeights(dense), batch, 3), _top_k_on_mesh(split, batch, 3, True, mesh=mesh)):
+        assert np.isnan(scores[1, 0]) and items[1, 0] == 5 and items[0].tolist() == [19, 18, 17]
 
 
 def test_ranking_sends_candidates_alone():

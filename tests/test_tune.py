@@ -5,11 +5,25 @@ import importlib
 import json
 import sys
 
+import jax
 import numpy as np
 import pytest
 
 import jaxrec
-from jaxrec import Ease, Edlae, InputError, Interactions, Popularity, Rlae, stats
+from jaxrec import (
+    Ease,
+    Edlae,
+    InputError,
+    Interactions,
+    ItemKnn,
+    LowRankEdlae,
+    Mrf,
+    Popularity,
+    PureSvd,
+    Rlae,
+    Slim,
+    stats,
+)
 from jaxrec.cli import main
 from jaxrec.data import synthetic
 from jaxrec.data.splits import Split, strong_generalization
@@ -55,6 +69,15 @@ def test_figures_are_those_of_separate_evaluations(data):
     assert "validation users" in split.protocol and "test users" in test_only.protocol
 
 
+def test_a_mesh_changes_no_figure(data):
+    parts = strong_generalization(data, 40)
+    one, many = (jaxrec.tune("ease", data, {"reg": [3, 30]}, protocol=parts, mesh=m) for m in (None, jax.devices()))
+    for a, b in zip(one.candidates, many.candidates, strict=True):
+        assert a.report.mean == b.report.mean and b.size == pytest.approx(a.size, rel=1e-5)
+    with pytest.raises(InputError, match="leave-user-out computes on the host"):
+        jaxrec.tune("ease", data, {"reg": [3]}, mesh=jax.devices())
+
+
 def test_several_fields_make_a_grid_and_any_method_may_join(data):
     found = jaxrec.tune(Rlae(), data, {"reg": [1, 10], "xi": [0.0, 0.5]}, protocol="random")
     assert [(c.method.reg, c.method.xi) for c in found.candidates] == [(1, 0), (1, 0.5), (10, 0), (10, 0.5)]
@@ -70,6 +93,8 @@ def test_several_fields_make_a_grid_and_any_method_may_join(data):
     assert jaxrec.tune(Own(), data, {"strength": [1, 2]}, protocol="random").chosen == Own(1.0)
     with pytest.raises(InputError, match="not for Own"):
         jaxrec.tune(Own(), data, {"strength": [1, 2]})
+    with pytest.raises(InputError, match=r"compares norms of weights, and .*Own.* has none; use rule='best'"):
+        jaxrec.tune(Own(), data, {"strength": [1, 2]}, protocol="random", rule="one-standard-error")
 
 
 def test_rules(data):
@@ -108,8 +133,35 @@ def test_record_and_plot(data, tmp_path):
     assert record["candidates"][0]["metrics"]["recall@3"]["standard_error"] > 0
     found.plot(tmp_path / "curve.png")
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
-    with pytest.raises(InputError, match="cannot be written"):
-        found.plot(tmp_path / "curve.nonsense")
+    for name in ("curve.nonsense", "curve"):
+        with pytest.raises(InputError, match=f"cannot be written to .*{name}; give one of the endings .*png"):
+            found.plot(tmp_path / name)
+
+
+def norm_of_scores(model, n_items):
+    """||zd(B)||_F from the scores of single items and pairs of them, which is all that a model has to show."""
+    ones = Interactions.from_lists([[i] for i in range(n_items)], n_items)
+    weights = model.score_host(ones.to_csr())
+    return np.linalg.norm(weights - np.diag(np.diag(weights)))
+
+
+@pytest.mark.parametrize("method", [LowRankEdlae(4), Mrf(density=0.2), PureSvd(4), ItemKnn(), Slim()], ids=str)
+def test_the_one_standard_error_rule_for_every_model_with_weights(method, data):
+    field = "shrinkage" if isinstance(method, ItemKnn) else "reg"
+    found = jaxrec.tune(method, data, {field: [3, 300]}, protocol="random", rule="one-standard-error")
+    for c in found.candidates:
+        expected = norm_of_scores(c.method.fit(jaxrec.split(data, "random").train).model, 24)
+        assert c.size == pytest.approx(expected, rel=1e-4)
+    assert found.candidates[0].size > found.candidates[1].size
+
+
+def test_whole_numbers_and_optional_ones_may_vary(data):
+    found = jaxrec.tune(PureSvd(), data, {"rank": [2, 4.0, np.int64(6)]}, protocol="random")
+    assert [c.method.rank for c in found.candidates] == [2, 4, 6] and found.grid == {"rank": (2, 4, 6)}
+    assert all(type(c.method.rank) is int for c in found.candidates)
+    found = jaxrec.tune(Mrf(), data, {"density": [0.1, 0.5]}, protocol="random")
+    assert [c.method.density for c in found.candidates] == [0.1, 0.5]
+    json.loads(found.to_json(), parse_constant=pytest.fail)
 
 
 def test_without_matplotlib_one_sentence(data, monkeypatch):
@@ -131,6 +183,14 @@ def test_without_matplotlib_one_sentence(data, monkeypatch):
         ({"rule": "worst"}, "rule must be one of"),
         ({"protocol": "loo"}, "protocol must be one of leave-user-out, fixed"),
         ({"metric": "accuracy@3"}, "metric must be one of"),
+        ({"metric": "recall@3,ndcg@3"}, "metric must be one name with its cut-off"),
+        ({"metric": "coverage@3", "rule": "one-standard-error"}, "coverage is one figure .* use rule='best'"),
+        ({"grid": {"reg": 10}}, "at least one value of one field, as in .*, got {'reg': 10}"),
+        ({"grid": {"reg": "10,100"}}, "at least one value of one field"),
+        ({"grid": {"reg": [None]}}, "reg must be a number, got None"),
+        ({"methods": PureSvd(), "grid": {"rank": [2.5]}}, "rank must be a whole number, got 2.5"),
+        ({"methods": []}, "at least one method"),
+        ({"methods": Ease}, "a method must be configured, as in Ease"),
     ],
 )
 def test_refusals(data, changed, match):
@@ -174,6 +234,14 @@ class TestCommand:
             code, out, _ = run("ease", "--reg", "1,10", *words)
             assert code == 0 and "Ease reg=10" in out
 
+    def test_whole_and_optional_numbers(self, run):
+        code, out, _ = run("mrf", "--density", "0.1,0.3", "--max-in-column", "5", "--protocol", "random")
+        assert code == 0 and "Mrf density=0.3" in out and "threshold=None" in out
+        code, out, _ = run("pure-svd", "--rank", "2,4", "--protocol", "random", "--metric", "coverage@3")
+        assert code == 0 and "PureSvd rank=4" in out and "nan" not in out
+        code, _, err = run("pure-svd", "--rank", "2,4.5", "--protocol", "random")
+        assert code == 1 and "--rank takes whole numbers separated by commas" in err
+
     @pytest.mark.parametrize(
         ("words", "match"),
         [
@@ -181,6 +249,7 @@ class TestCommand:
             (["--reg", "0,1"], "reg must be above 0"),
             (["--reg", "1", "--protocol", "random", "--split", "random"], "--split is for leave-user-out alone"),
             (["--reg", "1", "--plot", "/nowhere/x.png"], "there is no folder"),
+            (["--reg", "1", "--plot", "x.nonsense"], "give one of the endings"),
             (["--reg", "1", "--protocol", "fixed"], "no fixed split"),
         ],
     )

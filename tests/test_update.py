@@ -109,6 +109,28 @@ def test_a_device_model_stays_on_its_device(train):
     np.testing.assert_allclose(found.fitted.model.weights, method.fit(found.train).model.weights, atol=2e-5)
 
 
+@pytest.mark.parametrize("n_removed", [1, 50])  # an update, a fit
+def test_a_split_model_stays_split(train, n_removed):
+    method = Ease(3.0)
+    fitted = method.fit(train, jax.devices()[:3])
+    assert fitted.model.padding > 0
+    found = update_users(fitted, train, removed=train.user_ids[:n_removed])
+    assert (found.refitted is None) == (n_removed == 1)
+    assert found.fitted.model.weights.sharding == fitted.model.weights.sharding
+    expected = method.fit(found.train).model
+    np.testing.assert_allclose(found.fitted.model.to_host().weights, expected.weights, atol=2e-5)
+    again = update_users(found.fitted, found.train, removed=["u1199"])
+    assert again.fitted.model.n_items == 60 and again.refitted is None
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint64, np.int64])
+def test_numbers_of_users_are_continued_in_any_type(train, dtype):
+    data = dataclasses.replace(train.rows(np.arange(128)), user_ids=np.arange(128).astype(dtype))
+    added = without_ids(train.rows(np.arange(128, 131)))
+    found = update_users(Ease(3.0).fit(data), data, added=added)
+    assert [int(name) for name in found.train.user_ids[-3:]] == [128, 129, 130]
+
+
 def test_a_saved_model_can_be_updated(train, tmp_path):
     jaxrec.save(tmp_path / "model", Ease(3.0).fit(train))
     assert update_users(jaxrec.load_model(tmp_path / "model"), train, removed=["u1000"]).refitted is None
@@ -136,6 +158,23 @@ def test_refusals(train, rng):
     }.items():
         with pytest.raises(InputError, match=match):
             update_users(fitted, train, removed=removed)
+    for removed in ("u1001", 5, None, [["u1001"]]):
+        with pytest.raises(InputError, match=r"removed must be a sequence of user ids, got .*; put a single"):
+            update_users(fitted, train, removed=removed)
+    doubled = train.rows(np.append(np.arange(200), 7))
+    with pytest.raises(InputError, match="two users have the id 'u1007', so that neither can be forgotten by it"):
+        update_users(Ease(3.0).fit(doubled), doubled, removed=["u1007"])
+    with pytest.raises(InputError, match="added holds user 'u7' twice"):
+        twice = dataclasses.replace(train.rows([0, 1]), user_ids=np.array(["u7", "u7"]))
+        update_users(fitted, train, added=twice)
+    with pytest.raises(InputError, match="residual_limit must be finite"):
+        update_users(fitted, train, removed=["u1001"], residual_limit=float("nan"))
+    named = [
+        dataclasses.replace(data, items=jaxrec.Catalogue(60, np.roll(np.arange(60), shift)))
+        for shift, data in enumerate((train, interactions(rng, 2, first_id=5000)))
+    ]
+    with pytest.raises(InputError, match="items of added have other ids, or another order"):
+        update_users(Ease(3.0).fit(named[0]), named[0], added=named[1])
     once = update_users(fitted, train, removed=["u1001"])
     with pytest.raises(InputError, match="no user with the id 'u1001'"):
         update_users(once.fitted, once.train, removed=["u1001"])

@@ -13,13 +13,13 @@ from tyro.conf import arg
 from jaxrec import _checks, metrics
 from jaxrec._checks import InputError
 from jaxrec.cli import results, show
-from jaxrec.cli.options import SPLIT, Source, divide
+from jaxrec.cli.options import SPLIT, Devices, Source, devices_from, divide
 from jaxrec.methods import METHODS
-from jaxrec.tune import PROTOCOLS, RULES, float_fields, require_matplotlib, tune
+from jaxrec.tune import PROTOCOLS, RULES, check_plot_target, number_fields, tune
 
 Grid = TypeVar("Grid")
 File = Annotated[str | None, arg(metavar="FILE", help_behavior_hint="(default: none)")]
-METHODS_TO_TUNE = {name: method for name, method in METHODS.items() if float_fields(method)}
+METHODS_TO_TUNE = {name: method for name, method in METHODS.items() if number_fields(method)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +35,7 @@ class Tune(Generic[Grid]):
       metric: name with cut-off, by which candidates are compared.
       rule: best, or the most regularized candidate within one standard error of the best.
       seed: of the random draws.
+      devices: split the fits over so many of the devices that JAX sees; not with leave-user-out.
       json: write everything that is printed, and more, to this file.
       plot: write the curve with standard errors to this image file.
     """
@@ -46,6 +47,7 @@ class Tune(Generic[Grid]):
     metric: Annotated[str, arg(metavar="NAME@K")] = "ndcg@100"
     rule: Literal[RULES] = "best"  # pyright: ignore[reportInvalidTypeForm]
     seed: int = 0
+    devices: Devices = None
     json: File = None
     plot: File = None
 
@@ -54,12 +56,13 @@ class Tune(Generic[Grid]):
         method, grid = grid_from(self.grid)
         metrics.parse(self.metric)
         _checks.count("seed", self.seed)
+        mesh = devices_from(self.devices)
         if self.split != "all" and self.protocol != "leave-user-out":
             raise InputError(f"--split is for leave-user-out alone, got it with --protocol {self.protocol}; drop it.")
         results.check_targets(json=self.json)
         if self.plot is not None:
             results.check_targets(json=self.plot)
-            require_matplotlib()
+            check_plot_target(self.plot)
         data = self.source.load()
         protocol: Any = self.protocol
         if self.protocol != "leave-user-out":
@@ -67,7 +70,8 @@ class Tune(Generic[Grid]):
         elif self.split != "all":
             data = divide(data, self.split, self.seed or None)[1].train
         show.lines(out, {"data": f"{data.name}: {show.size(data)}"})
-        tuning = tune(method, data, grid, protocol=protocol, metric=self.metric, rule=self.rule, seed=self.seed)
+        settings = {"metric": self.metric, "rule": self.rule, "seed": self.seed, "mesh": mesh}
+        tuning = tune(method, data, grid, protocol=protocol, **settings)
         whom = tuning.protocol if protocol == self.protocol else tuning.protocol.replace("split", self.protocol, 1)
         tuning = dataclasses.replace(tuning, protocol=whom)
 
@@ -102,10 +106,10 @@ class Tune(Generic[Grid]):
 
 def grid_flags_of(method: type) -> type:
     """A class with the fields of a method, of which the numbers are texts that list values."""
-    hints, numbers = get_type_hints(method, include_extras=True), float_fields(method)
+    hints, numbers = get_type_hints(method, include_extras=True), number_fields(method)
     listed = Annotated[str, arg(metavar="X[,X...]")]
     fields: list[Any] = [
-        (f.name, listed, dataclasses.field(default=f"{f.default:g}"))
+        (f.name, listed, dataclasses.field(default="none" if f.default is None else f"{f.default:g}"))
         if f.name in numbers
         else (f.name, hints[f.name], dataclasses.field(default=f.default))
         for f in dataclasses.fields(method)
@@ -121,14 +125,19 @@ def grid_from(flags: Any) -> tuple[Any, dict[str, list[float]]]:
     Raises:
       InputError: a list is none of numbers, or a value is out of range.
     """
-    numbers = {field: _numbers(field, getattr(flags, field)) for field in float_fields(flags.tuned)}
+    optional = {field.name for field in dataclasses.fields(flags.tuned) if field.default is None}
+    numbers: dict[str, Any] = {}
+    for field, kind in number_fields(flags.tuned).items():
+        text = getattr(flags, field)
+        numbers[field] = [None] if field in optional and text == "none" else _numbers(field, kind, text)
     method = flags.tuned(**{**dataclasses.asdict(flags), **{field: values[0] for field, values in numbers.items()}})
     several = {field: values for field, values in numbers.items() if len(values) > 1}
     return method, several or dict([next(iter(numbers.items()))])
 
 
-def _numbers(field: str, text: str) -> list[float]:
+def _numbers(field: str, kind: type, text: str) -> list[Any]:
     try:
-        return [float(word) for word in text.split(",")]
+        return [kind(word) for word in text.split(",")]
     except ValueError:
-        raise InputError(f"--{field} takes numbers separated by commas, such as 10,100,1000, got {text!r}.") from None
+        flag, what = field.replace("_", "-"), "whole numbers" if kind is int else "numbers"
+        raise InputError(f"--{flag} takes {what} separated by commas, such as 10,100,1000, got {text!r}.") from None

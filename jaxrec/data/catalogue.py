@@ -53,7 +53,8 @@ class Catalogue:
         """The index of the item with this id or title.
 
         An integer is an id. A text is an exact id, else an exact title, else a title equal up to case, else the only
-        title that contains it. Anything else is an `InputError` that proposes close titles.
+        title that contains it. Anything else is an `InputError` that proposes close titles. So is a title that several
+        items have: the error gives their ids.
         """
         if (item := self._by_id.get(str(name))) is not None:
             return item
@@ -62,16 +63,21 @@ class Catalogue:
             raise InputError(f"no item has the id {name!r}.")
         if self.titles is None:
             raise InputError(f"no item has the id {name!r}, and this data set has no titles to search.")
-        if (item := self._by_title.get(str(name), self._by_folded_title.get(wanted))) is not None:
-            return item
-        containing = [i for title, i in self._by_folded_title.items() if wanted in title]
-        if len(containing) == 1:
-            return containing[0]
-        if containing:
-            some = "; ".join(self.label(i) for i in containing[:5])
-            raise InputError(f"{name!r} fits {len(containing)} titles ({some}); give more of the title.")
+        found = self._by_title.get(str(name)) or self._by_folded_title.get(wanted)
+        if not found:
+            containing = [items for title, items in self._by_folded_title.items() if wanted in title]
+            if len(containing) > 1:
+                some = "; ".join(self.label(items[0]) for items in containing[:5])
+                raise InputError(f"{name!r} fits {len(containing)} titles ({some}); give more of the title.")
+            found = containing[0] if containing else []
+        if len(found) > 1:
+            some = ", ".join(str(item if self.ids is None else self.ids[item]) for item in found[:5])
+            more = ", ..." if len(found) > 5 else ""
+            raise InputError(f"{name!r} is the title of {len(found)} items; give the id of one of them: {some}{more}.")
+        if found:
+            return found[0]
         close = difflib.get_close_matches(wanted, self._by_folded_title, n=3, cutoff=0.5)
-        hint = "; ".join(self.label(self._by_folded_title[title]) for title in close)
+        hint = "; ".join(self.label(self._by_folded_title[title][0]) for title in close)
         raise InputError(f"no item is called {name!r}{hint and f'; the closest titles are: {hint}'}.")
 
     @cached_property
@@ -80,16 +86,16 @@ class Catalogue:
         return {str(name): i for i, name in enumerate(ids)}
 
     @cached_property
-    def _by_title(self) -> dict[str, int]:
-        return self._first_with(str)
+    def _by_title(self) -> dict[str, list[int]]:
+        return self._items_with(str)
 
     @cached_property
-    def _by_folded_title(self) -> dict[str, int]:
-        return self._first_with(str.casefold)
+    def _by_folded_title(self) -> dict[str, list[int]]:
+        return self._items_with(str.casefold)
 
-    def _first_with(self, spelling: Callable[[str], str]) -> dict[str, int]:
-        first = {}
+    def _items_with(self, spelling: Callable[[str], str]) -> dict[str, list[int]]:
+        items: dict[str, list[int]] = {}
         for item, title in enumerate(() if self.titles is None else self.titles):
             if title:
-                first.setdefault(spelling(str(title)), item)
-        return first
+                items.setdefault(spelling(str(title)), []).append(item)
+        return items

@@ -183,11 +183,11 @@ class Slim:
     max_iterations: int = 500
 
     def __post_init__(self):
+        _checks.plain_numbers(self)
         _checks.positive("reg", self.reg, "the unit is interactions per item")
         _checks.positive("tolerance", self.tolerance)
         _checks.count("max_iterations", self.max_iterations, at_least=1)
-        if not 0 <= self.l1 < float("inf"):
-            raise InputError(f"l1 must be a finite number of at least 0 (in co-occurrences), got {self.l1!r}.")
+        _checks.nonnegative("l1", self.l1, "the unit is co-occurrences")
 
     def fit(self, train: Interactions, mesh: Any = None) -> Fitted:
         """The fitted weights with their certificate.

@@ -16,7 +16,6 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxrec import _checks, closed_form, stats
-from jaxrec._checks import InputError
 from jaxrec.closed_form import ClosedForm, Solution
 from jaxrec.data import Interactions
 
@@ -77,8 +76,7 @@ class Dan(ClosedForm):
         _checks.positive("reg", self.reg, "the unit is user-weighted interactions per item")
         _checks.dropout(self.dropout)
         for name in ("item_power", "user_power"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"{name} must lie between 0 and 1, got {getattr(self, name)!r}.")
+            _checks.share(name, getattr(self, name))
 
     @property
     def diagonal_limit(self) -> float:

@@ -24,7 +24,6 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxrec import _checks, closed_form, linalg
-from jaxrec._checks import InputError
 from jaxrec.closed_form import ClosedForm, Solution
 from jaxrec.data import Interactions
 from jaxrec.kkt import RESIDUAL_LIMIT
@@ -156,8 +155,7 @@ class Deql(ClosedForm):
         super().__post_init__()
         _checks.positive("reg", self.reg, "the unit is interactions per item")
         _checks.fraction("dropout", self.dropout)
-        if not 0 <= self.kept_weight < float("inf"):
-            raise InputError(f"kept_weight must be a finite number of at least 0, got {self.kept_weight!r}.")
+        _checks.nonnegative("kept_weight", self.kept_weight)
 
     def penalty(self, gram_diagonal: np.ndarray) -> np.ndarray:
         """[I] reg + p/(1-p) (X'X)_jj, as in Edlae."""

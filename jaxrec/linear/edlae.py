@@ -17,7 +17,6 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxrec import _checks, closed_form
-from jaxrec._checks import InputError
 from jaxrec.closed_form import ClosedForm, dropout_penalty
 
 
@@ -117,8 +116,7 @@ class Rlae(Edlae):
 
     def __post_init__(self):
         super().__post_init__()
-        if not 0 <= self.xi <= 1:
-            raise InputError(f"xi must lie between 0 and 1, got {self.xi!r}.")
+        _checks.share("xi", self.xi)
 
     @property
     def diagonal_limit(self) -> float:

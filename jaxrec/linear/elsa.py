@@ -94,6 +94,7 @@ class Elsa:
     init_seed: int = 0
 
     def __post_init__(self):
+        _checks.plain_numbers(self)
         for name in ("rank", "epochs", "batch_size"):
             _checks.count(name, getattr(self, name), at_least=1)
         _checks.count("init_seed", self.init_seed)

@@ -201,12 +201,13 @@ class HigherOrder:
     n_iterations: int = 40
 
     def __post_init__(self):
+        _checks.plain_numbers(self)
         _checks.positive("reg", self.reg, "the unit is interactions per item")
         _checks.positive("pair_reg", self.pair_reg, "the unit is users per pair")
         _checks.count("n_pairs", self.n_pairs, at_least=1)
         _checks.count("n_iterations", self.n_iterations, at_least=1)
-        if self.threshold is not None and not self.threshold >= 0:
-            raise InputError(f"threshold must be 0 or above, got {self.threshold!r}.")
+        if self.threshold is not None:
+            _checks.nonnegative("threshold", self.threshold, "the unit is users")
         if self.rho is not None:
             _checks.positive("rho", self.rho)
 

@@ -96,9 +96,9 @@ class ItemKnn:
     shrinkage: float = 10.0
 
     def __post_init__(self):
+        _checks.plain_numbers(self)
         _checks.count("neighbours", self.neighbours, at_least=1)
-        if not 0 <= self.shrinkage < float("inf"):
-            raise InputError(f"shrinkage must be a finite number of at least 0, got {self.shrinkage!r}.")
+        _checks.nonnegative("shrinkage", self.shrinkage, "the unit is interactions")
 
     def fit(self, train: Interactions, mesh: Any = None) -> Fitted:
         """The fitted weights; the certificate recomputes up to 64 columns from the data in float64.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from functools import partial
 from typing import Any, Literal
 
 import jax
@@ -18,7 +19,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from jaxrec import _checks, closed_form, linalg, parallel, stats, svd
+from jaxrec import _checks, closed_form, linalg, mesh_solver, parallel, stats, svd
 from jaxrec._checks import InputError
 from jaxrec.closed_form import dropout_penalty
 from jaxrec.data import Interactions
@@ -110,7 +111,43 @@ def prepare(gram: Float[ArrayLike, "N N"], dropout: Any, reg: Any, mesh: Any = N
     penalty = _penalty(gram, dropout, reg)
     if mesh is None:
         return _prepare(gram, penalty)
-    return solvers.prepare_on(mesh, gram, penalty, linalg.blocks(n_items, mesh.size))
+    return prepare_on(mesh, gram, penalty, linalg.blocks(n_items, mesh.size))
+
+
+def prepare_columns(
+    gram: Float[Array, "N m"], penalty: Float[Array, " m"], cut: linalg.Blocks, axis: str | None = None
+) -> tuple[Float[Array, "N m"], Float[Array, "N m"], Float[Array, " m"], Float[Array, " m"]]:
+    """My columns [N, m] of L' and of L^-1, and my parts [m] of diag(G) and of t, by the sweep: for `prepare_on`.
+
+    Args:
+      gram: [N, m] my columns of X'X.
+      penalty: [m] my part of the diagonal of Lambda, above 0.
+      cut: how the sweep cuts N. Static.
+      axis: the mesh axis over which columns are split, or None.
+    """
+    whole = mesh_solver.penalised(gram, penalty, axis)
+    upper, inverse = linalg.cholesky_and_inverse(whole, block=cut.block, chunk=cut.chunk, axis=axis)
+    return upper, inverse, linalg.own_diagonal(whole, axis), 1 / jnp.sum(inverse**2, axis=0)
+
+
+@partial(jax.jit, static_argnames=("mesh", "cut"))
+def prepare_on(mesh: Any, gram: Float[Array, "N N"], penalty: Float[Array, " N"], cut: linalg.Blocks) -> Problem:
+    """What `prepare` returns, split over a mesh: L by rows, L^-1 by columns. JAX splits the other kernels by that.
+
+    Args:
+      mesh: what `parallel.make_mesh` returned. Static.
+      gram: [N, N] X'X, padded and split by columns. Not modified.
+      penalty: [N] diagonal of Lambda, above 0; of items that only pad, at most that of others.
+      cut: what `linalg.blocks` returned. Static.
+
+    Cost: 2 N^3 flops; three N x N matrices besides the argument.
+    """
+    columns, rows = parallel.COLUMNS, parallel.ROWS
+    kernel = partial(prepare_columns, cut=cut)
+    split = parallel.over_columns(kernel, mesh, (columns, rows), (columns, columns, rows, rows))
+    upper, inverse, diagonal, unexplained = split(gram, penalty)
+    lower = parallel.constrain(upper.T, mesh, rows)
+    return Problem(lower, inverse, *(parallel.replicate(part, mesh) for part in (penalty, diagonal, unexplained)))
 
 
 def closed_form_basis(problem: Problem, rank: int, key: PRNGKeyArray) -> tuple[Float[Array, "I K"], str]:
@@ -171,6 +208,7 @@ class LowRankEdlae:
     omega: float = 500.0
 
     def __post_init__(self):
+        _checks.plain_numbers(self)
         _checks.count("rank", self.rank, at_least=1)
         _checks.positive("reg", self.reg, "the unit is interactions per item")
         _checks.positive("omega", self.omega, "the unit is interactions per item")

@@ -22,7 +22,7 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from jaxrec import linalg, mesh_solver, parallel, svd
+from jaxrec import linalg, svd
 from jaxrec._checks import InputError
 
 ONE_SHOTS = ("full_rank", "free_diagonal", "eigen")
@@ -94,42 +94,6 @@ def prepare(gram: Float[ArrayLike, "I I"], penalty: Float[ArrayLike, " I"]) -> P
     lower = lax.linalg.cholesky(gram + eye * penalty[None, :], symmetrize_input=False)
     inverse = lax.linalg.triangular_solve(lower, eye, left_side=True, lower=True)
     return Problem(lower, inverse, penalty, jnp.diagonal(gram) + penalty, 1 / jnp.sum(inverse**2, axis=0))
-
-
-def prepare_columns(
-    gram: Float[Array, "N m"], penalty: Float[Array, " m"], cut: linalg.Blocks, axis: str | None = None
-) -> tuple[Float[Array, "N m"], Float[Array, "N m"], Float[Array, " m"], Float[Array, " m"]]:
-    """My columns [N, m] of L' and of L^-1, and my parts [m] of diag(G) and of t, by the sweep: for `prepare_on`.
-
-    Args:
-      gram: [N, m] my columns of X'X.
-      penalty: [m] my part of the diagonal of Lambda, above 0.
-      cut: how the sweep cuts N. Static.
-      axis: the mesh axis over which columns are split, or None.
-    """
-    whole = mesh_solver.penalised(gram, penalty, axis)
-    upper, inverse = linalg.cholesky_and_inverse(whole, block=cut.block, chunk=cut.chunk, axis=axis)
-    return upper, inverse, linalg.own_diagonal(whole, axis), 1 / jnp.sum(inverse**2, axis=0)
-
-
-@partial(jax.jit, static_argnames=("mesh", "cut"))
-def prepare_on(mesh: Any, gram: Float[Array, "N N"], penalty: Float[Array, " N"], cut: linalg.Blocks) -> Problem:
-    """What `prepare` returns, split over a mesh: L by rows, L^-1 by columns. JAX splits the other kernels by that.
-
-    Args:
-      mesh: what `parallel.make_mesh` returned. Static.
-      gram: [N, N] X'X, padded and split by columns. Not modified.
-      penalty: [N] diagonal of Lambda, above 0; of items that only pad, at most that of others.
-      cut: what `linalg.blocks` returned. Static.
-
-    Cost: 2 N^3 flops; three N x N matrices besides the argument.
-    """
-    columns, rows = parallel.COLUMNS, parallel.ROWS
-    kernel = partial(prepare_columns, cut=cut)
-    split = parallel.over_columns(kernel, mesh, (columns, rows), (columns, columns, rows, rows))
-    upper, inverse, diagonal, unexplained = split(gram, penalty)
-    lower = parallel.constrain(upper.T, mesh, rows)
-    return Problem(lower, inverse, *(parallel.replicate(part, mesh) for part in (penalty, diagonal, unexplained)))
 
 
 def excess(problem: Problem, encoder: Float[Array, "I K"], decoder: Float[Array, "I K"]) -> Float[Array, ""]:

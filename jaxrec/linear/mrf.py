@@ -131,16 +131,18 @@ class Mrf:
     dtype: Literal["float32", "float64"] = dataclasses.field(default="float32", kw_only=True)
 
     def __post_init__(self):
+        _checks.plain_numbers(self)
         _checks.positive("reg", self.reg, "the unit is that of the diagonal of the scaled covariance")
-        for name, value in {"alpha": self.alpha, "r": self.r}.items():
-            if not 0 <= value <= 1:
-                raise InputError(f"{name} must lie between 0 and 1, got {value!r}.")
+        _checks.share("alpha", self.alpha)
+        _checks.share("r", self.r)
         if self.density is not None and self.threshold is not None:
             raise InputError("density and threshold both set the pattern; give one of them.")
-        if self.density is not None and not 0 < self.density <= 1:
-            raise InputError(f"density must be above 0 and at most 1, got {self.density!r}.")
-        if self.threshold is not None and not 0 <= self.threshold < float("inf"):
-            raise InputError(f"threshold must be 0 or above, got {self.threshold!r}.")
+        if self.density is not None:
+            _checks.number("density", self.density)
+            if not 0 < self.density <= 1:
+                raise InputError(f"density must be above 0 and at most 1, got {self.density!r}.")
+        if self.threshold is not None:
+            _checks.nonnegative("threshold", self.threshold)
         _checks.count("max_in_column", self.max_in_column, at_least=1)
         _checks.one_of("solver", self.solver, ("auto", "host", "jax"))
         _checks.one_of("dtype", self.dtype, ("float32", "float64"))

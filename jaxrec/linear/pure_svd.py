@@ -107,9 +107,9 @@ class PureSvd:
     reg: float = 0.0
 
     def __post_init__(self):
+        _checks.plain_numbers(self)
         _checks.count("rank", self.rank, at_least=1)
-        if not 0 <= self.reg < float("inf"):
-            raise InputError(f"reg must be a finite number of at least 0, got {self.reg!r}.")
+        _checks.nonnegative("reg", self.reg, "the unit is squared singular values")
 
     def fit(self, train: Interactions, mesh: Any = None) -> Fitted:
         """The fitted factors with their certificate.
