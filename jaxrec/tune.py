@@ -328,7 +328,7 @@ def _candidates(methods: Any, grid: Mapping[str, Sequence[float]]) -> list[Any]:
                 raise InputError(f"{type(method).__name__} has no number {field!r} to tune; {has}.")
         for values in itertools.product(*grid.values()):
             point = {field: _as(known[field], field, value) for field, value in zip(grid, values, strict=True)}
-            candidates.append(dataclasses.replace(method, **point))
+            candidates.append(dataclasses.replace(method, **point))  # pyright: ignore[reportArgumentType]
     return candidates
 
 
