@@ -80,7 +80,7 @@ def test_fit_equals_nnls(data, reg):
 @pytest.mark.parametrize("nonnegative", (True, False))
 @pytest.mark.parametrize("l1", (0.3, 4.0))
 def test_slim_equals_a_general_purpose_optimiser(data, l1, nonnegative):
-    found = np.asarray(Slim(5.0, l1, nonnegative, tolerance=3e-6).fit(data).model.weights)
+    found = np.asarray(Slim(5.0, l1, nonnegative, tolerance=1e-6).fit(data).model.weights)
     expected = elastic_net_columnwise(dense(data), 5.0, l1, nonnegative)
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
     assert (found.min() < 0) is not nonnegative and np.mean(found == 0) > 0.1
