@@ -75,8 +75,11 @@ def _save_split(folder: Path, fitted: Fitted) -> None:
     if jax.process_index() == 0:
         folder.mkdir(exist_ok=True)
     sharded_io.write(folder / parts["folder"], model.weights)
-    if jax.process_index() == 0:
-        _save_whole(folder, config, arrays)
+    try:
+        if jax.process_index() == 0:
+            _save_whole(folder, config, arrays)
+    finally:
+        sharded_io.wait_for_all()  # else another process might look for the model before it is there
 
 
 def _save_whole(folder: Path, config: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:

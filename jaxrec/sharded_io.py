@@ -23,6 +23,14 @@ def new_name() -> str:
     return f"parts.{token:08x}"
 
 
+def wait_for_all() -> None:
+    """Returns once every process has come here."""
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices("jaxrec.save")
+
+
 def write(folder: Path, array: jax.Array) -> None:
     """Writes `array` to the new folder `folder`, which all processes must see; every process calls this."""
     _checkpoints().save(folder.absolute(), {"array": array})

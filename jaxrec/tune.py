@@ -105,9 +105,10 @@ class Tuning:
     def _has_error(self) -> bool:
         return self.best.report is not None and math.isfinite(self.best.report.standard_error[self.metric])
 
-    def settings(self, method: Any) -> str:
-        """The method and its values of the grid, such as "Ease reg=100"."""
-        return " ".join([type(method).__name__, *(f"{field}={getattr(method, field):g}" for field in self.grid)])
+    def settings(self, method: Any, without: str = "") -> str:
+        """The method and its values of the grid, such as "Ease reg=100", but for the field `without`."""
+        fields = (field for field in self.grid if field != without)
+        return " ".join([type(method).__name__, *(f"{field}={getattr(method, field):g}" for field in fields)])
 
     def __str__(self) -> str:
         table = [("", self.metric, "std. error", "||B||", ""), *self.rows()]
@@ -161,24 +162,32 @@ class Tuning:
         lines: dict[str, list[tuple[float, float, float]]] = {}
         for c in self.candidates:
             if c.report is not None:
-                rest = [f"{name}={getattr(c.method, name):g}" for name in self.grid if name != field]
                 figures = (getattr(c.method, field), c.report.mean[self.metric], c.report.standard_error[self.metric])
-                lines.setdefault(" ".join([type(c.method).__name__, *rest]), []).append(figures)
-        figure = Figure(figsize=(6, 4), layout="constrained")
+                lines.setdefault(self.settings(c.method, without=field), []).append(figures)
+        figure = Figure(figsize=(7.5, 4), layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()
+
+        values = self.grid[field]
+        if log := min(values) > 0 and max(values) >= 10 * min(values):
+            axes.set_xscale("log")
+
+        def beside(x: float, label: str) -> float:
+            """Error bars of one value stand a little apart, so that they can be told from each other."""
+            shift = (list(lines).index(label) - (len(lines) - 1) / 2) / 100
+            return x * (max(values) / min(values)) ** shift if log else x + (max(values) - min(values)) * shift
+
         for label, points in lines.items():
             x, mean, error = zip(*sorted(points), strict=True)
+            x = [beside(value, label) for value in x]
             axes.errorbar(x, mean, np.nan_to_num(error), marker="o", markersize=4, capsize=3, label=label)
-        values = self.grid[field]
-        if min(values) > 0 and max(values) >= 10 * min(values):
-            axes.set_xscale("log")
         chosen = next(c.report for c in self.candidates if c.method is self.chosen)
         assert chosen is not None
-        position = getattr(self.chosen, field), chosen.mean[self.metric]
-        axes.plot(*position, "o", markersize=11, markerfacecolor="none", color="black", label="chosen")
-        axes.set(xlabel=field, ylabel=self.metric, title=self.protocol)
-        axes.legend()
+        position = beside(getattr(self.chosen, field), self.settings(self.chosen, without=field))
+        style = {"markersize": 11, "markerfacecolor": "none", "color": "black", "label": "chosen"}
+        axes.plot(position, chosen.mean[self.metric], "o", **style)
+        axes.set(xlabel=field, ylabel=f"{self.metric} (± standard error)", title=self.protocol)
+        figure.legend(loc="outside right upper")
         figure.savefig(path, dpi=150)
 
 
@@ -328,7 +337,7 @@ def _candidates(methods: Any, grid: Mapping[str, Sequence[float]]) -> list[Any]:
                 raise InputError(f"{type(method).__name__} has no number {field!r} to tune; {has}.")
         for values in itertools.product(*grid.values()):
             point = {field: _as(known[field], field, value) for field, value in zip(grid, values, strict=True)}
-            candidates.append(dataclasses.replace(method, **point))
+            candidates.append(dataclasses.replace(method, **point))  # pyright: ignore[reportArgumentType]
     return candidates
 
 

@@ -25,3 +25,14 @@ def x64():
 def rng():
     """A NumPy generator with a fixed seed."""
     return np.random.default_rng(0)
+
+
+@pytest.fixture
+def data(rng):
+    """150 users of three tastes and 24 items, one of which nobody has."""
+    from jaxrec import Interactions  # not earlier: jaxtyping checks what is imported after this file
+
+    taste = rng.random((3, 24)) ** 3
+    x = rng.random((150, 24)) < taste[rng.integers(0, 3, 150)]
+    x[:, 7] = False
+    return Interactions.from_triples(*np.nonzero(x), n_users=150, n_items=24)

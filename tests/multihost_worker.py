@@ -1,11 +1,15 @@
-"""One of several processes of the multi-host test: python multihost_worker.py PORT RANK PROCESSES DEVICES_EACH."""
+"""One of several processes of the multi-host tests: multihost_worker.py PORT RANK PROCESSES DEVICES_EACH FOLDER."""
 
 # ruff: noqa: E402
 
+import importlib.util
 import os
 import sys
+import warnings
+from pathlib import Path
 
-port, rank, processes, each = map(int, sys.argv[1:])
+port, rank, processes, each = map(int, sys.argv[1:5])
+folder = Path(sys.argv[5])
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={each}"
@@ -15,7 +19,7 @@ import numpy as np
 
 jax.distributed.initialize(f"localhost:{port}", processes, rank, initialization_timeout=60)
 
-from jaxrec import Ease, Interactions, evaluate, linalg, parallel, recommend, stats
+from jaxrec import Ease, InputError, Interactions, evaluate, linalg, load_model, parallel, recommend, save, stats
 
 
 def check_own_parts(array, expected, atol):
@@ -53,3 +57,19 @@ metrics = [evaluate(model, data, targets, "recall@10").mean["recall@10"] for mod
 assert abs(metrics[0] - metrics[1]) < 1e-3, metrics
 np.testing.assert_allclose(recommend(fitted, data, 5).scores, recommend(expected, data, 5).scores, atol=1e-4)
 print(f"process {rank} of {processes}: all equal")
+
+if importlib.util.find_spec("orbax") is None:
+    try:
+        save(folder / "model", fitted)
+    except InputError as error:
+        print(f"process {rank} of {processes}: not saved: {error}")
+    sys.exit()
+warnings.simplefilter("ignore")  # Orbax's own
+for reg in (50.0, 20.0):  # the second replaces the first
+    save(folder / "model", Ease(reg).fit(data, mesh=mesh))
+    loaded = load_model(folder / "model", mesh)
+    assert loaded.info.method == Ease(reg)
+assert len(list((folder / "model").iterdir())) == 3  # config.json, one npz file, one folder of parts
+check_own_parts(loaded.model.weights, np.asarray(parallel.to_host(fitted.model.weights)), 0)
+np.testing.assert_array_equal(recommend(loaded, data, 5).items, recommend(fitted, data, 5).items)
+print(f"process {rank} of {processes}: saved and loaded")

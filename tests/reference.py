@@ -5,6 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 
+def dense(data) -> np.ndarray:
+    """[U, I] float64 the matrix of some Interactions."""
+    return data.to_csr(np.float64).toarray()
+
+
 def gram(x: np.ndarray) -> np.ndarray:
     """X'X by its definition: co-occurrence of every pair of items, summed over users."""
     total = np.zeros((x.shape[1], x.shape[1]))

@@ -8,22 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
+from reference import dense
 from scipy.optimize import minimize, nnls
 
 from jaxrec import FitError, InputError, Interactions, NonnegativeEase, Slim, Status
 from jaxrec.linear import constrained
-
-
-@pytest.fixture
-def data(rng) -> Interactions:
-    taste = rng.random((3, 26)) ** 3
-    x = rng.random((160, 26)) < taste[rng.integers(0, 3, 160)]
-    x[:, 7] = False
-    return Interactions.from_triples(*np.nonzero(x), n_users=160, n_items=26)
-
-
-def dense(data) -> np.ndarray:
-    return data.to_csr(np.float64).toarray()
 
 
 def nnls_columnwise(x: np.ndarray, reg: float) -> np.ndarray:
@@ -91,7 +80,7 @@ def test_fit_equals_nnls(data, reg):
 @pytest.mark.parametrize("nonnegative", (True, False))
 @pytest.mark.parametrize("l1", (0.3, 4.0))
 def test_slim_equals_a_general_purpose_optimiser(data, l1, nonnegative):
-    found = np.asarray(Slim(5.0, l1, nonnegative, tolerance=3e-6).fit(data).model.weights)
+    found = np.asarray(Slim(5.0, l1, nonnegative, tolerance=1e-6).fit(data).model.weights)
     expected = elastic_net_columnwise(dense(data), 5.0, l1, nonnegative)
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
     assert (found.min() < 0) is not nonnegative and np.mean(found == 0) > 0.1
@@ -127,9 +116,9 @@ def test_steps_never_grow(data, nonnegative, x64):
 def test_residual_is_the_projected_gradient_of_the_objective(data, rng, x64):
     """At positive weights the gradient by JAX; at zero only its part below zero counts."""
     x = dense(data)
-    weights = np.maximum(rng.normal(size=(26, 26)), 0)
+    weights = np.maximum(rng.normal(size=(24, 24)), 0)
     np.fill_diagonal(weights, 0)
-    columns = np.arange(26)
+    columns = np.arange(24)
 
     def projected(b):
         slope = np.asarray(

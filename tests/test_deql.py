@@ -4,21 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from reference import dense
 
-from jaxrec import Deql, Edlae, FitError, InputError, Interactions, Lae, Status
+from jaxrec import Deql, Edlae, FitError, InputError, Lae, Status
 from jaxrec.linear import deql
-
-
-@pytest.fixture
-def data(rng) -> Interactions:
-    taste = rng.random((3, 24)) ** 3
-    x = rng.random((150, 24)) < taste[rng.integers(0, 3, 150)]
-    x[:, 7] = False
-    return Interactions.from_triples(*np.nonzero(x), n_users=150, n_items=24)
-
-
-def dense(data) -> np.ndarray:
-    return data.to_csr(np.float64).toarray()
 
 
 def columnwise(x: np.ndarray, p: float, a: float, b: float, ridge: float) -> np.ndarray:

@@ -7,22 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
+from reference import dense
 from scipy.optimize import minimize
 
-from jaxrec import Ease, Edlae, InputError, Interactions, Lae, Rlae
+from jaxrec import Ease, Edlae, InputError, Lae, Rlae
 from jaxrec.linear import edlae
-
-
-@pytest.fixture
-def data(rng) -> Interactions:
-    taste = rng.random((3, 24)) ** 3
-    x = rng.random((150, 24)) < taste[rng.integers(0, 3, 150)]
-    x[:, 7] = False
-    return Interactions.from_triples(*np.nonzero(x), n_users=150, n_items=24)
-
-
-def dense(data) -> np.ndarray:
-    return data.to_csr(np.float64).toarray()
 
 
 def expected_denoising(x: np.ndarray, dropout: float, reg: float) -> np.ndarray:

@@ -1,14 +1,17 @@
 """The kernels lower for every platform, which can be checked on a machine that has only a CPU."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import pytest
 from jax import export
 
-from jaxrec import ItemScores, ItemWeights, stats
+from jaxrec import ItemScores, ItemWeights, parallel, stats
 from jaxrec.data import RowBatch
 from jaxrec.linear import ease
-from jaxrec.recommend import top_k
+from jaxrec.linear import low_rank_solvers as low_rank
+from jaxrec.recommend import _top_k_on_mesh, top_k
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 square = jax.ShapeDtypeStruct((300, 300), jnp.float32)
@@ -42,3 +45,73 @@ def test_lowers(kernel, platform):
         assert "dot_general" in module or "popularity" in kernel
     if kernel == "binary Gram":
         assert "bf16" in module
+
+
+# -- on a mesh --------------------------------------------------------------------------------------------------------
+
+
+def split(shape, dtype, placement):
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=parallel.sharding(parallel.make_mesh(), placement))
+
+
+def sharded_gram(binary, dtype):
+    rows = [split((16, 8), kind, parallel.ROWS) for kind in (jnp.int32, jnp.float32)]
+    kernel = partial(stats._add_gram_on_mesh, binary=binary, mesh=parallel.make_mesh())
+    return kernel, (split((512, 512), dtype, parallel.COLUMNS), *rows)
+
+
+def sharded_ranking(exclude_seen):
+    def rank(weights, history):
+        return _top_k_on_mesh(ItemWeights(weights, padding=3), history, 10, exclude_seen, mesh=parallel.make_mesh())
+
+    return rank, (split((512, 512), jnp.float32, parallel.COLUMNS), batch)
+
+
+SHARDED = {
+    "binary Gram": sharded_gram(True, jnp.float32),
+    "binary Gram of many users": sharded_gram(True, jnp.int32),
+    "weighted Gram": sharded_gram(False, jnp.float32),
+    "ranking": sharded_ranking(False),
+    "ranking without seen items": sharded_ranking(True),
+}
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+@pytest.mark.parametrize("kernel", SHARDED)
+def test_lowers_on_a_mesh(kernel, platform):
+    function, arguments = SHARDED[kernel]
+    exported = export.export(jax.jit(function), platforms=[platform])(*arguments)
+    assert exported.platforms == (platform,) and exported.nr_devices == 8
+    module = exported.mlir_module()
+    # Candidates are brought together by the compiler, from the placement asked for; the Gram kernel gathers itself.
+    assert "all_gather" in module if "Gram" in kernel else "dot_general" in module
+    assert ("bf16" in module) == ("binary" in kernel)
+
+
+# -- low rank ---------------------------------------------------------------------------------------------------------
+
+vector = jax.ShapeDtypeStruct((300,), jnp.float32)
+factors = jax.ShapeDtypeStruct((300, 6), jnp.float32)
+key = jax.ShapeDtypeStruct((), jax.random.key(0).dtype)
+problem = low_rank.Problem(square, square, vector, vector, vector)
+LOW_RANK = {
+    "prepare": (low_rank.prepare, (square, vector)),
+    "excess": (low_rank.excess, (problem, factors, factors)),
+    "gradients": (low_rank.gradients, (square, vector, factors, factors)),
+    "best decoder": (low_rank.best_decoder, (problem, factors)),
+    "fixed point": (low_rank.fixed_point, (problem, factors, scalar, scalar)),
+    "ADMM": (low_rank.admm_step, (problem, low_rank.AdmmState(factors, factors, vector, vector), scalar)),
+    **{
+        f"one shot, {kind}": (partial(lambda kind, p, key: low_rank.one_shot(p, kind, 6, key), kind), (problem, key))
+        for kind in low_rank.ONE_SHOTS
+    },
+}
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+@pytest.mark.parametrize("kernel", LOW_RANK)
+def test_low_rank_kernels_lower(kernel, platform):
+    function, arguments = LOW_RANK[kernel]
+    exported = export.export(jax.jit(function), platforms=[platform])(*arguments)
+    assert exported.platforms == (platform,)
+    assert ("cholesky" if kernel == "prepare" else "dot_general") in exported.mlir_module().lower()

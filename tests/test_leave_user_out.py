@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from reference import ease_columnwise
+from reference import dense, ease_columnwise
 
 import jaxrec
 from jaxrec import Ease, Edlae, FitError, InputError, Interactions, Lae, Popularity, Rlae, kkt
@@ -46,10 +46,6 @@ def weights_without(x, u, method):
 
 def scores_without(x, fold_in, method):
     return np.stack([fold_in[u] @ weights_without(x, u, method) for u in range(len(x))])
-
-
-def dense(part):
-    return part.to_csr(np.float64).toarray()
 
 
 @pytest.mark.parametrize("method", METHODS, ids=str)

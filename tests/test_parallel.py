@@ -1,5 +1,6 @@
 """One device and many give the same: inverse, Gram matrix, weights, rankings; and what a mesh must not do."""
 
+import importlib.util
 import os
 import re
 import socket
@@ -464,8 +465,9 @@ def test_the_memory_table_of_the_documentation_is_what_plan_says(devices):
 # -- several processes ------------------------------------------------------------------------------------------------
 
 
-def test_two_processes_of_four_devices_give_the_same():
-    """Over localhost, with `jax.distributed`: each process compares the parts it owns with NumPy."""
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory):
+    """The folder and what two processes of four devices printed, over localhost, with `jax.distributed`."""
     with socket.socket() as found:
         try:
             found.bind(("localhost", 0))
@@ -474,9 +476,10 @@ def test_two_processes_of_four_devices_give_the_same():
         port = found.getsockname()[1]
     script = Path(__file__).with_name("multihost_worker.py")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    folder = tmp_path_factory.mktemp("shared")
     running = [
         subprocess.Popen(
-            [sys.executable, "-W", "error", script, str(port), str(rank), "2", "4"],
+            [sys.executable, "-W", "error", script, str(port), str(rank), "2", "4", folder],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -489,7 +492,30 @@ def test_two_processes_of_four_devices_give_the_same():
     finally:
         for process in running:
             process.kill()
+            process.communicate()
     if any("aren't implemented on the CPU backend" in text for text in said):
         pytest.skip("this jaxlib has no collectives between CPU processes")
-    for rank, text in enumerate(said):
+    return folder, said
+
+
+def test_two_processes_of_four_devices_give_the_same(two_processes):
+    """Each process compares the parts it owns with NumPy."""
+    for rank, text in enumerate(two_processes[1]):
         assert f"process {rank} of 2: all equal" in text, text[-4000:]
+
+
+@pytest.mark.filterwarnings("ignore")  # Orbax's own
+def test_two_processes_save_one_model_and_load_it(two_processes):
+    pytest.importorskip("orbax.checkpoint", reason="the extra package orbax-checkpoint is not installed")
+    folder, said = two_processes
+    for rank, text in enumerate(said):
+        assert f"process {rank} of 2: saved and loaded" in text, text[-4000:]
+    model, info = load_model(folder / "model", jax.devices()[:2])  # by one process, on other devices
+    assert model.n_items == 150 and info.method == Ease(20.0)
+
+
+def test_without_orbax_two_processes_say_so(two_processes):
+    if importlib.util.find_spec("orbax") is not None:
+        pytest.skip("orbax-checkpoint is installed")
+    for rank, text in enumerate(two_processes[1]):
+        assert f"process {rank} of 2: not saved: models that are split" in text, text[-4000:]

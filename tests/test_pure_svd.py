@@ -4,22 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from reference import dense
 from scipy.optimize import minimize
 
-from jaxrec import FitError, InputError, Interactions, PureSvd
+from jaxrec import FitError, InputError, PureSvd
 from jaxrec.linear import pure_svd
-
-
-@pytest.fixture
-def data(rng) -> Interactions:
-    taste = rng.random((3, 24)) ** 3
-    x = rng.random((150, 24)) < taste[rng.integers(0, 3, 150)]
-    x[:, 7] = False
-    return Interactions.from_triples(*np.nonzero(x), n_users=150, n_items=24)
-
-
-def dense(data) -> np.ndarray:
-    return data.to_csr(np.float64).toarray()
 
 
 def literal(x: np.ndarray, rank: int, reg: float) -> np.ndarray:

@@ -199,7 +199,7 @@ def _batches(
     compiled, and one that the devices can share; what is missing is filled up with empty blocks.
     """
     order = np.argsort(-sizes, kind="stable")
-    width_of = sizes if solver == "host" else np.array([_step(size) for size in sizes], np.int64)
+    width_of = sizes if solver == "host" else np.array([_step(size) for size in sizes.tolist()], np.int64)
     start = 0
     while start < len(order):
         width = int(width_of[order[start]])
