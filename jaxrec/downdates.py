@@ -18,7 +18,6 @@ of C for the quotient: for these users C x is refined in float64 through the spa
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
@@ -28,7 +27,6 @@ import numpy as np
 import scipy.sparse as sp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
-from scipy.linalg import blas, lapack
 
 from jaxrec import closed_form, kkt, linalg
 from jaxrec._checks import InputError
@@ -40,6 +38,7 @@ Rows = Any  # a SciPy CSR array, of whose shape and slices the type stubs know t
 # Where 1 - h (or the least eigenvalue of R R') is below this, removing the user cancels digits of C: C x is refined.
 WEAK = {"float32": 0.05, "float64": 1e-6}
 UNSURE = 0.01  # or where rounding errors of C may add up to so much in h
+TOGETHER = 2**22  # numbers in W of users that are taken together
 SMALLEST = 1e-7  # of what may be left, and largest relative error of C x
 
 
@@ -89,7 +88,7 @@ class LeaveUserOut:
           FitError: even refined, rounding leaves nothing of 1 - h.
         """
         if self._counts_the_users_items:
-            return np.concatenate([np.empty((0, history.shape[1]), np.float32), *self._one_by_one(history, fold_in)])
+            return self._by_length(history, fold_in)
         if isinstance(self.inverse, jax.Array):
             dense = (jnp.asarray(rows.toarray()) for rows in (history, fold_in))
             found, left = _scores_on_device(self.inverse, *dense, self.penalty, self.method.diagonal_limit)
@@ -146,35 +145,52 @@ class LeaveUserOut:
     def _counts_the_users_items(self) -> bool:
         return not np.array_equal(self.penalty, self.method.penalty(self.gram_diagonal / 2))
 
-    def _one_by_one(self, history: Rows, fold_in: Rows) -> Iterator[np.ndarray]:
-        """The scores where the penalty too changes with the user."""
-        inverse = np.asarray(self.inverse)
-        for u in range(history.shape[0]):
-            x, shown = history[u : u + 1], fold_in[u : u + 1]
-            items, values = x.indices, x.data.astype(np.float64)
-            rest = self.gram_diagonal.copy()
-            rest[items] -= values**2
-            penalty = self.method.penalty(rest)
-            delta = self.penalty - penalty
-            changed = delta != 0
-            changed[items] = False
-            if changed.any():
-                raise InputError(
-                    f"the penalty of {type(self.method).__name__} on one item depends on the others, so that "
-                    "leave-one-user-out scores have no closed form; evaluate it on a split."
-                )
-            numerator, divisor = shown @ inverse, inverse.diagonal()[None, :].copy()
-            if len(items):
-                half = np.linalg.cholesky(np.outer(values, values) + np.diag(delta[items]))
-                w, left = _downdate(half, inverse[items], items)
-                if self._weak(left, x):
-                    unit = sp.csr_array((np.ones(len(items)), (np.arange(len(items)), items)), (len(items), x.shape[1]))
-                    numerator = self._refined(shown)
-                    w, left = _downdate(half, self._refined(unit), items)
-                    self._require(left > SMALLEST)
-                numerator = numerator + (w @ shown.toarray()[0]) @ w
-                divisor = divisor + np.einsum("ni,ni->i", w, w)
-            yield _finish(numerator, divisor, shown, penalty.astype(inverse.dtype), self.method.diagonal_limit)
+    def _by_length(self, history: Rows, fold_in: Rows) -> np.ndarray:
+        """The scores where the penalty too changes with the user; users with equally many items together."""
+        found = np.empty(history.shape, self.inverse.dtype)
+        lengths = np.diff(history.indptr)
+        for n in np.unique(lengths):
+            users = np.flatnonzero(lengths == n)
+            step = max(1, TOGETHER // (max(1, n) * history.shape[1]))
+            for chunk in np.split(users, range(step, len(users), step)):
+                found[chunk] = self._of_one_length(history[chunk], fold_in[chunk])
+        return found
+
+    def _of_one_length(self, history: Rows, fold_in: Rows) -> np.ndarray:
+        """The same for B users of n items each."""
+        inverse, count = np.asarray(self.inverse), history.shape[0]
+        items = history.indices.reshape(count, -1)
+        values = history.data.reshape(items.shape).astype(np.float64)
+        penalty = np.stack([self._penalty_without(*user) for user in zip(items, values, strict=True)])
+        changes = np.take_along_axis(self.penalty - penalty, items, axis=1)
+        numerator, divisor = fold_in @ inverse, np.tile(inverse.diagonal(), (count, 1))
+        if items.shape[1]:
+            half = np.linalg.cholesky(values[:, :, None] * values[:, None, :] + _diagonals(changes))
+            w, left = _downdate(half, inverse[items], items)
+            numerator, divisor = _downdated(w, fold_in.toarray(), numerator, divisor)
+            for u in np.flatnonzero(self._weak(left, history)):
+                shown, one = fold_in[u : u + 1], slice(u, u + 1)
+                n = len(items[u])
+                unit = sp.csr_array((np.ones(n), (np.arange(n), items[u])), (n, history.shape[1]))
+                w, sure = _downdate(half[one], self._refined(unit)[None], items[one])
+                self._require(sure[0] > SMALLEST)
+                start = self._refined(shown), inverse.diagonal()[None, :].astype(np.float64)
+                numerator[one], divisor[one] = _downdated(w, shown.toarray(), *start)
+        return _finish(numerator, divisor, fold_in, penalty.astype(inverse.dtype), self.method.diagonal_limit)
+
+    def _penalty_without(self, items: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """[I] the diagonal of Lambda without a user."""
+        rest = self.gram_diagonal.copy()
+        rest[items] -= values**2
+        penalty = self.method.penalty(rest)
+        changed = penalty != self.penalty
+        changed[items] = False
+        if changed.any():
+            raise InputError(
+                f"the penalty of {type(self.method).__name__} on one item depends on the others, so that "
+                "leave-one-user-out scores have no closed form; evaluate it on a split."
+            )
+        return penalty
 
 
 def scores(
@@ -240,19 +256,31 @@ class _Weights:
 _scores_on_device = jax.jit(_scores_and_left)
 
 
-def _downdate(half: np.ndarray, picked: np.ndarray, items: np.ndarray) -> tuple[np.ndarray, float]:
-    """([n, I] W with C_u = C + W'W, about the least eigenvalue of R R') from L [n, n] and E'C [n, I]."""
-    potrf: Any = lapack.get_lapack_funcs("potrf", (picked,))
-    trsm: Any = blas.get_blas_funcs("trsm", (picked,))
-    pocon: Any = lapack.get_lapack_funcs("pocon", (picked,))
-    left = (np.eye(len(items)) - half.T @ picked[:, items] @ half).astype(picked.dtype)
-    factor, failed = potrf(left, lower=1)
-    if failed:
-        return picked, 0.0
-    w = half.T.astype(picked.dtype) @ picked
-    w = trsm(1.0, factor, w.T, side=1, lower=1, trans_a=1, overwrite_b=1).T  # factor^-1 w, in place
-    norm = np.abs(left).sum(axis=0).max()
-    return w, float(norm * pocon(factor, norm, uplo="L")[0])
+def _diagonals(entries: np.ndarray) -> np.ndarray:
+    """[B, n, n] diagonal matrices from [B, n] diagonals."""
+    return entries[:, :, None] * np.eye(entries.shape[1])
+
+
+def _downdate(half: np.ndarray, picked: np.ndarray, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """([B, n, I] W with C_u = C + W'W, [B] about the least eigenvalue of R R') from L [B, n, n] and E'C [B, n, I]."""
+    own = np.take_along_axis(picked, items[:, None, :], axis=2)
+    turned = half.transpose(0, 2, 1)
+    left = (np.eye(items.shape[1]) - turned @ own @ half).astype(picked.dtype)
+    right = turned.astype(picked.dtype) @ picked
+    try:
+        least = 1 / np.abs(np.linalg.inv(left)).sum(axis=1).max(axis=1)
+        return np.linalg.solve(np.linalg.cholesky(left), right), least
+    except np.linalg.LinAlgError:  # of one of them; found out one by one
+        if len(half) == 1:
+            return np.zeros_like(right), np.zeros(1)
+        parts = [_downdate(half[u : u + 1], picked[u : u + 1], items[u : u + 1]) for u in range(len(half))]
+        return tuple(map(np.concatenate, zip(*parts, strict=True)))  # pyright: ignore[reportReturnType]
+
+
+def _downdated(w: np.ndarray, shown: np.ndarray, numerator: np.ndarray, divisor: np.ndarray) -> tuple:
+    """([B, I] f'C_u, [B, I] diag(C_u)) from W [B, n, I], f, f'C and diag(C)."""
+    along = w @ shown[:, :, None].astype(w.dtype)
+    return numerator + (along.transpose(0, 2, 1) @ w)[:, 0], divisor + np.einsum("bni,bni->bi", w, w)
 
 
 def _row_products(rows: Rows, dense: np.ndarray) -> np.ndarray:
@@ -266,7 +294,7 @@ def _finish(
 ) -> np.ndarray:
     """[B, I] f - numerator s, with s = max((1 - xi) / divisor, penalty); overwrites both."""
     np.divide(1 - diagonal_limit, divisor, out=divisor)
-    np.maximum(divisor, penalty[None, :], out=divisor)
+    np.maximum(divisor, penalty, out=divisor)
     numerator *= divisor
     np.negative(numerator, out=numerator)
     numerator[np.repeat(np.arange(fold_in.shape[0]), np.diff(fold_in.indptr)), fold_in.indices] += fold_in.data
