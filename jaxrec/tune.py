@@ -23,6 +23,7 @@ import numpy as np
 from jaxrec import _checks, leave_user_out
 from jaxrec import metrics as _metrics
 from jaxrec._checks import InputError
+from jaxrec._plots import new_figure, write
 from jaxrec._progress import progress_bar
 from jaxrec.closed_form import ClosedForm
 from jaxrec.data import Interactions
@@ -147,10 +148,7 @@ class Tuning:
         Raises:
           InputError: matplotlib is not installed, or the file name has no known ending.
         """
-        require_matplotlib()
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
+        figure = new_figure(6, 4)
         field = next((name for name, values in self.grid.items() if len(values) > 1), next(iter(self.grid)))
         lines: dict[str, list[tuple[float, float, float]]] = {}
         for c in self.candidates:
@@ -158,8 +156,6 @@ class Tuning:
                 rest = [f"{name}={getattr(c.method, name):g}" for name in self.grid if name != field]
                 figures = (getattr(c.method, field), c.report.mean[self.metric], c.report.standard_error[self.metric])
                 lines.setdefault(" ".join([type(c.method).__name__, *rest]), []).append(figures)
-        figure = Figure(figsize=(6, 4), layout="constrained")
-        FigureCanvasAgg(figure)
         axes = figure.add_subplot()
         for label, points in lines.items():
             x, mean, error = zip(*sorted(points), strict=True)
@@ -173,10 +169,7 @@ class Tuning:
         axes.plot(*position, "o", markersize=11, markerfacecolor="none", color="black", label="chosen")
         axes.set(xlabel=field, ylabel=self.metric, title=self.protocol)
         axes.legend()
-        try:
-            figure.savefig(path, dpi=150)
-        except ValueError as error:  # of an ending it does not know
-            raise InputError(f"the plot cannot be written to {path}: {error}.") from error
+        write(figure, path)
 
 
 def tune(
@@ -264,14 +257,6 @@ def tune(
     values = {field: tuple(map(float, of)) for field, of in grid.items()}
     tuning = Tuning(tuple(found), str(wanted), name, rule, None, values, seconds)
     return dataclasses.replace(tuning, chosen=_choice(tuning))
-
-
-def require_matplotlib() -> None:
-    """Refuses to plot where matplotlib is missing, before time is spent."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        raise InputError("a plot needs matplotlib; install it with: pip install 'jaxrec[plots]'.") from None
 
 
 def float_fields(method: Any) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # A room imports only from rooms in the layers above its own: not from below, nor from a neighbour in its layer.
 # Inside a room that is a package, modules may import each other, except in SIBLINGS.
 LAYERS = (
-    {"_checks", "status", "_progress", "_threads", "_blas"},
+    {"_checks", "status", "_progress", "_plots", "_threads", "_blas"},
     {"parallel", "memory"},
     {"data"},
     {"linalg"},
@@ -26,8 +26,8 @@ LAYERS = (
     {"kkt"},
     {"closed_form", "neighbourhoods"},
     {"linear", "factorization", "deep"},
-    {"recommend", "metrics", "similarity", "methods"},
-    {"sharded_io"},
+    {"recommend", "metrics", "methods"},
+    {"sharded_io", "similarity"},
     {"evaluate", "io"},
     {"leave_user_out", "update"},
     {"tune"},
@@ -42,7 +42,7 @@ OPTIONAL = {"flax", "optax", "matplotlib", "pandas", "orbax"}
 MAY_IMPORT_OPTIONAL = (
     *("jaxrec.deep", "jaxrec.experiments"),
     *("jaxrec.linear.low_rank_solvers", "jaxrec.linear.elsa", "jaxrec.sharded_io"),
-    "jaxrec.tune",  # matplotlib, inside the one function that plots
+    "jaxrec._plots",  # matplotlib, inside functions
 )
 HEAVY = OPTIONAL | {"polars", "rich", "tyro"}
 MAX_LINES = 400

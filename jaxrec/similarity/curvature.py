@@ -1,0 +1,222 @@
+"""Does an objective determine the cosines of what it trains? Its curvature along rescalings of the factors says so.
+
+Along A e^(tD), B e^(-tD) scores do not change. If the objective does not change either, nothing but chance (the
+initialisation, the optimiser) decides between these factors, whose cosines differ. The second derivative at t = 0 is 0
+for the product objective of Steck et al. (2024), and for the factor objective 8 reg sum_l D_l^2 (sigma_l - reg)_+.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from jaxrec._checks import InputError
+
+# Of the curvature along scalings that do change the scores. Below the first, rounding and the last epochs of training
+# decide rather than the objective; below the second it takes long training to get there.
+FLAT = 1e-4
+WEAK = 1e-2
+# A minimum lies so near, as a change of the logarithm of a scale.
+AT_MINIMUM = 1e-2
+# Dimensions whose scores matter so little, relative to the strongest, are taken as unused.
+UNUSED = 1e-6
+
+Loss = Callable[[Any], Any]
+Names = str | Sequence[str] | None
+
+
+class Curvature(NamedTuple):
+    """How firmly an objective holds the scales of latent dimensions: e^d_l times the one side, e^-d_l times the other.
+
+    Attributes:
+      hessian: [K, K] second derivatives of the objective by d, at 0.
+      gradient: [K] its first derivatives; 0 at a minimum.
+      score_curvature: [K] its second derivatives where both sides are multiplied by e^d_l, which changes the scores:
+        the unit of the others.
+      relative: ascending eigenvalues of the Hessian in that unit, for all directions but the common scale of all
+        dimensions, which changes no cosine; one less than there are dimensions in use. For the factor objective
+        they lie around reg / (sigma_l - reg).
+    """
+
+    hessian: np.ndarray
+    gradient: np.ndarray
+    score_curvature: np.ndarray
+    relative: np.ndarray
+
+    @property
+    def n_flat(self) -> int:
+        """How many directions the objective leaves to chance: relative curvature below 1e-4."""
+        return int((np.abs(self.relative) < FLAT).sum())
+
+    @property
+    def verdict(self) -> str:
+        """In one word: "arbitrary", "weak", "determined", or "unfinished" where these factors are no minimum."""
+        used = _in_use(self.score_curvature)
+        steps = np.abs(self.gradient[used]) / self.score_curvature[used]
+        if (self.relative < -FLAT).any() or (steps > AT_MINIMUM).any():
+            return "unfinished"
+        if self.n_flat:
+            return "arbitrary"
+        return "weak" if (self.relative < WEAK).any() else "determined"
+
+    def __str__(self) -> str:
+        n, least = len(self.relative), min(self.relative, default=0.0)
+        return {
+            "arbitrary": f"arbitrary: {self.n_flat} of {n} rescalings leave the objective as it is",
+            "weak": f"weak: the objective holds the scales {least:.1e} times as firmly as the scores",
+            "determined": "determined by the objective, up to rotations, which change no cosine",
+            "unfinished": "unfinished: a rescaling lowers the objective, these factors are not its minimum",
+        }[self.verdict]
+
+
+def gauge_curvature(
+    loss: Loss, params: Any, direction: Any, *, user: Names = None, item: Names = None
+) -> Float[Array, ""]:
+    """The second derivative of loss(A e^(tD), B e^(-tD')) at t = 0: 0 where the objective does not see the gauge.
+
+    For any model that ends in dot products of embeddings: two tables, or two towers, whose last layers are then the
+    factors (weights and biases together). Exact, by forward derivatives of forward derivatives.
+
+    Args:
+      loss: the objective, params -> scalar, made of operations with forward derivatives; of all its data, or a batch.
+      params: a pytree of arrays: a tuple (A, B), nested dictionaries as of Flax Linen, an `nnx.State`, a dataclass.
+      direction: D, [K] a rescaling of the dimensions, or [K, K] any other generator. Antisymmetric ones are
+        rotations, which change no cosine.
+      user: the leaves that make the user side, by their path in `params`, such as "users/embedding" or
+        ("users/head/kernel", "users/head/bias"): any part of the path will do that occurs once. The latent
+        dimensions are the last axis of each. By default the first of two leaves.
+      item: those of the item side; by default the second of two leaves.
+
+    Returns:
+      Scalar, in the unit of `loss`. Compare it with what `rescaling_curvature` measures by.
+
+    Cost: about four evaluations of `loss`.
+    """
+    sides = _sides(params, user, item)
+    direction = jnp.asarray(direction, jnp.result_type(*jax.tree.leaves(params)))
+    rank = _rank(params, sides)
+    if direction.shape not in ((rank,), (rank, rank)):
+        raise InputError(f"direction must have shape [{rank}] or [{rank}, {rank}], got {list(direction.shape)}.")
+    generator = jnp.diag(direction) if direction.ndim == 1 else direction
+    square = jnp.matmul(generator, generator, precision=jax.lax.Precision.HIGHEST)
+    eye = jnp.eye(rank, dtype=generator.dtype)
+
+    def along(t):
+        # The exponential to second order has the same second derivative at 0.
+        grow, shrink = eye + t * generator + t**2 / 2 * square, eye - t * generator.T + t**2 / 2 * square.T
+        return loss(_with(params, sides, lambda leaf: _times(leaf, grow), lambda leaf: _times(leaf, shrink)))
+
+    zero, one = jnp.zeros((), generator.dtype), jnp.ones((), generator.dtype)
+    return jax.jvp(lambda t: jax.jvp(along, (t,), (one,))[1], (zero,), (one,))[1]
+
+
+def rescaling_curvature(loss: Loss, params: Any, *, user: Names = None, item: Names = None) -> Curvature:
+    """The curvature of an objective along all rescalings of the latent dimensions, and what it means for cosines.
+
+    It speaks of the dimensions as they are; an objective that holds these may still leave others (mixtures of them).
+
+    Args:
+      loss: as in `gauge_curvature`, with reverse derivatives too.
+      params: likewise.
+      user: likewise.
+      item: likewise.
+
+    Cost: 2 K times about six evaluations of `loss`, one after the other.
+    """
+    sides = _sides(params, user, item)
+    rank = _rank(params, sides)
+    dtype = jnp.result_type(*jax.tree.leaves(params))
+
+    def scaled(d, sign):
+        return loss(
+            _with(
+                params,
+                sides,
+                lambda leaf: leaf * _last(jnp.exp(d), leaf),
+                lambda leaf: leaf * _last(jnp.exp(sign * d), leaf),
+            )
+        )
+
+    @jax.jit
+    def derivatives(sign):
+        slope = jax.grad(lambda d: scaled(d, sign))
+        zero, eye = jnp.zeros(rank, dtype), jnp.eye(rank, dtype=dtype)
+        return slope(zero), jax.lax.map(lambda row: jax.jvp(slope, (zero,), (row,))[1], eye)
+
+    gradient, hessian = (np.asarray(part, np.float64) for part in derivatives(-1.0))
+    of_scores = np.diag(np.asarray(derivatives(1.0)[1], np.float64))
+    return Curvature(hessian, gradient, of_scores, _relative(hessian, of_scores))
+
+
+def _in_use(score_curvature: np.ndarray) -> np.ndarray:
+    """[K] which dimensions contribute to the scores."""
+    return score_curvature > UNUSED * max(score_curvature.max(), 0)
+
+
+def _relative(hessian: np.ndarray, score_curvature: np.ndarray) -> np.ndarray:
+    """Ascending eigenvalues as told in `Curvature`."""
+    if not np.isfinite(hessian).all() or not np.isfinite(score_curvature).all():
+        raise InputError("the objective's derivatives are not finite at these parameters.")
+    used = _in_use(score_curvature)
+    if not used.any():
+        raise InputError("the objective rises along no scaling of the scores: these parameters are no minimum of it.")
+    root = np.sqrt(score_curvature[used])
+    # d = y / root, so that the common scale of all dimensions is the direction `root` of y.
+    others = np.linalg.svd(root[None, :])[2][1:]
+    whitened = hessian[np.ix_(used, used)] / np.outer(root, root)
+    return np.linalg.eigvalsh(others @ (whitened + whitened.T) / 2 @ others.T)
+
+
+def _sides(params: Any, user: Names, item: Names) -> tuple[list[int], list[int]]:
+    """Which leaves make the two sides."""
+    paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
+    names = [jax.tree_util.keystr(path, simple=True, separator="/") for path in paths]
+    if user is None and item is None and len(names) == 2:
+        return [0], [1]
+    if user is None or item is None:
+        raise InputError(f"user and item must name the leaves of the two sides, of: {', '.join(names)}.")
+    return _found(names, user), _found(names, item)
+
+
+def _found(names: list[str], wanted: str | Sequence[str]) -> list[int]:
+    found = []
+    for part in [wanted] if isinstance(wanted, str) else wanted:
+        fits = [at for at, name in enumerate(names) if f"/{part}/" in f"/{name}/"]
+        if len(fits) != 1:
+            raise InputError(
+                f"{part!r} must fit one leaf of the parameters and fits {len(fits)} of: {', '.join(names)}."
+            )
+        found += fits
+    return found
+
+
+def _rank(params: Any, sides: tuple[list[int], list[int]]) -> int:
+    """K, on which all chosen leaves must agree."""
+    leaves = jax.tree.leaves(params)
+    last = [jnp.shape(leaves[at])[-1:] for side in sides for at in side]
+    if set(sides[0]) & set(sides[1]) or len(set(last)) != 1 or not last[0]:
+        raise InputError(f"user and item must be different leaves with the same last axis, got axes {last}.")
+    return last[0][0]
+
+
+def _with(params: Any, sides: tuple[list[int], list[int]], on_users: Callable, on_items: Callable) -> Any:
+    """The parameters with the leaves of the two sides changed."""
+    leaves, tree = jax.tree.flatten(params)
+    for side, change in zip(sides, (on_users, on_items), strict=True):
+        for at in side:
+            leaves[at] = change(jnp.asarray(leaves[at]))
+    return jax.tree.unflatten(tree, leaves)
+
+
+def _last(scale: Any, leaf: Any) -> Any:
+    """`scale` as a factor of the last axis."""
+    return scale.reshape((1,) * (leaf.ndim - 1) + (-1,))
+
+
+def _times(leaf: Any, by: Any) -> Any:
+    return jnp.matmul(leaf, by, precision=jax.lax.Precision.HIGHEST)
