@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reference import cosine, cosines, factorization_loss, unweighted_als
 
-from jaxrec import InputError, Interactions, ItemFactors, LowRankEdlae, PureSvd
+from jaxrec import InputError, Interactions, ItemFactors, PureSvd
 from jaxrec import similarity as sim
 from jaxrec.similarity.gauges import KINDS, Pair
 from jaxrec.similarity.lists import CHOICES
@@ -30,14 +31,6 @@ def data(x) -> Interactions:
     return Interactions.from_triples(*np.nonzero(x), n_users=80, n_items=12)
 
 
-def loss(kind, x, a, b, reg) -> float:
-    """Equations 1 and 2 of the paper."""
-    fit = np.linalg.norm(x - x @ a @ b.T) ** 2
-    if kind == "product":
-        return fit + reg * np.linalg.norm(a @ b.T) ** 2
-    return fit + reg * (np.linalg.norm(x @ a) ** 2 + np.linalg.norm(b) ** 2)
-
-
 def alternating(kind, x, rank, reg, seed, sweeps=3000):
     """Each side in turn set to where the derivative of the loss in it vanishes."""
     g = x.T @ x
@@ -55,14 +48,6 @@ def alternating(kind, x, rank, reg, seed, sweeps=3000):
     return a, b
 
 
-def cosine(p, q):
-    return p @ q / np.sqrt((p @ p) * (q @ q))
-
-
-def literal_cosines(rows):
-    return np.array([[cosine(p, q) for q in rows] for p in rows])
-
-
 def root_of(x):
     """R with R'R = X'X."""
     return np.linalg.cholesky(x.T @ x).T
@@ -74,13 +59,13 @@ class TestSolutions:
     def test_equal_alternating_least_squares_from_several_starts(self, x, data, kind, rank):
         reg = REG[kind]
         model = CLOSED_FORMS[kind](sim.eigenpairs(data, rank), reg)
-        value = loss(kind, x, model.encoder, model.decoder, reg)
+        value = factorization_loss(kind, x, model.encoder, model.decoder, reg)
         for seed in range(2):
             a, b = alternating(kind, x, rank, reg, seed)
-            assert loss(kind, x, a, b, reg) == pytest.approx(value, rel=1e-9)
+            assert factorization_loss(kind, x, a, b, reg) == pytest.approx(value, rel=1e-9)
             np.testing.assert_allclose(a @ b.T, model.encoder @ model.decoder.T, atol=1e-6)
             if kind == "factor":  # unique up to rotation: so are the cosines
-                np.testing.assert_allclose(literal_cosines(b), sim.cosines(model.decoder), atol=1e-5)
+                np.testing.assert_allclose(cosines(b), sim.cosines(model.decoder), atol=1e-5)
 
     @pytest.mark.parametrize("kind", REG)
     def test_public_objectives_are_the_equations_and_stationary(self, x, data, kind, x64):
@@ -88,7 +73,7 @@ class TestSolutions:
         model = CLOSED_FORMS[kind](sim.eigenpairs(data, 4), reg)
         sides = jnp.asarray(model.encoder), jnp.asarray(model.decoder)
         value, slopes = jax.value_and_grad(OBJECTIVES[kind], argnums=(1, 2))(x, *sides, reg)
-        assert float(value) == pytest.approx(loss(kind, x, *sides, reg), rel=1e-12)
+        assert float(value) == pytest.approx(factorization_loss(kind, x, *sides, reg), rel=1e-12)
         assert float(OBJECTIVES[kind](root_of(x), *sides, reg)) == pytest.approx(float(value), rel=1e-12)
         assert max(float(jnp.abs(slope).max()) for slope in slopes) < 1e-9 * float(value)
 
@@ -96,7 +81,7 @@ class TestSolutions:
         p, q = unweighted_als(x, 4, REG["factor"], seed=3, sweeps=3000)
         model = sim.closed_form_factor(sim.eigenpairs(data, 4), REG["factor"])
         np.testing.assert_allclose(p @ q.T, x @ model.encoder @ model.decoder.T, atol=1e-6)
-        np.testing.assert_allclose(literal_cosines(q), sim.cosines(model.decoder), atol=1e-5)
+        np.testing.assert_allclose(cosines(q), sim.cosines(model.decoder), atol=1e-5)
 
     def test_shrinkage_is_what_the_solutions_do_to_singular_values(self, x, data):
         sigma = np.linalg.svd(x, compute_uv=False)
@@ -115,14 +100,6 @@ class TestSolutions:
             sim.shrinkage(np.ones(2), 1.0, "both")
 
 
-def unweighted_als(x, rank, reg, seed, sweeps):
-    q = np.random.default_rng(seed).normal(size=(x.shape[1], rank))
-    for _ in range(sweeps):
-        p = x @ q @ np.linalg.inv(q.T @ q + reg * np.eye(rank))
-        q = x.T @ p @ np.linalg.inv(p.T @ p + reg * np.eye(rank))
-    return p, q
-
-
 @pytest.fixture
 def product_model(data) -> ItemFactors:
     return sim.closed_form_product(sim.eigenpairs(data, 4), REG["product"])
@@ -135,10 +112,10 @@ def mixing(rng) -> np.ndarray:
 
 class TestGauges:
     def test_rescaling_keeps_scores_and_objective_and_changes_cosines(self, x, product_model, mixing):
-        before = loss("product", x, product_model.encoder, product_model.decoder, REG["product"])
+        before = factorization_loss("product", x, product_model.encoder, product_model.decoder, REG["product"])
         for changed in (sim.rescale(product_model, [0.1, -1, 5, 30]), sim.transform(product_model, mixing)):
             assert isinstance(changed, ItemFactors)
-            assert loss("product", x, changed.encoder, changed.decoder, REG["product"]) == pytest.approx(
+            assert factorization_loss("product", x, changed.encoder, changed.decoder, REG["product"]) == pytest.approx(
                 before, rel=1e-12
             )
             scores = product_model.encoder @ product_model.decoder.T
@@ -191,7 +168,7 @@ class TestGauges:
         model = sim.transform(sim.closed_form_product(sim.eigenpairs(data, 12), 20.0), rng.normal(size=(12, 12)))
         rows = x[x.any(axis=1)][:20]
         users = rows @ sim.canonical_gauge(model, "user_orthonormal").encoder
-        np.testing.assert_allclose(sim.cosines(users), literal_cosines(rows), atol=1e-9)
+        np.testing.assert_allclose(sim.cosines(users), cosines(rows), atol=1e-9)
 
     def test_more_dimensions_than_items_and_dimensions_without_use(self, rng):
         pair = rng.normal(size=(9, 6)), rng.normal(size=(3, 6))
@@ -313,178 +290,9 @@ class TestCosineRange:
                 sim.cosine_range(np.ones((3, 2)), wrong, 0)
 
 
-class TestCurvature:
-    def test_is_zero_for_the_product_and_the_formula_for_the_factor_objective(self, x, data, rng, x64):
-        direction = rng.normal(size=4)
-        pairs = sim.eigenpairs(data, 4)
-        sigma, reg = np.sqrt(pairs.values), REG["factor"]
-        model = sim.closed_form_factor(pairs, reg)
-        found = sim.gauge_curvature(
-            lambda p: sim.factor_objective(x, *p, reg), (model.encoder, model.decoder), direction
-        )
-        assert float(found) == pytest.approx(8 * reg * np.sum(direction**2 * np.maximum(sigma - reg, 0)), rel=1e-10)
-        model = sim.closed_form_product(pairs, 20.0)
-        for generator in (direction, rng.normal(size=(4, 4))):
-            flat = sim.gauge_curvature(
-                lambda p: sim.product_objective(x, *p, 20.0), (model.encoder, model.decoder), generator
-            )
-            assert abs(float(flat)) < 1e-9
-
-    def test_equals_finite_differences_along_the_exponential(self, x, rng, x64):
-        from scipy.linalg import expm
-
-        a, b, generator = rng.normal(size=(12, 3)), rng.normal(size=(12, 3)), rng.normal(size=(3, 3))
-
-        def along(t):
-            return loss("factor", x, a @ expm(t * generator), b @ expm(-t * generator.T), 2.0)
-
-        step = 1e-3
-        expected = (along(step) - 2 * along(0) + along(-step)) / step**2
-        found = sim.gauge_curvature(lambda p: sim.factor_objective(x, *p, 2.0), (a, b), generator)
-        assert float(found) == pytest.approx(expected, rel=1e-4)
-
-    def test_hessian_holds_every_rescaling(self, x, rng, x64):
-        params = rng.normal(size=(12, 3)), rng.normal(size=(12, 3))
-        found = sim.rescaling_curvature(lambda p: sim.factor_objective(x, *p, 2.0), params)
-        direction = rng.normal(size=3)
-        single = sim.gauge_curvature(lambda p: sim.factor_objective(x, *p, 2.0), params, direction)
-        assert direction @ found.hessian @ direction == pytest.approx(float(single), rel=1e-9)
-
-    def test_relative_curvature_of_weight_decay(self, x, data, x64):
-        pairs, reg = sim.eigenpairs(data, 4), REG["factor"]
-        model, s = sim.closed_form_factor(pairs, reg), np.sqrt(pairs.values) - reg
-        found = sim.rescaling_curvature(lambda p: sim.factor_objective(x, *p, reg), (model.encoder, model.decoder))
-        np.testing.assert_allclose(found.score_curvature, 8 * s**2, rtol=1e-9)
-        ratios = np.sort(reg / s)
-        assert len(found.relative) == 3  # interlaced, since the common scale is left out
-        assert (ratios[:-1] - 1e-12 <= found.relative).all() and (found.relative <= ratios[1:] + 1e-12).all()
-        assert found.verdict == "determined" and "determined by the objective" in str(found)
-
-    @pytest.mark.parametrize(
-        ("kind", "reg", "verdict"),
-        (
-            ("product", 20.0, "arbitrary"),
-            ("factor", 1.0, "determined"),
-            ("factor", 0.05, "weak"),
-            ("factor", 1e-5, "arbitrary"),
-        ),
-    )
-    def test_verdicts_in_float32(self, x, data, kind, reg, verdict):
-        model = CLOSED_FORMS[kind](sim.eigenpairs(data, 4), reg)
-        sides = model.encoder.astype(np.float32), model.decoder.astype(np.float32)
-        root = jnp.asarray(root_of(x), jnp.float32)
-        found = sim.rescaling_curvature(lambda p: OBJECTIVES[kind](root, *p, reg), sides)
-        assert found.verdict == verdict
-        assert str(found).startswith(verdict)
-        assert (found.n_flat == 3) == (verdict == "arbitrary")
-
-    def test_factors_that_are_no_minimum_are_called_unfinished(self, x, data):
-        model = sim.rescale(sim.closed_form_factor(sim.eigenpairs(data, 4), 1.0), [1, 1, 1, 3])
-        found = sim.rescaling_curvature(lambda p: sim.factor_objective(x, *p, 1.0), (model.encoder, model.decoder))
-        assert found.verdict == "unfinished"
-
-    def test_the_common_scale_is_no_freedom(self, x, data):
-        """A penalty on ratios of scales alone: doubling A and halving B costs nothing, and changes no cosine."""
-        model = sim.canonical_gauge(sim.closed_form_product(sim.eigenpairs(data, 3), 20.0))
-
-        def objective(p):
-            a, b = p
-            logs = jnp.log(jnp.sum(a**2, axis=0)) - jnp.log(jnp.sum(b**2, axis=0))
-            return sim.product_objective(x, a, b, 20.0) + 5 * jnp.sum((logs - jnp.mean(logs)) ** 2)
-
-        found = sim.rescaling_curvature(objective, (model.encoder, model.decoder))
-        assert abs(np.linalg.eigvalsh(found.hessian)[0]) < 1e-2 < np.linalg.eigvalsh(found.hessian)[1]
-        assert found.verdict == "determined"
-
-    def test_one_dimension_has_nothing_to_rescale(self, x, data):
-        model = sim.closed_form_product(sim.eigenpairs(data, 1), 20.0)
-        found = sim.rescaling_curvature(lambda p: sim.product_objective(x, *p, 20.0), (model.encoder, model.decoder))
-        assert len(found.relative) == 0 and found.verdict == "determined"
-
-
-@jax.tree_util.register_pytree_with_keys_class
-class Variable:
-    """A leaf in a box, as the variables of Flax NNX are."""
-
-    def __init__(self, value):
-        self.value = value
-
-    def tree_flatten_with_keys(self):
-        return [(jax.tree_util.GetAttrKey("value"), self.value)], None
-
-    @classmethod
-    def tree_unflatten(cls, _, children):
-        return cls(*children)
-
-
-class TestTowers:
-    """Two towers with a hidden layer, their last layers being the factors; boxed as in NNX and bare as in Linen."""
-
-    @pytest.fixture(params=(lambda leaf: leaf, Variable), ids=("linen", "nnx"))
-    def tower(self, request, rng):
-        box = request.param
-        shapes = {"hidden": (6, 5), "head": (5, 3)}
-        params = {
-            side: {
-                name: {"kernel": box(rng.normal(size=shape)), "bias": box(rng.normal(size=shape[1]))}
-                for name, shape in shapes.items()
-            }
-            for side in ("user", "item")
-        }
-        inputs = {side: rng.normal(size=(8, 6)) for side in params}
-
-        def embed(side, params):
-            layers = {
-                name: {key: getattr(leaf, "value", leaf) for key, leaf in layer.items()}
-                for name, layer in params[side].items()
-            }
-            bias = {name: layer["bias"][None, :] for name, layer in layers.items()}
-            hidden = jnp.tanh(inputs[side] @ layers["hidden"]["kernel"] + bias["hidden"])
-            return hidden @ layers["head"]["kernel"] + bias["head"]
-
-        target = rng.normal(size=(8, 8))
-
-        def objective(decay):
-            def loss(params):
-                error = target - embed("user", params) @ embed("item", params).T
-                return jnp.sum(error**2) + decay * sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(params))
-
-            return loss
-
-        return objective, params
-
-    SIDES = {
-        "user": ("user/head/kernel", "user/head/bias"),
-        "item": ("item/head/kernel", "item/head/bias"),
-    }
-
-    def test_only_weight_decay_sees_the_gauge(self, tower, rng, x64):
-        objective, params = tower
-        direction = rng.normal(size=3)
-        assert abs(float(sim.gauge_curvature(objective(0.0), params, direction, **self.SIDES))) < 1e-9
-        heads = [params[side]["head"][key] for side in ("user", "item") for key in ("kernel", "bias")]
-        squares = sum(np.sum((np.atleast_2d(getattr(head, "value", head)) * direction) ** 2) for head in heads)
-        found = sim.gauge_curvature(objective(0.3), params, direction, **self.SIDES)
-        assert float(found) == pytest.approx(4 * 0.3 * squares, rel=1e-9)
-        np.testing.assert_allclose(sim.rescaling_curvature(objective(0.0), params, **self.SIDES).hessian, 0, atol=1e-9)
-
-    def test_leaves_must_be_named_so_that_each_fits_one(self, tower):
-        objective, params = tower
-        for sides, message in (
-            ({}, "user and item must name the leaves of the two sides, of: item/head/bias"),
-            ({"user": "head/kernel", "item": "item/head/kernel"}, "'head/kernel' must fit one leaf .* fits 2 of"),
-            ({"user": "user/tail", "item": "item/head/kernel"}, "'user/tail' must fit one leaf .* fits 0 of"),
-            ({"user": "user/hidden/kernel", "item": "item/head/kernel"}, "the same last axis, got axes"),
-        ):
-            with pytest.raises(InputError, match=message):
-                sim.gauge_curvature(objective(0.0), params, np.ones(3), **sides)
-        with pytest.raises(InputError, match=r"direction must have shape \[3\] or \[3, 3\], got \[4\]"):
-            sim.gauge_curvature(objective(0.0), params, np.ones(4), **self.SIDES)
-
-
 class TestLists:
     def test_reconstruction_is_the_cosine_of_columns_of_scores_in_every_gauge(self, x, data, product_model, mixing):
-        expected = literal_cosines((x @ product_model.encoder @ product_model.decoder.T).T)
+        expected = cosines((x @ product_model.encoder @ product_model.decoder.T).T)
         moved = sim.transform(product_model, mixing)
         users = x @ moved.encoder
         for found in (
@@ -498,7 +306,7 @@ class TestLists:
     @pytest.mark.parametrize("choice", CHOICES)
     def test_lists_are_sorted_cosines(self, data, product_model, choice):
         vectors = sim.item_vectors(product_model, choice, data)
-        expected = literal_cosines(vectors)
+        expected = cosines(vectors)
         np.fill_diagonal(expected, -np.inf)
         found = sim.similar_items(product_model, [7, 2], 5, choice=choice, data=data)
         for item, items, scores in zip((7, 2), *found, strict=True):
@@ -531,43 +339,6 @@ class TestLists:
             sim.similar_items(product_model, [12], choice="as_given")
 
 
-class TestReport:
-    def test_of_an_objective_that_sees_scores_alone(self, x, data, product_model):
-        root = root_of(x)
-        report = sim.gauge_report(product_model, lambda a, b: sim.product_objective(root, a, b, 20.0), data, k=3)
-        assert report.verdict == "arbitrary" and list(report.choices) == list(CHOICES)
-        assert report.free > 0.5 and report.width > 1
-        assert report.choices["as_given"].same_lists == 1 > report.choices["reconstruction"].same_lists
-        text = str(report)
-        assert "verdict    arbitrary: 3 of 3 rescalings" in text and "same top 3" in text and "item orthonormal" in text
-        assert report.record()["verdict"] == "arbitrary" and len(report.record()["relative_curvature"]) == 3
-
-    def test_numbers_are_those_of_the_cosines(self, data, rng):
-        fitted = LowRankEdlae(rank=3, reg=5.0).fit(data)
-        report = sim.gauge_report(fitted, n_pairs=20_000, k=4)
-        assert report.verdict == "unknown" and "give the objective" in str(report)
-        assert "reconstruction" not in report.choices
-        cosines = sim.cosines(fitted.model.decoder)[~np.eye(12, dtype=bool)]
-        assert report.choices["as_given"].mean == pytest.approx(cosines.mean(), abs=0.02)
-        assert report.choices["as_given"].std == pytest.approx(cosines.std(), abs=0.02)
-        i, j = np.nonzero(~np.eye(12, dtype=bool))
-        low, high = sim.cosine_range(fitted.model.decoder, i, j)
-        assert report.free == pytest.approx(((low == -1) & (high == 1)).mean(), abs=0.02)
-
-    def test_of_user_and_item_factors(self, x, rng):
-        p, q = unweighted_als(x, 3, 1.0, seed=0, sweeps=500)
-        q[5] = 0
-        report = sim.gauge_report((p, q), n_pairs=50, k=20)
-        assert report.n_zero == 1 and report.k == 10 and "1 of them zero" in str(report)
-        assert "reconstruction" in report.choices and np.isfinite(report.choices["reconstruction"].mean)
-
-    def test_needs_two_items(self):
-        items = np.zeros((4, 2))
-        items[1] = 1
-        with pytest.raises(InputError, match="at least two items with nonzero factors, got 1"):
-            sim.gauge_report((np.ones((3, 2)), items))
-
-
 class TestSimulation:
     def test_is_what_it_says(self):
         data, clusters = sim.simulate_clusters(3000, 60, 3, seed=1)
@@ -577,7 +348,7 @@ class TestSimulation:
         again = sim.simulate_clusters(3000, 60, 3, seed=1)
         assert again.data.fingerprint == data.fingerprint != sim.simulate_clusters(3000, 60, 3, seed=2).data.fingerprint
         x = data.to_csr(np.float64).toarray()
-        together = literal_cosines(x.T)
+        together = cosines(x.T)
         same = clusters[:, None] == clusters[None, :]
         other = ~np.eye(60, dtype=bool)
         assert together[same & other].mean() > 1.5 * together[~same].mean()

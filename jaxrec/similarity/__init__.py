@@ -2,7 +2,7 @@
 
 from jaxrec.data.synthetic import simulate_clusters
 from jaxrec.linear.pure_svd import eigenpairs
-from jaxrec.similarity.curvature import Curvature, gauge_curvature, rescaling_curvature
+from jaxrec.similarity.curvature import Curvature, gauge_curvature, principal_axes, rescaling_curvature
 from jaxrec.similarity.gauges import CosineRange, canonical_gauge, cosine_range, rescale, transform
 from jaxrec.similarity.lists import cosines, item_vectors, reconstruction_cosine, similar_items
 from jaxrec.similarity.plots import heat_maps
@@ -30,6 +30,7 @@ __all__ = [
     "gauge_report",
     "heat_maps",
     "item_vectors",
+    "principal_axes",
     "product_objective",
     "reconstruction_cosine",
     "rescale",

@@ -21,8 +21,8 @@ from jaxrec._checks import InputError
 # decide rather than the objective; below the second it takes long training to get there.
 FLAT = 1e-4
 WEAK = 1e-2
-# A minimum lies so near, as a change of the logarithm of a scale.
-AT_MINIMUM = 1e-2
+# Factors are at the minimum if no logarithm of a scale is further from it.
+AT_MINIMUM = 0.05
 # Dimensions whose scores matter so little, relative to the strongest, are taken as unused.
 UNUSED = 1e-6
 
@@ -41,12 +41,14 @@ class Curvature(NamedTuple):
       relative: ascending eigenvalues of the Hessian in that unit, for all directions but the common scale of all
         dimensions, which changes no cosine; one less than there are dimensions in use. For the factor objective
         they lie around reg / (sigma_l - reg).
+      step: [K] by what a Newton step to the minimum along these directions would change d; 0 for unused dimensions.
     """
 
     hessian: np.ndarray
     gradient: np.ndarray
     score_curvature: np.ndarray
     relative: np.ndarray
+    step: np.ndarray
 
     @property
     def n_flat(self) -> int:
@@ -56,9 +58,7 @@ class Curvature(NamedTuple):
     @property
     def verdict(self) -> str:
         """In one word: "arbitrary", "weak", "determined", or "unfinished" where these factors are no minimum."""
-        used = _in_use(self.score_curvature)
-        steps = np.abs(self.gradient[used]) / self.score_curvature[used]
-        if (self.relative < -FLAT).any() or (steps > AT_MINIMUM).any():
+        if (self.relative < -FLAT).any() or np.abs(self.step).max() > AT_MINIMUM:
             return "unfinished"
         if self.n_flat:
             return "arbitrary"
@@ -66,11 +66,13 @@ class Curvature(NamedTuple):
 
     def __str__(self) -> str:
         n, least = len(self.relative), min(self.relative, default=0.0)
+        furthest = np.exp(np.abs(self.step).max())
         return {
             "arbitrary": f"arbitrary: {self.n_flat} of {n} rescalings leave the objective as it is",
             "weak": f"weak: the objective holds the scales {least:.1e} times as firmly as the scores",
             "determined": "determined by the objective, up to rotations, which change no cosine",
-            "unfinished": "unfinished: a rescaling lowers the objective, these factors are not its minimum",
+            "unfinished": f"unfinished: the objective would rescale a dimension by {furthest:.2f} or more; it holds"
+            f" the scales {least:.1e} times as firmly as the scores",
         }[self.verdict]
 
 
@@ -115,32 +117,33 @@ def gauge_curvature(
     return jax.jvp(lambda t: jax.jvp(along, (t,), (one,))[1], (zero,), (one,))[1]
 
 
-def rescaling_curvature(loss: Loss, params: Any, *, user: Names = None, item: Names = None) -> Curvature:
+def rescaling_curvature(
+    loss: Loss, params: Any, *, user: Names = None, item: Names = None, axes: Any = None
+) -> Curvature:
     """The curvature of an objective along all rescalings of the latent dimensions, and what it means for cosines.
 
-    It speaks of the dimensions as they are; an objective that holds these may still leave others (mixtures of them).
+    It speaks of these dimensions only: an objective that holds their scales may leave those of mixtures of them.
 
     Args:
       loss: as in `gauge_curvature`, with reverse derivatives too.
       params: likewise.
       user: likewise.
       item: likewise.
+      axes: [K, K] orthogonal; its columns are the directions to rescale along in place of the dimensions. For factors
+        that any rotation leaves as good, principal axes say more: see `principal_axes`.
 
     Cost: 2 K times about six evaluations of `loss`, one after the other.
     """
     sides = _sides(params, user, item)
     rank = _rank(params, sides)
     dtype = jnp.result_type(*jax.tree.leaves(params))
+    axes = jnp.eye(rank, dtype=dtype) if axes is None else jnp.asarray(axes, dtype)
+    if axes.shape != (rank, rank):
+        raise InputError(f"axes must have shape [{rank}, {rank}], got {list(axes.shape)}.")
 
     def scaled(d, sign):
-        return loss(
-            _with(
-                params,
-                sides,
-                lambda leaf: leaf * _last(jnp.exp(d), leaf),
-                lambda leaf: leaf * _last(jnp.exp(sign * d), leaf),
-            )
-        )
+        grow, other = (_times(axes * jnp.exp(part)[None, :], axes.T) for part in (d, sign * d))
+        return loss(_with(params, sides, lambda leaf: _times(leaf, grow), lambda leaf: _times(leaf, other)))
 
     @jax.jit
     def derivatives(sign):
@@ -150,26 +153,81 @@ def rescaling_curvature(loss: Loss, params: Any, *, user: Names = None, item: Na
 
     gradient, hessian = (np.asarray(part, np.float64) for part in derivatives(-1.0))
     of_scores = np.diag(np.asarray(derivatives(1.0)[1], np.float64))
-    return Curvature(hessian, gradient, of_scores, _relative(hessian, of_scores))
+    return Curvature(hessian, gradient, of_scores, *_relative(gradient, hessian, of_scores))
 
 
-def _in_use(score_curvature: np.ndarray) -> np.ndarray:
-    """[K] which dimensions contribute to the scores."""
-    return score_curvature > UNUSED * max(score_curvature.max(), 0)
+def with_best_common_scale(loss: Loss, params: Any, *, user: Names = None, item: Names = None) -> Any:
+    """`params` with one side times e^t, the other times e^-t, so that the loss is lowest: no cosine changes.
+
+    Far from there the common scale hides from `rescaling_curvature` how far the others are from their minimum: of
+    p^2 e^2t + q^2 e^-2t with p >> q its step sees p alone. Unchanged where the loss does not see t.
+
+    Args:
+      loss: as in `gauge_curvature`.
+      params: likewise.
+      user: likewise.
+      item: likewise.
+
+    Cost: up to 30 times four evaluations of `loss`.
+    """
+    sides = _sides(params, user, item)
+    one = jnp.ones((), jnp.result_type(*jax.tree.leaves(params)))
+
+    def at(t, sign=-1.0):
+        return _with(params, sides, lambda leaf: leaf * jnp.exp(t), lambda leaf: leaf * jnp.exp(sign * t))
+
+    @jax.jit
+    def derivatives(t, sign):
+        return jax.jvp(lambda t: jax.jvp(lambda t: loss(at(t, sign)), (t,), (one,))[1], (t,), (one,))
+
+    of_scores = float(derivatives(0 * one, 1.0)[1])
+    t = 0.0
+    for _ in range(30):
+        slope, curvature = map(float, derivatives(t * one, -1.0))
+        if not curvature > FLAT * of_scores:
+            break
+        step = float(np.clip(-slope / curvature, -1, 1))
+        t += step
+        if abs(step) < 1e-3:
+            break
+    return at(t * one)
 
 
-def _relative(hessian: np.ndarray, score_curvature: np.ndarray) -> np.ndarray:
-    """Ascending eigenvalues as told in `Curvature`."""
-    if not np.isfinite(hessian).all() or not np.isfinite(score_curvature).all():
+def principal_axes(user_factors: np.ndarray, item_factors: np.ndarray) -> np.ndarray:
+    """[K, K] the eigenvectors, as columns, of P'P + Q'Q, each scaled to trace 1: they tell used directions from unused.
+
+    Args:
+      user_factors: [N, K] P.
+      item_factors: [I, K] Q.
+    """
+    total = 0
+    for side in (user_factors, item_factors):
+        moments = side.T.astype(np.float64) @ side
+        total = total + moments / max(np.trace(moments), np.finfo(np.float64).tiny)
+    return np.linalg.eigh(total)[1]
+
+
+def _relative(gradient: np.ndarray, hessian: np.ndarray, score_curvature: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The relative curvature and the step, as told in `Curvature`."""
+    if not np.isfinite([*gradient, *hessian.ravel(), *score_curvature]).all():
         raise InputError("the objective's derivatives are not finite at these parameters.")
-    used = _in_use(score_curvature)
-    if not used.any():
+    used = score_curvature > UNUSED * score_curvature.max()
+    if not (score_curvature.max() > 0 and used.any()):
         raise InputError("the objective rises along no scaling of the scores: these parameters are no minimum of it.")
     root = np.sqrt(score_curvature[used])
-    # d = y / root, so that the common scale of all dimensions is the direction `root` of y.
-    others = np.linalg.svd(root[None, :])[2][1:]
+    # In y = root d the unit of curvature is 1, and the common scale of all dimensions is the direction `root`, first of
+    # the basis. It changes no cosine, and takes its best value whatever the others are: a Schur complement.
+    basis = np.linalg.svd(root[None, :])[2]
     whitened = hessian[np.ix_(used, used)] / np.outer(root, root)
-    return np.linalg.eigvalsh(others @ (whitened + whitened.T) / 2 @ others.T)
+    whitened, slope = basis @ (whitened + whitened.T) / 2 @ basis.T, basis @ (gradient[used] / root)
+    to_common = whitened[1:, 0] / whitened[0, 0] if whitened[0, 0] > FLAT else np.zeros(len(root) - 1)
+    relative, vectors = np.linalg.eigh(whitened[1:, 1:] - np.outer(to_common, whitened[0, 1:]))
+    slope = vectors.T @ (slope[1:] - to_common * slope[0])
+    # Where nothing holds the scales, a slope is measured by what holds the scores.
+    y = slope / np.where(np.abs(relative) < FLAT, 1, np.abs(relative))
+    step = np.zeros(len(gradient))
+    step[used] = -(basis[1:].T @ vectors @ y) / root
+    return relative, step
 
 
 def _sides(params: Any, user: Names, item: Names) -> tuple[list[int], list[int]]:
@@ -211,11 +269,6 @@ def _with(params: Any, sides: tuple[list[int], list[int]], on_users: Callable, o
         for at in side:
             leaves[at] = change(jnp.asarray(leaves[at]))
     return jax.tree.unflatten(tree, leaves)
-
-
-def _last(scale: Any, leaf: Any) -> Any:
-    """`scale` as a factor of the last axis."""
-    return scale.reshape((1,) * (leaf.ndim - 1) + (-1,))
 
 
 def _times(leaf: Any, by: Any) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxrec import _checks
 from jaxrec._checks import InputError
 from jaxrec.models import Fitted, ItemFactors
-from jaxrec.similarity.curvature import Curvature, rescaling_curvature
+from jaxrec.similarity.curvature import Curvature, principal_axes, rescaling_curvature, with_best_common_scale
 from jaxrec.similarity.gauges import cosine_range, pair_of
 from jaxrec.similarity.lists import CHOICES, item_vectors, similar_items, unit_rows
 
@@ -142,7 +142,10 @@ def gauge_report(
 
     known_scores = data is not None or not isinstance(factors, Fitted | ItemFactors)
     choices = [choice for choice in CHOICES if choice != "reconstruction" or known_scores]
-    curvature = rescaling_curvature(lambda pair: objective(*pair), (users, items)) if objective else None
+    curvature = None
+    if objective:
+        pair = with_best_common_scale(lambda pair: objective(*pair), (users, items))
+        curvature = rescaling_curvature(lambda pair: objective(*pair), pair, axes=principal_axes(users, items))
     return GaugeReport(
         n_items=len(items),
         rank=items.shape[1],
