@@ -159,7 +159,7 @@ def write(
         "",
         "## Checks",
         "",
-        "| | |",
+        "| check | value |",
         "|---|---|",
         *(f"| {name} | {value:.3g} |" for name, value in checks.items()),
     ]

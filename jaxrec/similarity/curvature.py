@@ -39,8 +39,8 @@ class Curvature(NamedTuple):
       score_curvature: [K] its second derivatives where both sides are multiplied by e^d_l, which changes the scores:
         the unit of the others.
       relative: ascending eigenvalues of the Hessian in that unit, for all directions but the common scale of all
-        dimensions, which changes no cosine; one less than there are dimensions in use. For the factor objective
-        they lie around reg / (sigma_l - reg).
+        dimensions, which changes no cosine and takes its best value; one less than there are dimensions in use. For
+        the factor objective they lie among reg / (sigma_l - reg).
       step: [K] by what a Newton step to the minimum along these directions would change d; 0 for unused dimensions.
     """
 
@@ -69,10 +69,10 @@ class Curvature(NamedTuple):
         furthest = np.exp(np.abs(self.step).max())
         return {
             "arbitrary": f"arbitrary: {self.n_flat} of {n} rescalings leave the objective as it is",
-            "weak": f"weak: the objective holds the scales {least:.1e} times as firmly as the scores",
+            "weak": f"weak: scales are held {least:.1e} times as firmly as scores",
             "determined": "determined by the objective, up to rotations, which change no cosine",
-            "unfinished": f"unfinished: the objective would rescale a dimension by {furthest:.2f} or more; it holds"
-            f" the scales {least:.1e} times as firmly as the scores",
+            "unfinished": f"unfinished: a scale is off by {furthest:.2f} or more; scales are held {least:.1e} times as"
+            " firmly as scores",
         }[self.verdict]
 
 
@@ -89,9 +89,9 @@ def gauge_curvature(
       params: a pytree of arrays: a tuple (A, B), nested dictionaries as of Flax Linen, an `nnx.State`, a dataclass.
       direction: D, [K] a rescaling of the dimensions, or [K, K] any other generator. Antisymmetric ones are
         rotations, which change no cosine.
-      user: the leaves that make the user side, by their path in `params`, such as "users/embedding" or
-        ("users/head/kernel", "users/head/bias"): any part of the path will do that occurs once. The latent
-        dimensions are the last axis of each. By default the first of two leaves.
+      user: the leaves that make the user side, by their path in `params`: "users/embedding", or "users/head" for all
+        below it, or several of these. Any part of the path will do that occurs in one place. The latent dimensions
+        are the last axis of each leaf. By default the first of two leaves.
       item: those of the item side; by default the second of two leaves.
 
     Returns:
@@ -242,12 +242,14 @@ def _sides(params: Any, user: Names, item: Names) -> tuple[list[int], list[int]]
 
 
 def _found(names: list[str], wanted: str | Sequence[str]) -> list[int]:
+    """The leaves at or below each wanted path."""
     found = []
     for part in [wanted] if isinstance(wanted, str) else wanted:
-        fits = [at for at, name in enumerate(names) if f"/{part}/" in f"/{name}/"]
-        if len(fits) != 1:
+        fits = {at: f"/{name}/".partition(f"/{part}/") for at, name in enumerate(names)}
+        fits = {at: before for at, (before, path, _) in fits.items() if path}
+        if len(set(fits.values())) != 1:
             raise InputError(
-                f"{part!r} must fit one leaf of the parameters and fits {len(fits)} of: {', '.join(names)}."
+                f"{part!r} must fit one place, and fits {len(set(fits.values()))}, in: {', '.join(names)}."
             )
         found += fits
     return found

@@ -69,7 +69,7 @@ class GaugeReport:
         lines = [
             f"cosines of {self.n_items:,} items in {self.rank} dimensions{zero}; {self.n_pairs:,} random pairs",
             f"verdict    {self.curvature or unknown}",
-            f"rescaling  can bring {100 * self.free:.1f} % of the pairs anywhere between -1 and 1;"
+            f"rescaling  could bring {100 * self.free:.1f} % of the pairs anywhere between -1 and 1;"
             f" median width of the interval {self.width:.2f}",
             "",
             f"{'choice':<18}{'mean cosine':>12}{'std':>8}{f'same top {self.k}':>14}",
