@@ -76,7 +76,9 @@ def _moments(users: np.ndarray, data: Any) -> np.ndarray:
     gram = None if isinstance(data, Interactions) else matrix("the Gram matrix", data)
     n_items = data.n_items if gram is None else len(gram)
     if n_items != len(users):
-        raise InputError(f"the encoder has {len(users)} rows and the data {n_items} items; they must agree.")
+        raise InputError(
+            f"the encoder has {len(users)} rows and the data {n_items} items; leave data out if these rows are users."
+        )
     if gram is not None:
         return users.T @ gram @ users
     scored = data.to_csr(np.float64) @ users

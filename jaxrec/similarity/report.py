@@ -103,7 +103,8 @@ def gauge_report(
 
     Args:
       factors: ItemFactors, what `fit` returned, or a pair (user_factors [U, K], item_factors [I, K]).
-      objective: (user_factors, item_factors) -> scalar, in JAX: what the factors minimise, without constants. For
+      objective: (user_factors, item_factors) -> scalar, in JAX, its products at precision="highest": what the factors
+        minimise. It is looked at along their principal axes, at the best common scale of the two sides. For
         parameters of another shape see `rescaling_curvature`.
       data: Interactions or their [I, I] Gram matrix; needed to compare reconstructions of ItemFactors.
       n_pairs: random pairs of items to look at.
