@@ -6,8 +6,8 @@ DATA is any file that `jaxrec.load` reads, split by strong generalization. Write
 low_rank.png to FOLDER. The excess is (J - J*) / (J(0) - J*) on the training users, J* the loss of full rank: 0 is full
 rank, 1 no model. All forms start from one Gram matrix and one Cholesky factor; seconds are those of the form alone, up
 to rank 256 the second time it runs (compiled). Above half of the items every truncated SVD is a whole one, so the form
-that takes twenty of them is left out there. L-BFGS is the best of up to three runs (`--lbfgs-starts`): from the closed form, from
-the fixed point, and from random factors.
+that takes twenty of them is left out there. L-BFGS is the best of up to three runs (`--lbfgs-starts`): from the closed
+form, from the fixed point, and from random factors.
 """
 
 import argparse

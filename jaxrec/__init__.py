@@ -36,6 +36,7 @@ from jaxrec.models import (
     SparseItemWeights,
 )
 from jaxrec.recommend import Recommendations, recommend
+from jaxrec.similarity import GaugeReport, gauge_report, similar_items
 from jaxrec.status import Certificate, FitError, Status
 from jaxrec.tune import Tuning, tune
 from jaxrec.update import Updated, update
@@ -52,6 +53,7 @@ __all__ = [
     "FitError",
     "FitInfo",
     "Fitted",
+    "GaugeReport",
     "HeldOut",
     "HigherOrder",
     "InputError",
@@ -80,11 +82,13 @@ __all__ = [
     "Updated",
     "evaluate",
     "evaluate_leave_user_out",
+    "gauge_report",
     "load",
     "load_model",
     "plan",
     "recommend",
     "save",
+    "similar_items",
     "split",
     "tune",
     "update",

@@ -15,7 +15,6 @@ import json
 import math
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -25,6 +24,7 @@ import numpy as np
 from jaxrec import _checks, leave_user_out, parallel
 from jaxrec import metrics as _metrics
 from jaxrec._checks import InputError
+from jaxrec._plots import new_figure, write
 from jaxrec._progress import progress_bar
 from jaxrec.closed_form import ClosedForm
 from jaxrec.data import Interactions
@@ -154,18 +154,13 @@ class Tuning:
         Raises:
           InputError: matplotlib is not installed, or the file name has no known ending.
         """
-        check_plot_target(path)
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
+        figure = new_figure(7.5, 4)
         field = next((name for name, values in self.grid.items() if len(values) > 1), next(iter(self.grid)))
         lines: dict[str, list[tuple[float, float, float]]] = {}
         for c in self.candidates:
             if c.report is not None:
                 figures = (getattr(c.method, field), c.report.mean[self.metric], c.report.standard_error[self.metric])
                 lines.setdefault(self.settings(c.method, without=field), []).append(figures)
-        figure = Figure(figsize=(7.5, 4), layout="constrained")
-        FigureCanvasAgg(figure)
         axes = figure.add_subplot()
 
         values = self.grid[field]
@@ -188,7 +183,7 @@ class Tuning:
         axes.plot(position, chosen.mean[self.metric], "o", **style)
         axes.set(xlabel=field, ylabel=f"{self.metric} (± standard error)", title=self.protocol)
         figure.legend(loc="outside right upper")
-        figure.savefig(path, dpi=150)
+        write(figure, path)
 
 
 def tune(
@@ -291,19 +286,6 @@ def tune(
     values = {field: tuple(dict.fromkeys(getattr(c, field) for c in candidates)) for field in grid}
     tuning = Tuning(tuple(found), str(wanted), name, rule, None, values, seconds)
     return dataclasses.replace(tuning, chosen=_choice(tuning))
-
-
-def check_plot_target(path: Any) -> None:
-    """Refuses to plot where matplotlib is missing, or to a file of unknown kind, before time is spent."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        raise InputError("a plot needs matplotlib; install it with: pip install 'jaxrec[plots]'.") from None
-    from matplotlib.backend_bases import FigureCanvasBase
-
-    known = FigureCanvasBase.get_supported_filetypes()
-    if Path(path).suffix.removeprefix(".").lower() not in known:
-        raise InputError(f"the plot cannot be written to {path}; give one of the endings {', '.join(sorted(known))}.")
 
 
 def number_fields(method: Any) -> dict[str, type]:

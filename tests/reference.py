@@ -71,3 +71,30 @@ def evaluate(lists: list[list[int]], targets: list[set[int]], name: str, k: int)
             }[name]
         )
     return float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(len(values)))
+
+
+def factorization_loss(kind: str, x: np.ndarray, a: np.ndarray, b: np.ndarray, reg: float) -> float:
+    """Equations 1 ("product") and 2 ("factor") of Steck, Ekanadham & Kallus 2024."""
+    fit = np.linalg.norm(x - x @ a @ b.T) ** 2
+    if kind == "product":
+        return fit + reg * np.linalg.norm(a @ b.T) ** 2
+    return fit + reg * (np.linalg.norm(x @ a) ** 2 + np.linalg.norm(b) ** 2)
+
+
+def unweighted_als(x: np.ndarray, rank: int, reg: float, seed: int, sweeps: int) -> tuple[np.ndarray, np.ndarray]:
+    """User factors P and item factors Q of min ||X - PQ'||^2 + reg (||P||^2 + ||Q||^2), each side in turn by ridge."""
+    q = np.random.default_rng(seed).normal(size=(x.shape[1], rank))
+    for _ in range(sweeps):
+        p = x @ q @ np.linalg.inv(q.T @ q + reg * np.eye(rank))
+        q = x.T @ p @ np.linalg.inv(p.T @ p + reg * np.eye(rank))
+    return p, q
+
+
+def cosine(p: np.ndarray, q: np.ndarray) -> float:
+    """The cosine of the angle between two vectors."""
+    return p @ q / np.sqrt((p @ p) * (q @ q))
+
+
+def cosines(rows: np.ndarray) -> np.ndarray:
+    """Those of all pairs of rows."""
+    return np.array([[cosine(p, q) for q in rows] for p in rows])

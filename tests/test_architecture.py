@@ -19,7 +19,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = (
     {"_checks", "status", "_progress", "_threads", "_blas"},
     {"parallel"},
-    {"memory"},
+    {"memory", "_plots"},
     {"data"},
     {"linalg"},
     {"stats", "mesh_solver", "svd", "twins"},
@@ -27,8 +27,8 @@ LAYERS = (
     {"kkt"},
     {"closed_form", "neighbourhoods"},
     {"linear", "factorization", "deep"},
-    {"recommend", "metrics", "similarity", "methods", "downdates"},
-    {"sharded_io"},
+    {"recommend", "metrics", "methods", "downdates"},
+    {"sharded_io", "similarity"},
     {"evaluate", "io"},
     {"leave_user_out", "update"},
     {"tune"},
@@ -43,7 +43,7 @@ OPTIONAL = {"flax", "optax", "matplotlib", "pandas", "orbax"}
 MAY_IMPORT_OPTIONAL = (
     *("jaxrec.deep", "jaxrec.experiments"),
     *("jaxrec.linear.low_rank_solvers", "jaxrec.linear.elsa", "jaxrec.sharded_io"),
-    "jaxrec.tune",  # matplotlib, inside the one function that plots
+    "jaxrec._plots",  # matplotlib, inside functions
 )
 HEAVY = OPTIONAL | {"polars", "rich", "tyro"}
 MAX_LINES = 400

@@ -12,10 +12,11 @@ from tyro.conf import arg
 
 from jaxrec import _checks, metrics
 from jaxrec._checks import InputError
+from jaxrec._plots import check_plot_target
 from jaxrec.cli import results, show
 from jaxrec.cli.options import SPLIT, Devices, Source, devices_from, divide
 from jaxrec.methods import METHODS
-from jaxrec.tune import PROTOCOLS, RULES, check_plot_target, number_fields, tune
+from jaxrec.tune import PROTOCOLS, RULES, number_fields, tune
 
 Grid = TypeVar("Grid")
 File = Annotated[str | None, arg(metavar="FILE", help_behavior_hint="(default: none)")]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from jaxrec import _checks
@@ -10,6 +12,7 @@ from jaxrec.data.interactions import Interactions
 POPULARITY_EXPONENT = 1.0
 POPULARITY_OFFSET = 0.01  # of the number of items: flattens the head, as in real catalogues
 LOG_LENGTH_SPREAD = 1.1  # the median history is exp(-1.1^2 / 2), or 0.55, of the mean
+USERS_AT_ONCE = 1024
 
 
 def synthetic(
@@ -73,3 +76,77 @@ def _first_of_each(pairs: np.ndarray, users: np.ndarray, at_most: np.ndarray) ->
     starts = np.searchsorted(users[by_user], np.arange(len(at_most)))
     rank = np.arange(len(pairs)) - np.repeat(starts, np.bincount(users, minlength=len(at_most)))
     return pairs[by_user[rank < at_most[users[by_user]]]]
+
+
+class Clusters(NamedTuple):
+    """What `simulate_clusters` made: the data, and [I] the cluster of each item, ascending."""
+
+    data: Interactions
+    item_clusters: np.ndarray
+
+
+def simulate_clusters(
+    n_users: int = 20_000,
+    n_items: int = 1_000,
+    n_clusters: int = 5,
+    *,
+    item_exponents: tuple[float, float] = (0.25, 1.5),
+    user_exponent: float = 0.5,
+    longest_history: int | None = None,
+    seed: int = 0,
+) -> Clusters:
+    """Made-up interactions in which the similarity of items is known: they belong to clusters.
+
+    In the manner of the simulation of Steck, Ekanadham & Kallus (2024), with our own reading of its power laws. Each
+    item is in one cluster, drawn at random. The popularity of the r-th item of a cluster is r^-b, b drawn for each
+    cluster. A user's liking of each cluster and the length of the history are drawn from densities x^-c on (0, 1], the
+    latter times the longest history. The history is drawn without replacement, with chances liking x popularity.
+
+    Args:
+      n_users: U.
+      n_items: I.
+      n_clusters: number of clusters; all have items if there are enough.
+      item_exponents: between which each cluster's b is drawn.
+      user_exponent: c, in [0, 1).
+      longest_history: at most I; default I / 4.
+      seed: of the NumPy generator.
+
+    Returns:
+      Clusters(data, item_clusters). Items are numbered by cluster and, within one, by falling popularity, so that a
+      similarity that finds the clusters shows as blocks along the diagonal.
+
+    Cost: U I random numbers, about a thousand users at a time.
+    """
+    for name, value in {"n_users": n_users, "n_items": n_items, "n_clusters": n_clusters}.items():
+        _checks.count(name, value, at_least=1)
+    longest = max(1, n_items // 4) if longest_history is None else longest_history
+    _checks.count("longest_history", longest, at_least=1)
+    if longest > n_items:
+        raise _checks.InputError(f"longest_history must be at most n_items, {n_items}, got {longest}.")
+    if not 0 <= user_exponent < 1:
+        raise _checks.InputError(f"user_exponent must be at least 0 and below 1, got {user_exponent!r}.")
+    rng = np.random.default_rng(seed)
+    clusters = np.sort(np.concatenate([np.arange(n_clusters), rng.integers(n_clusters, size=n_items)])[:n_items])
+    exponents = rng.uniform(*item_exponents, n_clusters)
+    rank = np.arange(n_items) - np.searchsorted(clusters, clusters) + 1
+    log_popularity = -exponents[clusters] * np.log(rank)
+    power = 1 / (1 - user_exponent)
+    lengths = np.ceil(longest * rng.random(n_users) ** power).astype(np.int64).clip(1, longest)
+    users, items = [], []
+    for start in range(0, n_users, USERS_AT_ONCE):
+        length = lengths[start : start + USERS_AT_ONCE]
+        liking = power * np.log1p(-rng.random((len(length), n_clusters)))
+        # The largest sums of log chance and Gumbel noise are a draw without replacement.
+        noisy = liking[:, clusters] + log_popularity - np.log(rng.standard_exponential((len(length), n_items)))
+        order = np.argsort(-noisy, axis=1)
+        row, column = np.nonzero(np.arange(n_items) < length[:, None])
+        users.append(start + row)
+        items.append(order[row, column])
+    data = Interactions.from_triples(
+        np.concatenate(users),
+        np.concatenate(items),
+        n_users=n_users,
+        n_items=n_items,
+        name=f"clusters-{n_users}x{n_items}",
+    )
+    return Clusters(data, clusters)
