@@ -39,6 +39,7 @@ from jaxrec.recommend import Recommendations, recommend
 from jaxrec.status import Certificate, FitError, Status
 from jaxrec.tune import Tuning, tune
 from jaxrec.update import Updated, update
+from jaxrec.weights import Weights
 
 __version__ = "0.1.0"
 __all__ = [
@@ -78,6 +79,7 @@ __all__ = [
     "Status",
     "Tuning",
     "Updated",
+    "Weights",
     "evaluate",
     "evaluate_leave_user_out",
     "load",

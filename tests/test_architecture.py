@@ -21,7 +21,7 @@ LAYERS = (
     {"parallel", "memory"},
     {"data"},
     {"linalg"},
-    {"stats", "mesh_solver", "svd"},
+    {"stats", "mesh_solver", "svd", "weights"},
     {"models"},
     {"kkt"},
     {"closed_form", "neighbourhoods"},

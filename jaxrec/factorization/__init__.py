@@ -1,0 +1,1 @@
+"""Weighted matrix factorization: one file a method, named after it."""
