@@ -62,6 +62,10 @@ class WeightRule:
         level = xp.where(linear, values, eps * xp.log1p(xp.maximum(values, 0) / eps))
         return xp.where(values != 0, self.slope[items] * level + self.offset[items], 0)
 
+    def on(self, x: Interactions) -> Weights:
+        """The weights of the users of `x`, entry by entry."""
+        return _from_rule(x, self)
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +112,7 @@ class Weights:
 
     @classmethod
     def log(cls, x: Interactions, alpha: float, eps: float = 1.0, *, unobserved_weight: float = 1.0) -> Weights:
-        """Many plays count less than in proportion: W = unobserved_weight + alpha log(1 + x_ui / eps).
+        """Many plays count less than in proportion: W = unobserved_weight + alpha h, h the log of 1 + x_ui / eps.
 
         Args:
           x: the interactions; values must not be negative.

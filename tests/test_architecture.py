@@ -22,6 +22,7 @@ LAYERS = (
     {"data"},
     {"linalg"},
     {"stats", "mesh_solver", "svd", "weights"},
+    {"ridge"},
     {"models"},
     {"kkt"},
     {"closed_form", "neighbourhoods"},
