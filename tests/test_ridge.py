@@ -148,8 +148,10 @@ def test_steps_never_raise_the_loss(data, rng, x64):
     rows = FOLD.rows(data, Weights.constant(data, 5.0))
     start = rng.normal(size=(USERS, RANK))
 
-    for kernel in (ridge.conjugate_gradient, partial(ridge.block_sweep, size=2)):
-        found = [run(lambda *args, n=n, k=kernel: k(*args, n), rows, factors, start) for n in range(8)]
+    cg = [partial(ridge.conjugate_gradient, steps=n) for n in range(8)]
+    blocks = [partial(ridge.block_sweep, size=2, sweeps=n) for n in range(8)]
+    for kernels in (cg, blocks):
+        found = [run(kernel, rows, factors, start) for kernel in kernels]
         losses = [one.entries + one.everywhere + one.penalty for one in found]
         assert all(after <= before + 1e-9 * abs(before) for before, after in itertools.pairwise(losses))
         assert losses[7] < losses[0] - 1

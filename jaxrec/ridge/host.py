@@ -77,7 +77,7 @@ def _block(rows: Rows, factors: np.ndarray, gram: np.ndarray, start: Any, y: np.
     out[:] = sp.csr_array((rows.targets[entries].astype(dtype), items, indptr - indptr[0]), shape=shape) @ factors
     right = out.copy()
     residual = right.copy() if start is not None else None
-    wanted = right.any(axis=1)
+    wanted: np.ndarray = np.any(right, axis=1)
     # With s >= 0 half of V_u'D(s)V_u is enough, and the other half of the work is spared.
     rooted = weights.size == 0 or weights.min() >= 0
     near = factors[items]

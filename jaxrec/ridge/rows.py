@@ -105,7 +105,7 @@ def transposed(rows: Rows, counts: np.ndarray, fold: FoldIn) -> Rows:
       counts: [I] the number of users of each item.
       fold: for the ridge.
     """
-    order = sp.csr_array(
+    order: Any = sp.csr_array(
         (np.arange(1, len(rows.indices) + 1), rows.indices, rows.indptr), shape=(len(rows.scale), len(rows.col))
     ).tocsc()
     at = order.data - 1

@@ -200,5 +200,5 @@ def _solved(systems: Systems, gram: Any, y: Any, right: Any, before: Any, after:
     everywhere = jnp.sum(systems.scale * jnp.sum(y * jnp.matmul(y, gram, precision=HIGHEST), axis=1))
     penalty = jnp.sum(systems.ridge * jnp.sum(y**2, axis=1))
     entries = -jnp.sum(y * (right + after)) - everywhere - penalty
-    squares = (jnp.sum(part**2) for part in (before, after, right))
-    return Solved(y, *squares, entries, everywhere, penalty)
+    before, after, right = (jnp.sum(part**2) for part in (before, after, right))
+    return Solved(y, before, after, right, entries, everywhere, penalty)
