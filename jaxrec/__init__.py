@@ -4,6 +4,7 @@ from jaxrec._checks import InputError
 from jaxrec.data import Catalogue, Interactions, load
 from jaxrec.data.splits import HeldOut, Split, split
 from jaxrec.evaluate import Report, evaluate
+from jaxrec.factorization import Ials
 from jaxrec.io import load_model, save
 from jaxrec.leave_user_out import evaluate_leave_user_out
 from jaxrec.linear import (
@@ -34,6 +35,7 @@ from jaxrec.models import (
     PairWeights,
     Scorer,
     SparseItemWeights,
+    UserItemFactors,
 )
 from jaxrec.recommend import Recommendations, recommend
 from jaxrec.status import Certificate, FitError, Status
@@ -55,6 +57,7 @@ __all__ = [
     "Fitted",
     "HeldOut",
     "HigherOrder",
+    "Ials",
     "InputError",
     "Interactions",
     "ItemFactors",
@@ -79,6 +82,7 @@ __all__ = [
     "Status",
     "Tuning",
     "Updated",
+    "UserItemFactors",
     "Weights",
     "evaluate",
     "evaluate_leave_user_out",

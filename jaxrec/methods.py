@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from jaxrec import _checks
 from jaxrec._checks import InputError
 from jaxrec.data import Interactions
+from jaxrec.factorization import Ials
 from jaxrec.linear import (
     Dan,
     Deql,
@@ -57,6 +58,7 @@ METHODS: dict[str, Any] = {
     "item-knn": ItemKnn,
     "pure-svd": PureSvd,
     "elsa": Elsa,
+    "ials": Ials,
 }
 
 

@@ -1,6 +1,6 @@
 """Many small weighted ridge regressions on one table of factors: what alternating least squares does all day."""
 
-from jaxrec.ridge.batches import Batch, Shapes, batches, shapes
+from jaxrec.ridge.batches import Batch, Shapes, batch_numbers, batches, shapes
 from jaxrec.ridge.host import solve_on_host
 from jaxrec.ridge.rows import FoldIn, Rows, transposed
 from jaxrec.ridge.systems import Solved, Systems, block_sweep, cholesky, conjugate_gradient, gram
@@ -12,6 +12,7 @@ __all__ = [
     "Shapes",
     "Solved",
     "Systems",
+    "batch_numbers",
     "batches",
     "block_sweep",
     "cholesky",

@@ -14,8 +14,13 @@ from jaxrec.ridge.rows import Rows
 from jaxrec.ridge.systems import Systems
 
 LEAST_WIDTH = 8
-BATCH_NUMBERS = {"cpu": 2**22}  # of gathered factors in a batch; larger ones leave the cache and gain nothing
+BATCH_NUMBERS = 2**22  # of gathered factors in a batch; on a CPU larger ones gain nothing
 DEVICE_BATCH_NUMBERS = 2**27
+
+
+def batch_numbers(platform: str) -> int:
+    """How many gathered factors a batch may hold."""
+    return BATCH_NUMBERS if platform == "cpu" else DEVICE_BATCH_NUMBERS
 
 
 class Shapes(NamedTuple):
@@ -53,7 +58,7 @@ def shapes(sides: list[Rows], rank: int, devices: int = 1, *, square: bool = Fal
       devices: D.
       square: whether a row takes K x K numbers besides its L x K.
     """
-    most = BATCH_NUMBERS.get(jax.default_backend(), DEVICE_BATCH_NUMBERS) // rank
+    most = batch_numbers(jax.default_backend()) // rank
     numbers = [np.bincount(_exponents(side.counts), minlength=64) for side in sides]
     batch = {}
     for exponent, rows in enumerate(np.max(numbers, axis=0)):

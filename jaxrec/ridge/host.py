@@ -64,6 +64,7 @@ def _routines(dtype: np.dtype) -> tuple[Any, ...]:
     return *found, scalar
 
 
+@np.errstate(all="ignore")  # what overflows shows in the solution
 def _block(rows: Rows, factors: np.ndarray, gram: np.ndarray, start: Any, y: np.ndarray, block: slice) -> np.ndarray:
     """Solves some rows into `y`; returns the sums (before, right, everywhere, penalty, right-hand side times y)."""
     dtype, k = factors.dtype, factors.shape[1]
