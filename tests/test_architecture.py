@@ -27,7 +27,7 @@ LAYERS = (
     {"kkt"},
     {"closed_form", "neighbourhoods"},
     {"linear", "factorization", "deep"},
-    {"recommend", "metrics", "similarity", "methods"},
+    {"recommend", "metrics", "similarity", "methods", "conventions"},
     {"sharded_io"},
     {"evaluate", "io"},
     {"leave_user_out", "update"},

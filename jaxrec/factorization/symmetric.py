@@ -152,7 +152,8 @@ class Ials:
             )
         rule = weights.rule and jax.tree.map(np.float32, weights.rule)
         scalars = (self.reg, self.reg_exponent, float(self.target == "one"), float(np.sum(weights.col)))
-        fold = FoldIn(*map(np.float32, scalars), rule)
+        reg, exponent, share, total = map(np.float32, scalars)
+        fold = FoldIn(reg, exponent, share, total, rule)
         exact = dataclasses.replace(fold, reg=self.reg, reg_exponent=self.reg_exponent)
         problem = sweeps.problem(train, weights, exact)
         if not problem.constant > 0 or problem.users.targets.min() < 0:
@@ -221,12 +222,17 @@ class Ials:
         seconds["certificate"] = time.perf_counter() - begun
         if certificate.status is not Status.OK:
             raise FitError(certificate.status, f"{certificate}; raise reg, or use mode='cholesky'.")
-        grams = (ridge.gram(*pair) for pair in zip(state, (problem.users.scale, problem.users.col), strict=True))
-        on_host = how.host or how.mesh is not None
-        arrays = [
-            np.asarray(a) if on_host else jnp.asarray(a) for a in (*state, *grams, np.float32(problem.users.scale))
-        ]
-        return Fitted(UserItemFactors(*arrays, fold), FitInfo(self, certificate, train.items, train.summary(), seconds))
+        put = np.asarray if how.host or how.mesh is not None else jnp.asarray
+        users, items = map(put, state)
+        model = UserItemFactors(
+            user_factors=users,
+            item_factors=items,
+            user_gram=put(ridge.gram(users, problem.users.scale)),
+            item_gram=put(ridge.gram(items, problem.users.col)),
+            user_weights=put(np.float32(problem.users.scale)),
+            fold=fold,
+        )
+        return Fitted(model, FitInfo(self, certificate, train.items, train.summary(), seconds))
 
     def _how(self, mesh: Any) -> How:
         on_cpu = jax.default_backend() == "cpu"
@@ -242,7 +248,8 @@ class Ials:
         self, problem: Problem, sides: Any, how: How, key: Any, callback: Any, checkpoint: Any, data: str
     ) -> tuple[State, np.ndarray]:
         """The factors on the host, and [sweeps, 3] what the sweeps reported."""
-        state = sweeps.init(key, *(len(rows.scale) for rows in problem[:2]), self.rank, self.init_std)
+        n_users, n_items = len(problem.users.scale), len(problem.items.scale)
+        state = sweeps.init(key, n_users, n_items, self.rank, self.init_std)
         course: list[Info] = []
         belongs_to: dict[str, Any] = {}
         if checkpoint is not None:
@@ -252,7 +259,7 @@ class Ials:
             belongs_to["key"] = np.asarray(jax.random.key_data(key)).tolist()
             if (found := _checkpoint.read(checkpoint, belongs_to)) is not None:
                 state = State(found["user_factors"], found["item_factors"])
-                course = [Info(*row) for row in found["course"].tolist()]
+                course = [Info._make(row) for row in found["course"].tolist()]
         state = sweeps.place(state, sides, how)
         with progress_bar("iALS", self.sweeps) as advance:
             advance(len(course))

@@ -30,9 +30,9 @@ def fold_in(model: UserItemFactors, histories: Interactions | sp.sparray, weight
     x = _histories(histories, model.n_items, "items")
     if weights is None:
         model.require_rule()
-        weights = model.fold.rule.on(x)
-    weights.require(x)
-    return _folded(model.fold.rows(x, weights), model.item_factors, model.item_gram)
+    made: Weights = model.fold.rule.on(x) if weights is None else weights
+    made.require(x)
+    return _folded(model.fold.rows(x, made), model.item_factors, model.item_gram)
 
 
 def fold_in_items(
