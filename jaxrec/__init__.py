@@ -4,6 +4,7 @@ from jaxrec._checks import InputError
 from jaxrec.data import Catalogue, Interactions, load
 from jaxrec.data.splits import HeldOut, Split, split
 from jaxrec.evaluate import Report, evaluate
+from jaxrec.factorization import Ials
 from jaxrec.io import load_model, save
 from jaxrec.leave_user_out import evaluate_leave_user_out
 from jaxrec.linear import (
@@ -34,12 +35,14 @@ from jaxrec.models import (
     PairWeights,
     Scorer,
     SparseItemWeights,
+    UserItemFactors,
 )
 from jaxrec.recommend import Recommendations, recommend
 from jaxrec.similarity import GaugeReport, gauge_report, similar_items
 from jaxrec.status import Certificate, FitError, Status
 from jaxrec.tune import Tuning, tune
 from jaxrec.update import Updated, update
+from jaxrec.weights import Weights
 
 __version__ = "0.1.0"
 __all__ = [
@@ -56,6 +59,7 @@ __all__ = [
     "GaugeReport",
     "HeldOut",
     "HigherOrder",
+    "Ials",
     "InputError",
     "Interactions",
     "ItemFactors",
@@ -80,6 +84,8 @@ __all__ = [
     "Status",
     "Tuning",
     "Updated",
+    "UserItemFactors",
+    "Weights",
     "evaluate",
     "evaluate_leave_user_out",
     "gauge_report",

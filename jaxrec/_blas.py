@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+from typing import Any
 
 import numpy as np
 import scipy.linalg.cython_blas
@@ -28,13 +29,18 @@ _GEMM = ctypes.CFUNCTYPE(
 _ROUTINES = {np.dtype(np.float32): ("sgemm", ctypes.c_float), np.dtype(np.float64): ("dgemm", ctypes.c_double)}
 
 
-@functools.cache
-def _routine(name: str):
-    capsule = scipy.linalg.cython_blas.__pyx_capi__[name]
+def routine(module: Any, name: str, prototype: Any) -> Any:
+    """A BLAS or LAPACK routine that SciPy publishes in `module`, as a ctypes function of the given prototype."""
+    capsule = module.__pyx_capi__[name]
     api = ctypes.pythonapi
     get_name = ctypes.PYFUNCTYPE(ctypes.c_char_p, ctypes.py_object)(("PyCapsule_GetName", api))
     get_pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(("PyCapsule_GetPointer", api))
-    return _GEMM(get_pointer(capsule, get_name(capsule)))
+    return prototype(get_pointer(capsule, get_name(capsule)))
+
+
+@functools.cache
+def _routine(name: str) -> Any:
+    return routine(scipy.linalg.cython_blas, name, _GEMM)
 
 
 def add_product(

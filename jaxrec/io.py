@@ -28,14 +28,24 @@ from jaxrec import parallel, sharded_io
 from jaxrec._checks import InputError
 from jaxrec.data import Catalogue
 from jaxrec.methods import METHODS
-from jaxrec.models import FitInfo, Fitted, ItemFactors, ItemScores, ItemWeights, PairWeights, SparseItemWeights
+from jaxrec.models import (
+    FitInfo,
+    Fitted,
+    ItemFactors,
+    ItemScores,
+    ItemWeights,
+    PairWeights,
+    SparseItemWeights,
+    UserItemFactors,
+)
 from jaxrec.status import Certificate, Status
 
 if sys.platform != "win32":
     import fcntl
 
 MODELS: dict[str, type] = {
-    model.__name__: model for model in (ItemWeights, ItemFactors, ItemScores, PairWeights, SparseItemWeights)
+    model.__name__: model
+    for model in (ItemWeights, ItemFactors, ItemScores, PairWeights, SparseItemWeights, UserItemFactors)
 }
 FORMAT = "jaxrec model"
 FORMAT_VERSION = 1
@@ -127,7 +137,7 @@ def load_model(path: str | os.PathLike, mesh: Any = None) -> Fitted:
                 raise ValueError(f"parts {parts['folder']!r}")
             weights = sharded_io.read(folder / parts["folder"], tuple(parts["shape"]), np.dtype(parts["dtype"]), mesh)
             content |= {"weights": weights, "padding": parts["padding"]}
-        model = MODELS[config["model"]](**content)
+        model = _assembled(MODELS[config["model"]], content)
         info = FitInfo(
             method=METHODS[config["method"]["name"]](**config["method"]["hyper_parameters"]),
             certificate=Certificate(**certificate),
@@ -210,8 +220,7 @@ def _describe(fitted: Fitted) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         raise InputError(f"only {', '.join(MODELS)} can be saved, got a {type(model).__name__}.")
     if getattr(model, "padding", 0) and model.weights is not None:
         model = model.to_host()
-    names = [field.name for field in dataclasses.fields(model) if not field.metadata.get("static")]
-    content = {f"model.{name}": getattr(model, name) for name in names}
+    content = _arrays_of(model, "model")
     content |= {f"items.{field}": getattr(info.items, field) for field in ("ids", "titles")}
     arrays, described = {}, {}
     for name, array in content.items():
@@ -232,6 +241,26 @@ def _describe(fitted: Fitted) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         "arrays": {"content": described},
     }
     return config, arrays
+
+
+def _arrays_of(model: Any, name: str) -> dict[str, Any]:
+    """The arrays of a model and of its parts, under dotted names."""
+    found = {}
+    for field in dataclasses.fields(model):
+        value, dotted = getattr(model, field.name), f"{name}.{field.name}"
+        if not field.metadata.get("static"):
+            found |= _arrays_of(value, dotted) if dataclasses.is_dataclass(value) else {dotted: value}
+    return found
+
+
+def _assembled(kind: type, content: dict[str, Any]) -> Any:
+    """A model of this kind from its arrays under dotted names."""
+    parts = {field.name: field.metadata["part"] for field in dataclasses.fields(kind) if "part" in field.metadata}
+    own = {name: array for name, array in content.items() if "." not in name}
+    for name, part in parts.items():
+        inside = {key.removeprefix(f"{name}."): array for key, array in content.items() if key.startswith(f"{name}.")}
+        own |= {name: _assembled(part, inside)} if inside else {}
+    return kind(**own)
 
 
 def _storable(array: Any) -> tuple[np.ndarray, str]:

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from jaxrec import _checks
 from jaxrec.data import Interactions
+from jaxrec.factorization import Ials
 from jaxrec.linear import (
     Dan,
     Deql,
@@ -55,6 +56,7 @@ METHODS: dict[str, Any] = {
     "item-knn": ItemKnn,
     "pure-svd": PureSvd,
     "elsa": Elsa,
+    "ials": Ials,
 }
 
 

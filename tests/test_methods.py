@@ -12,13 +12,16 @@ from jaxrec.methods import METHODS
 
 pytestmark = pytest.mark.parametrize("name", METHODS)
 NOT_PERSONAL = {"popularity": "gives everyone the same scores"}
-ORDER_MATTERS = {"elsa": "starts from random factors, one draw an item"}
+RANDOM_START = "starts from random factors, one draw an item"
+ORDER_MATTERS = {"elsa": RANDOM_START, "ials": RANDOM_START}
 # Enough rank for the two kinds of items, and not for the holes as well.
 FEW_KINDS = {"pure-svd": {"rank": 4}, "elsa": {"rank": 4}}
 # Not convex: it stops where the loss stops falling, and rounding, which depends on the order, decides where that is.
 ORDER_TOLERANCE = {"low-rank-edlae": 5e-2}
-ON_A_MESH = {"low-rank-edlae": 5e-2}  # for the same reason
+ON_A_MESH = {"low-rank-edlae": 5e-2, "ials": 1e-3}  # for the same reason
 ORDER_SETTINGS = {"low-rank-edlae": {"rank": 4}}  # few enough that the descent is over soon
+
+SCORE_TOLERANCE = {"ials": 1e-5}  # a system is solved for each history
 
 
 @pytest.fixture
@@ -106,7 +109,7 @@ def test_both_scoring_paths_agree(name, data):
     model = METHODS[name]().fit(data).model
     (batch,) = row_batches(data, data.n_users)
     expected = model.score_host(data.to_csr())
-    atol = 1e-6 * max(1, np.abs(expected).max())
+    atol = SCORE_TOLERANCE.get(name, 1e-6) * max(1, np.abs(expected).max())
     np.testing.assert_allclose(model.score(batch), expected, atol=atol)
     np.testing.assert_allclose(jax.jit(lambda m, b: m.score(b))(model, batch), model.score(batch), atol=atol)
 

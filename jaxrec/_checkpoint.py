@@ -1,0 +1,67 @@
+"""Checkpoints of a long run: one npz file, replaced in one step, that says what it belongs to.
+
+Killed at any moment, the file is that of the sweep before or that of the sweep after, whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxrec._checks import InputError
+
+FORMAT = "jaxrec checkpoint 1"
+
+
+def write(path: str | os.PathLike, belongs_to: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    """Replaces the checkpoint at `path` by these arrays, on the disk when it returns.
+
+    Args:
+      path: a file; its folder must exist.
+      belongs_to: what must be the same where the run is taken up again, in JSON's types.
+      arrays: by name.
+    """
+    path = Path(path)
+    part = path.with_name(f"{path.name}.part")
+    header = np.array(json.dumps({"format": FORMAT, **belongs_to}, sort_keys=True))
+    with open(part, "wb") as file:
+        np.savez(file, header=header, **arrays)  # pyright: ignore[reportArgumentType]
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)
+
+
+def read(path: str | os.PathLike, belongs_to: dict[str, Any]) -> dict[str, np.ndarray] | None:
+    """The arrays of the checkpoint at `path`; None where there is none yet.
+
+    Raises:
+      InputError: the file is damaged or foreign, or belongs to another run; or its folder does not exist.
+    """
+    path = Path(path)
+    if not path.absolute().parent.is_dir():
+        raise InputError(f"checkpoint {path} cannot be written: its folder does not exist; create it first.")
+    if not path.exists():
+        return None
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        header = json.loads(str(arrays.pop("header")))
+        if header.pop("format") != FORMAT:
+            raise KeyError("format")
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise InputError(
+            f"{path} is no checkpoint of this version of jaxrec; delete it or name another file."
+        ) from error
+    wanted = json.loads(json.dumps(belongs_to))
+    for name in {**wanted, **header}:
+        if header.get(name) != wanted.get(name):
+            raise InputError(
+                f"checkpoint {path} belongs to another run ({name} is {header.get(name)!r} there and "
+                f"{wanted.get(name)!r} here); delete it or name another file."
+            )
+    return arrays

@@ -1,0 +1,253 @@
+"""The sweeps of alternating least squares: users given items, then items given users, on the host, a device or a mesh.
+
+On a mesh both tables of factors are split by rows, rows of all lengths on every device. Before a half-sweep each
+device gathers the other side's whole table, [I, K] or [U, K]; the Gram matrix is a sum over devices of K x K numbers.
+Nothing of size U x I or I x I exists.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse as sp
+from jaxtyping import PRNGKeyArray
+
+from jaxrec import parallel, ridge
+from jaxrec.data import Interactions
+from jaxrec.ridge import Batch, FoldIn, Rows, Solved
+from jaxrec.ridge.batches import positions
+from jaxrec.weights import Weights
+
+ENTRIES_AT_ONCE = 2**17  # of predictions on the pattern of X
+
+
+class State(NamedTuple):
+    """What a sweep carries: the factors [U, K] and [I, K], on the host, or on devices in the order of `Sides`."""
+
+    user_factors: Any
+    item_factors: Any
+
+
+class Info(NamedTuple):
+    """What a sweep reports.
+
+    Attributes:
+      objective: the loss after it, regularization included.
+      gradient: norm of the gradient in the user factors before it, over that of their right-hand sides.
+      residual: relative residual of the equations that it solved: of rounding size for "cholesky", else of how far
+        conjugate gradients or blocks came.
+    """
+
+    objective: float
+    gradient: float
+    residual: float
+
+
+class Problem(NamedTuple):
+    """The regressions of both sides and the loss of factors that are 0."""
+
+    users: Rows
+    items: Rows
+    constant: float
+
+
+class Side(NamedTuple):
+    """One side, ready for the devices.
+
+    Attributes:
+      rows: its regressions.
+      batches: the same in fixed shapes.
+      own: [N] where its rows stand in its table.
+      size: rows of the table.
+      col: [M] q, in the order of the other side's table.
+    """
+
+    rows: Rows
+    batches: list[Batch]
+    own: np.ndarray
+    size: int
+    col: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class How:
+    """How the equations are solved: `mode`, its `cg_steps` or `block_size`, on the `host` or by JAX, on which mesh."""
+
+    mode: str = "cholesky"
+    cg_steps: int = 3
+    block_size: int = 128
+    host: bool = False
+    mesh: Any = None
+
+
+def problem(x: Interactions, weights: Weights, fold: FoldIn) -> Problem:
+    """The regressions of all users and all items of `x`."""
+    users = fold.rows(x, weights)
+    items = ridge.transposed(users, x.item_counts, fold)
+    return Problem(users, items, float(users.targets.sum()))  # the targets are 1, so that b t^2 / t = b
+
+
+def loss_and_gradients(problem: Problem, user_factors: Any, item_factors: Any) -> tuple[float, np.ndarray, np.ndarray]:
+    """The loss and half its gradients [U, K] and [I, K], in float64, independent of the kernels.
+
+    The sum over all U I cells of p q prediction^2 is <P'D(p)P, V'D(q)V> (Rendle et al. 2021); only the entries of X are
+    visited one by one.
+
+    Cost: 8 nnz K + 2 (U + I) K^2 flops.
+    """
+    users, items, constant = problem
+    p, v = (np.asarray(factors, np.float64) for factors in (user_factors, item_factors))
+    p_gram, v_gram = p.T @ (users.scale[:, None] * p), v.T @ (items.scale[:, None] * v)
+    row = np.repeat(np.arange(len(p)), users.counts)
+    predicted = np.empty(len(row))
+    for start in range(0, len(row), ENTRIES_AT_ONCE):
+        some = slice(start, start + ENTRIES_AT_ONCE)
+        predicted[some] = np.einsum("ek,ek->e", p[row[some]], v[users.indices[some]])
+    entries = predicted @ (users.weights * predicted - 2 * users.targets)
+    penalty = users.ridge @ np.sum(p**2, axis=1) + items.ridge @ np.sum(v**2, axis=1)
+    error = sp.csr_array((users.weights * predicted - users.targets, users.indices, users.indptr), (len(p), len(v)))
+    in_users = error @ v + users.scale[:, None] * (p @ v_gram) + users.ridge[:, None] * p
+    in_items = error.T @ p + items.scale[:, None] * (v @ p_gram) + items.ridge[:, None] * v
+    return float(constant + entries + np.sum(p_gram * v_gram) + penalty), in_users, in_items
+
+
+def right_sides(problem: Problem, user_factors: Any, item_factors: Any) -> tuple[float, float]:
+    """Norms of the right-hand sides of all users' and of all items' equations, the measure for the gradients."""
+    users = problem.users
+    shape = len(users.scale), len(users.col)
+    targets = sp.csr_array((users.targets, users.indices, users.indptr), shape)
+    p, v = (np.asarray(factors, np.float64) for factors in (user_factors, item_factors))
+    return float(np.linalg.norm(targets @ v)), float(np.linalg.norm(targets.T @ p))
+
+
+def init(key: PRNGKeyArray, n_users: int, n_items: int, rank: int, std: float) -> State:
+    """Normal factors with standard deviation std / sqrt(K) (Rendle et al. 2021), on the host."""
+    dtype = jnp.zeros(()).dtype
+    keys = jax.random.split(key)
+    scale = std / np.sqrt(rank)
+    draws = (scale * jax.random.normal(k, (n, rank), dtype) for k, n in zip(keys, (n_users, n_items), strict=True))
+    return State(*map(np.asarray, draws))
+
+
+def sides(problem: Problem, rank: int, how: How) -> tuple[Side, Side]:
+    """Users and items in batches on the devices; on the host nothing is copied.
+
+    Cost: 12 bytes an entry, padded, for each side.
+    """
+    devices = how.mesh.size if how.mesh else 1
+    (own_users, n_users), (own_items, n_items) = (positions(rows.counts, devices) for rows in problem[:2])
+    if how.host:
+        return tuple(Side(rows, [], np.arange(len(rows.scale)), len(rows.scale), rows.col) for rows in problem[:2])  # pyright: ignore
+    shapes = ridge.shapes(list(problem[:2]), rank, devices, square=how.mode != "cg")
+    made = []
+    for rows, own, other, size, width in (
+        (problem.users, own_users, own_items, n_users, n_items),
+        (problem.items, own_items, own_users, n_items, n_users),
+    ):
+        col = np.zeros(width)
+        col[other] = rows.col
+        batches = list(ridge.batches(rows, own, other, size, shapes, how.mesh))
+        made.append(Side(rows, batches, own, size, _put(col, how.mesh)))
+    return made[0], made[1]
+
+
+def place(state: State, sides: tuple[Side, Side], how: How) -> State:
+    """Factors in the order of users and items, from the host to where the sweeps want them."""
+    if how.host:
+        return State(*map(np.asarray, state))
+    tables = []
+    for factors, side in zip(state, sides, strict=True):
+        table = np.zeros((side.size, factors.shape[1]), np.asarray(factors).dtype)
+        table[side.own] = factors
+        tables.append(_put(table, how.mesh))
+    return State(*tables)
+
+
+def fetch(state: State, sides: tuple[Side, Side], how: How) -> State:
+    """The opposite of `place`."""
+    if how.host:
+        return state
+    return State(*(parallel.to_host(table)[side.own] for table, side in zip(state, sides, strict=True)))
+
+
+def step(state: State, sides: tuple[Side, Side], constant: float, how: How) -> tuple[State, Info]:
+    """One sweep: the users' factors given the items', then the items' given the users'. Changes no argument.
+
+    Args:
+      state: the factors, from `place`.
+      sides: from `sides`.
+      constant: of the problem.
+      how: the same as for `sides`.
+
+    Cost: nnz K^2 + (U + I) K^3/3 flops by Cholesky; (steps + 1) (8 nnz K + 2 (U + I) K^2) by conjugate gradients.
+    """
+    half = _half_on_host if how.host else _half
+    users = half(sides[0], state.user_factors, state.item_factors, how)
+    items = half(sides[1], state.item_factors, users.factors, how)
+    tiny = np.finfo(float).tiny
+    with np.errstate(all="ignore"):  # what overflows is not certified
+        objective = constant + users.penalty + items.entries + items.everywhere + items.penalty
+        gradient = np.sqrt(users.before / np.maximum(users.right, tiny))
+        residual = np.sqrt((users.after + items.after) / np.maximum(users.right + items.right, tiny))
+    return State(users.factors, items.factors), Info(float(objective), float(gradient), float(residual))
+
+
+def _half_on_host(side: Side, own: np.ndarray, other: np.ndarray, how: How) -> Solved:
+    gram = other.T @ (side.col.astype(other.dtype)[:, None] * other)
+    return ridge.solve_on_host(side.rows, other, gram, own)
+
+
+def _half(side: Side, own: Any, other: Any, how: How) -> Solved:
+    functions = _compiled(how.mode, how.block_size if how.mode == "block" else 0, how.mesh)
+    whole, gram = functions["whole"](other), functions["gram"](other, side.col)
+    table, sums = jnp.zeros_like(own), []
+    for batch in side.batches:
+        near, start = functions["gather"](whole, own, batch.at, batch.systems.items)
+        solved = functions["solve"](batch.systems, near, gram, start, how.cg_steps)
+        table = functions["scatter"](table, batch.at, solved.factors)
+        sums.append(solved[1:])
+    return Solved(table, *np.sum(np.asarray(jax.device_get(sums), np.float64), axis=0))
+
+
+@functools.cache
+def _compiled(mode: str, block_size: int, mesh: Any) -> dict[str, Any]:
+    """The parts of a half-sweep. Only `solve` is dear to compile, and it knows nothing of the tables' sizes."""
+
+    def solve(systems, near, gram, start, steps, axis):
+        if mode == "cholesky":
+            solved = ridge.cholesky(systems, near, gram, start)
+        elif mode == "block":
+            solved = ridge.block_sweep(systems, near, gram, start, min(block_size, gram.shape[0]))
+        else:
+            solved = ridge.conjugate_gradient(systems, near, gram, start, steps)
+        return Solved(solved.factors, *(parallel.psum(part, axis) for part in solved[1:]))
+
+    def gather(whole, own, at, items, axis):
+        return whole[items], own.at[at].get(mode="fill", fill_value=0)
+
+    def scatter(table, at, factors, axis):
+        return table.at[at].set(factors, mode="drop")
+
+    def gram(factors, col, axis):
+        return parallel.psum(ridge.gram(factors, col), axis)
+
+    rows, same = parallel.ROWS, parallel.REPLICATED
+    over = partial(parallel.over_columns, mesh=mesh)
+    return {
+        "whole": jax.jit(partial(parallel.replicate, mesh=mesh)) if mesh else lambda table: table,
+        "gram": jax.jit(over(gram, inputs=(rows, rows), outputs=same)),
+        "gather": jax.jit(over(gather, inputs=(same, rows, rows, rows), outputs=(rows, rows))),
+        "solve": jax.jit(over(solve, inputs=(rows, rows, same, rows, same), outputs=Solved(rows, *[same] * 6))),
+        "scatter": jax.jit(over(scatter, inputs=(rows, rows, rows), outputs=rows), donate_argnums=0),
+    }
+
+
+def _put(array: np.ndarray, mesh: Any) -> Any:
+    array = array.astype(jnp.zeros(()).dtype)
+    return jnp.asarray(array) if mesh is None else parallel.place(array, mesh, parallel.ROWS)

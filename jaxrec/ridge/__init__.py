@@ -1,0 +1,24 @@
+"""Many small weighted ridge regressions on one table of factors: what alternating least squares does all day."""
+
+from jaxrec.ridge.batches import Batch, Shapes, batch_numbers, batches, shapes
+from jaxrec.ridge.host import solve_on_host
+from jaxrec.ridge.rows import FoldIn, Rows, transposed
+from jaxrec.ridge.systems import Solved, Systems, block_sweep, cholesky, conjugate_gradient, gram
+
+__all__ = [
+    "Batch",
+    "FoldIn",
+    "Rows",
+    "Shapes",
+    "Solved",
+    "Systems",
+    "batch_numbers",
+    "batches",
+    "block_sweep",
+    "cholesky",
+    "conjugate_gradient",
+    "gram",
+    "shapes",
+    "solve_on_host",
+    "transposed",
+]
