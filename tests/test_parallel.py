@@ -432,7 +432,7 @@ def test_saving_without_orbax_says_what_to_do(rng, tmp_path, monkeypatch):
 
 def test_plans_for_devices_here_and_elsewhere():
     here = plan(10**5, 20_000, 10**7, "ease", devices=parallel.make_mesh(jax.devices()[:2]))
-    assert "2 x cpu" in here.where
+    assert "host, on 2 CPU devices" in here.where
     one, eight = (plan(10**6, 100_000, 10**8, "ease", devices=text) for text in ("h100", "8xH100"))
     assert one.fits and eight.fits and one.total > 6 * eight.total and one.seconds > 6 * eight.seconds
     assert not plan(10**6, 100_000, 10**8, "ease", devices="v5e").fits
