@@ -277,11 +277,7 @@ class ClosedForm(abc.ABC):
         """The mesh to compute on; None is the in-place CPU path."""
         if devices is None:
             return None if self.on_host else parallel.make_mesh(list(jnp.zeros(()).devices()))  # the default device
-        if self.solver == "host" or self.dtype == "float64":
-            raise InputError(
-                f"a mesh computes in float32 by the JAX kernel, got solver={self.solver!r} and dtype={self.dtype!r}; "
-                "leave out the mesh, or these."
-            )
+        _checks.runs_on_a_mesh(self.solver, self.dtype)
         return parallel.make_mesh(devices)
 
     def plan(self, n_users: int, n_items: int, nnz: int, devices: Any = None) -> Plan:

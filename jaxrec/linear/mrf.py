@@ -171,12 +171,9 @@ class Mrf:
         """
         if train.nnz == 0:
             raise InputError(f"{train.name}: there are no interactions to learn from.")
-        if mesh is not None and (self.solver == "host" or self.dtype == "float64"):
-            raise InputError(
-                f"a mesh computes in float32 by the JAX kernel, got solver={self.solver!r} and dtype={self.dtype!r}; "
-                "leave out the mesh, or these."
-            )
-        mesh = None if mesh is None else parallel.make_mesh(mesh)
+        if mesh is not None:
+            _checks.runs_on_a_mesh(self.solver, self.dtype)
+            mesh = parallel.make_mesh(mesh)
         self.plan(train.n_users, train.n_items, train.nnz, mesh).require()
         seconds = {}
         begun = time.perf_counter()
