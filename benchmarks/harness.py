@@ -75,16 +75,22 @@ def _report(title: str, runs: dict[str, list[dict[str, float]]], baseline: str) 
     """
     print(f"\n{title}")
     columns = [key for key in runs[baseline][0] if key != "peak GB"]
-    print(f"{'':14}" + "".join(f"{key:>16}" for key in columns) + f"{'peak GB':>10}{'ratio to ' + baseline:>22}")
+    print(f"{'':20}" + "".join(f"{key:>16}" for key in columns) + f"{'peak GB':>10}{'ratio to ' + baseline:>22}")
     figures = {}
     for name, rounds in runs.items():
         median = {key: statistics.median(run[key] for run in rounds) for key in rounds[0]}
         pairs = zip(rounds, runs[baseline], strict=True)
         ratio = statistics.median(run["total"] / base["total"] for run, base in pairs)
-        cells = "".join(f"{median[key]:>14.3f} s" if key in median else f"{'-':>16}" for key in columns)
-        print(f"{name:14}{cells}{median['peak GB']:>10.2f}{ratio:>22.2f}")
+        cells = "".join(_cell(key, median) for key in columns)
+        print(f"{name:20}{cells}{median['peak GB']:>10.2f}{ratio:>22.2f}")
         figures[name] = {**median, f"ratio to {baseline}": ratio}
     return figures
+
+
+def _cell(key: str, median: dict[str, float]) -> str:
+    if key not in median:
+        return f"{'-':>16}"
+    return f"{median[key]:>16.6g}" if key == "loss" else f"{median[key]:>14.3f} s"
 
 
 def machine(threads: int) -> dict[str, object]:
