@@ -15,7 +15,6 @@ import sys
 import time
 import warnings
 
-import numpy as np
 import scipy.sparse as sp
 from harness import main
 
@@ -72,9 +71,7 @@ def implicit(path, mode, rank):
         rank, alpha=ALPHA, regularization=REG, use_cg=mode == "cg", iterations=1, num_threads=threads, random_state=0
     )
     warnings.simplefilter("ignore")
-    return measured(
-        path, lambda: model.fit(x, show_progress=False), lambda: (model.user_factors, model.item_factors)
-    )
+    return measured(path, lambda: model.fit(x, show_progress=False), lambda: (model.user_factors, model.item_factors))
 
 
 def irspack(path, mode, rank):
