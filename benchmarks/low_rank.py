@@ -177,7 +177,8 @@ def plot(figures, path):
         style = {"color": f"C{index}", "marker": "x" if name == "L-BFGS" else ".", "label": name}
         style["linestyle"] = "none" if name == "L-BFGS" else "-"
         for axis, value in zip(axes, ("excess", METRIC), strict=True):
-            drawn = [(row["rank"], row[value]) for row in rows if row[value] is not None and row["excess"] < 2]
+            real = [row for row in rows if row[value] is not None and row["excess"] < 2]
+            drawn = [(row["rank"], row[value]) for row in real if row[value] > 1e-6]  # 0 at full rank
             axis.plot(*np.array(drawn).reshape(-1, 2).T, **style)
     full = figures["full rank"]
     axes[1].axhline(full[METRIC], color="black", linestyle="--", label="full rank")
