@@ -112,6 +112,14 @@ class OnHost:
         """[K, K] V'D(q)V, with q or the one given."""
         return v.T @ ((self.q if col is None else col.astype(self.dtype))[:, None] * v)
 
+    def gram(self, table: np.ndarray) -> np.ndarray:
+        """[K, K] of a table of the items."""
+        return table.T @ table
+
+    def turned(self, table: np.ndarray, by: np.ndarray) -> np.ndarray:
+        """[I, K] a table of the items times a K x K matrix."""
+        return table @ by.astype(self.dtype)
+
     def precondition(self, r: np.ndarray, t: np.ndarray, turn: np.ndarray, reg: float) -> np.ndarray:
         """[I, K] the A that solves the equations with S = 0 and right-hand side r, where V'D(q)V = turn D(t) turn'."""
         turn, s = turn.astype(self.dtype), self.spectrum.values[:, None]

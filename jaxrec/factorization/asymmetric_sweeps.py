@@ -137,7 +137,20 @@ def balanced(state: State, products: Any, kind: str) -> State:
     if kind == "product":
         v, corner = products.orthonormal(v)
         return State(a @ corner.T, v)
-    return state
+    own = products.user_gram(products.encode(a), weighted=False) if kind == "factor" else products.gram(a)
+    change, inverse = balance(own, products.gram(v))
+    return State(products.turned(a, change), products.turned(v, inverse))
+
+
+def balance(own: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """M and M'^-1 [K, K] for which M' own M = M^-1 other M'^-1, diagonal: 2 tr of it is what the penalty sinks to."""
+    own, other = (np.asarray(part, np.float64) for part in (own, other))
+    values, vectors = np.linalg.eigh(own)
+    root = np.sqrt(np.maximum(values, 1e-12 * values[-1] + 1e-300))
+    inner = (vectors * root).T @ other @ (vectors * root)
+    values, turn = np.linalg.eigh(inner)
+    quarter = np.maximum(values, 1e-12 * values[-1] + 1e-300) ** 0.25
+    return (vectors / root) @ turn * quarter, (vectors * root) @ turn / quarter
 
 
 def conjugate_gradient(
