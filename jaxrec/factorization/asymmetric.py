@@ -25,11 +25,12 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from jaxrec import _checks
+from jaxrec import _checks, parallel
 from jaxrec._alternation import alternate
 from jaxrec._checks import InputError
 from jaxrec.data import Interactions
 from jaxrec.factorization import asymmetric_sweeps as sweeps
+from jaxrec.factorization.asymmetric_devices import OnDevices
 from jaxrec.factorization.asymmetric_products import OnHost
 from jaxrec.factorization.asymmetric_start import spectrum, start
 from jaxrec.factorization.asymmetric_sweeps import Info, Problem, State
@@ -87,7 +88,9 @@ class Awmf:
       cg_tolerance: how far each sweep takes the equations for A: the residual at its end over that at its start.
       cg_steps: the most steps of conjugate gradients in a sweep.
       preconditioner: "exact" solves these equations without S, by an eigendecomposition of I^3 flops once a fit;
-        "diagonal" takes diagonals of X'X instead, for many items; "auto" the former where `plan` finds it worth it.
+        "diagonal" takes diagonals of X'X instead, for many items; "auto" the former up to some thousands of items.
+      solver: "host" takes sparse products and LAPACK on the CPU, "jax" the JAX kernels on the default device; "auto"
+        the former where that device is a CPU and there is no mesh.
     """
 
     rank: int = 16
@@ -100,6 +103,7 @@ class Awmf:
     cg_tolerance: float = 0.1
     cg_steps: int = 30
     preconditioner: Literal["auto", "exact", "diagonal"] = "auto"
+    solver: Literal["auto", "host", "jax"] = "auto"
 
     def __post_init__(self):
         _checks.plain_numbers(self)
@@ -112,6 +116,7 @@ class Awmf:
         _checks.fraction("cg_tolerance", self.cg_tolerance)
         _checks.one_of("regularizer", self.regularizer, KINDS)
         _checks.one_of("preconditioner", self.preconditioner, ("auto", "exact", "diagonal"))
+        _checks.one_of("solver", self.solver, ("auto", "host", "jax"))
 
     def weights(self, train: Interactions) -> Weights:
         """W of a fit that is given none: unobserved_weight, and alpha more where there is an interaction."""
@@ -184,13 +189,16 @@ class Awmf:
             raise InputError(
                 f"rank must be at most the number of users and of items, here {min(train.shape):,}, got {self.rank}."
             )
+        host = self._on_host(mesh)
+        mesh = None if mesh is None else parallel.make_mesh(mesh)
         self.plan(train.n_users, train.n_items, train.nnz, mesh).require()
         begun = time.perf_counter()
         weights = self.weights(train) if weights is None else weights
         problem = self.problem(train, weights)
         found, pairs = spectrum(train, problem.base[0], self.regularizer, self._exact(train.n_items))
         dtype = np.dtype(jnp.zeros(()).dtype)
-        products = OnHost(problem.x, problem.users, problem.items, found, dtype)
+        parts = problem.x, problem.users, problem.items, found
+        products = OnHost(*parts, dtype) if host else OnDevices(*parts, self.rank, mesh)
         seconds = {"prepare": time.perf_counter() - begun}
 
         begun = time.perf_counter()
@@ -229,6 +237,11 @@ class Awmf:
             raise FitError(certificate.status, f"{certificate}; raise reg.")
         model = ItemFactors(*(np.asarray(part) for part in state))
         return Fitted(model, FitInfo(self, certificate, train.items, train.summary(), seconds))
+
+    def _on_host(self, mesh: Any) -> bool:
+        if self.solver == "host" and mesh is not None:
+            raise InputError("solver='host' runs without a mesh; leave out the mesh, or the solver.")
+        return self.solver == "host" or (self.solver == "auto" and mesh is None and jax.default_backend() == "cpu")
 
     def _exact(self, n_items: int) -> bool:
         if self.preconditioner == "auto":

@@ -1,11 +1,12 @@
-"""Products with X and with the weighted errors, for the sweeps of `asymmetric`: on the host, a device or a mesh.
+"""Products with X and with the weighted errors on the host, for the sweeps of `asymmetric`.
 
-Z = X A belongs to the users, A and V to the items. Both forms know the same products, so that a sweep is written once.
+Z = X A belongs to the users, A and V to the items. `asymmetric_devices` has the same products for devices, so that a
+sweep is written once.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import itertools
 from typing import Any
 
 import numpy as np
@@ -20,23 +21,6 @@ ENTRIES_AT_ONCE = 2**15  # of predictions on the host: gathered factors then sta
 ROWS_OF_ENTRIES = 2**18
 
 
-@dataclasses.dataclass(frozen=True)
-class Spectrum:
-    """The S = 0 part of the equations for A: X'D(p)X and R made diagonal at once, E'X'D(p)X E = D(s), E'R E = I.
-
-    R is I, or X'X where the penalty is on X A.
-
-    Attributes:
-      values: [N] s.
-      basis: [I, N] E; or None where E is only the diagonal `scale`, which drops what is off the diagonals of X'D(p)X.
-      scale: [I] that diagonal, or None.
-    """
-
-    values: Any
-    basis: Any = None
-    scale: Any = None
-
-
 class OnHost:
     """The products in sparse matrices on the CPU.
 
@@ -44,11 +28,11 @@ class OnHost:
       x: [U, I] X.
       users: the weights by user.
       items: the regressions of the items.
-      spectrum: for `precondition`.
+      spectrum: of X'D(p)X, a `Spectrum`, for `precondition`.
       dtype: float32 or float64.
     """
 
-    def __init__(self, x: sp.csr_array, users: Rows, items: Rows, spectrum: Spectrum, dtype: Any):
+    def __init__(self, x: sp.csr_array, users: Rows, items: Rows, spectrum: Any, dtype: Any):
         self.dtype = dtype
         self.x: Any = x.astype(dtype)
         self.by_item: Any = self.x.T.tocsr()
@@ -140,11 +124,9 @@ class OnHost:
 
 
 def _cuts(indptr: np.ndarray) -> list[slice]:
-    edges = np.searchsorted(indptr, np.arange(0, indptr[-1] + ROWS_OF_ENTRIES, ROWS_OF_ENTRIES)).clip(
-        0, len(indptr) - 1
-    )
-    edges = np.unique(np.append(edges, len(indptr) - 1))
-    return [slice(int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    last = len(indptr) - 1
+    edges = np.searchsorted(indptr, np.arange(0, indptr[-1] + ROWS_OF_ENTRIES, ROWS_OF_ENTRIES)).clip(0, last)
+    return [slice(int(a), int(b)) for a, b in itertools.pairwise(np.unique(np.append(edges, last)))]
 
 
 def _product(matrix: Any, table: np.ndarray) -> np.ndarray:

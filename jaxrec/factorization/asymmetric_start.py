@@ -1,7 +1,8 @@
-"""What a fit of `asymmetric` works out once: the diagonal form of its equations without S, and factors to start from."""
+"""What a fit of `asymmetric` works out once: its equations without S in diagonal form, and factors to start from."""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -12,12 +13,28 @@ from scipy.sparse.linalg import ArpackError
 
 from jaxrec import stats
 from jaxrec.data import Interactions
-from jaxrec.factorization.asymmetric_products import Spectrum
 from jaxrec.models import ItemFactors
 from jaxrec.spectral import Eigenpairs, closed_form_factor, closed_form_l2, closed_form_product, eigenpairs
 
 CLOSED_FORMS = {"product": closed_form_product, "factor": closed_form_factor, "l2": closed_form_l2}
 FLOOR = 16  # rounding errors: eigenvalues below so many, relative to the largest, count as that
+
+
+@dataclasses.dataclass(frozen=True)
+class Spectrum:
+    """The S = 0 part of the equations for A: X'D(p)X and R made diagonal at once, E'X'D(p)X E = D(s), E'R E = I.
+
+    R is I, or X'X where the penalty is on X A.
+
+    Attributes:
+      values: [N] s.
+      basis: [I, N] E; or None where E is only the diagonal `scale`, which drops what is off the diagonals of X'D(p)X.
+      scale: [I] that diagonal, or None.
+    """
+
+    values: Any
+    basis: Any = None
+    scale: Any = None
 
 
 def spectrum(train: Interactions, row: np.ndarray, kind: str, exact: bool) -> tuple[Spectrum, Eigenpairs | None]:
