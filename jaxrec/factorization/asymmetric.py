@@ -195,7 +195,7 @@ class Awmf:
         begun = time.perf_counter()
         weights = self.weights(train) if weights is None else weights
         problem = self.problem(train, weights)
-        found, pairs = spectrum(train, problem.base[0], self.regularizer, self._exact(train.n_items))
+        found, pairs = spectrum(train, problem.base, self.regularizer, self.reg, self._exact(train.n_items))
         dtype = np.dtype(jnp.zeros(()).dtype)
         parts = problem.x, problem.users, problem.items, found
         products = OnHost(*parts, dtype) if host else OnDevices(*parts, self.rank, mesh)

@@ -33,7 +33,7 @@ class OnDevices:
     """
 
     def __init__(self, x: sp.csr_array, users: Rows, items: Rows, spectrum: Any, rank: int, mesh: Any = None):
-        self.dtype, self.mesh = jnp.zeros(()).dtype, mesh
+        self.dtype, self.mesh, self.ridge = jnp.zeros(()).dtype, mesh, spectrum.ridge
         devices = 1 if mesh is None else mesh.size
         self.at_users, self.at_items = (ridge.positions(rows.counts, devices) for rows in (users, items))
         by_item: Any = x.T.tocsr()
@@ -112,9 +112,11 @@ class OnDevices:
         """[I, K] a table of the items times a K x K matrix."""
         return self.compiled["turned"](table, self._shared(by))
 
-    def precondition(self, r: Any, t: np.ndarray, turn: np.ndarray, reg: float) -> Any:
+    def precondition(self, r: Any, t: np.ndarray, turn: np.ndarray, ridge: float) -> Any:
         """[I, K] the A that solves the equations with S = 0 and right-hand side r."""
-        return self.compiled["precondition"](r, *self.spectrum, self._shared(t), self._shared(turn), self._shared(reg))
+        return self.compiled["precondition"](
+            r, *self.spectrum, self._shared(t), self._shared(turn), self._shared(ridge)
+        )
 
     def orthonormal(self, table: Any) -> tuple[Any, Any]:
         """Q [I, K] and R [K, K] with table = Q R; the table is gathered."""

@@ -36,7 +36,7 @@ class OnHost:
         self.dtype = dtype
         self.x: Any = x.astype(dtype)
         self.by_item: Any = self.x.T.tocsr()
-        self.users, self.items, self.spectrum = users, items, spectrum
+        self.users, self.items, self.spectrum, self.ridge = users, items, spectrum, spectrum.ridge
         shape = len(users.scale), len(users.col)
         self.targets: Any = sp.csr_array((users.targets.astype(dtype), users.indices, users.indptr), shape)
         self.weights = users.weights.astype(dtype)
@@ -104,10 +104,10 @@ class OnHost:
         """[I, K] a table of the items times a K x K matrix."""
         return table @ by.astype(self.dtype)
 
-    def precondition(self, r: np.ndarray, t: np.ndarray, turn: np.ndarray, reg: float) -> np.ndarray:
+    def precondition(self, r: np.ndarray, t: np.ndarray, turn: np.ndarray, ridge: float) -> np.ndarray:
         """[I, K] the A that solves the equations with S = 0 and right-hand side r, where V'D(q)V = turn D(t) turn'."""
         turn, s = turn.astype(self.dtype), self.spectrum.values[:, None]
-        below = (s * t[None, :] + reg).astype(self.dtype)
+        below = (s * t[None, :] + ridge).astype(self.dtype)
         if self.spectrum.basis is None:
             scale = self.spectrum.scale[:, None].astype(self.dtype)
             return (((scale * r) @ turn) / below) @ turn.T * scale

@@ -108,15 +108,11 @@ def step(state: State, products: Any, problem: Problem, kind: str, reg: float, h
     t, turn = np.linalg.eigh(np.asarray(base, np.float64))
     t = np.maximum(t, 1e-12 * max(t[-1], np.finfo(float).tiny))
 
-    def apply(a: Any) -> Any:
-        z = products.encode(a)
-        y = products.weigh(z, v, gram)
-        return products.back(y + reg * z) if kind == "factor" else products.back(y) + reg * a
-
-    right = products.back(products.right(v))
-    least = 0.1 * float(np.finfo(products.dtype).eps) * problem.constant
+    apply, right = equations(products, v, gram, kind, reg)
+    least = float(np.finfo(products.dtype).eps) * problem.constant  # where rounding begins
+    ridge = reg if products.ridge is None else products.ridge
     a, steps, before, after = conjugate_gradient(
-        apply, lambda r: products.precondition(r, t, turn, reg), products.dot, a, right, *how, least
+        apply, lambda r: products.precondition(r, t, turn, ridge), products.dot, a, right, *how, least
     )
     if kind == "product":
         a, corner = products.orthonormal(a)
@@ -131,6 +127,25 @@ def step(state: State, products: Any, problem: Problem, kind: str, reg: float, h
     size = max(np.sqrt(products.dot(right, right)), np.finfo(float).tiny)
     info = Info(objective, float(before / size), float(after / size), float(steps))
     return State(a, solved.factors), info
+
+
+def equations(products: Any, v: Any, gram: Any, kind: str, reg: float) -> tuple[Callable, Any]:
+    """The product with the matrix of the equations for A, and their right-hand side [I, K].
+
+    Args:
+      products: `OnHost` or `OnDevices`.
+      v: [I, K] V; for "product" orthonormal.
+      gram: [K, K] V'D(q)V.
+      kind: "l2", "product" or "factor".
+      reg: the strength.
+    """
+
+    def apply(a: Any) -> Any:
+        z = products.encode(a)
+        y = products.weigh(z, v, gram)
+        return products.back(y + reg * z) if kind == "factor" else products.back(y) + reg * a
+
+    return apply, products.back(products.right(v))
 
 
 def balanced(state: State, products: Any, kind: str) -> State:
