@@ -109,7 +109,7 @@ def step(state: State, products: Any, problem: Problem, kind: str, reg: float, h
     t = np.maximum(t, 1e-12 * max(t[-1], np.finfo(float).tiny))
 
     apply, right = equations(products, v, gram, kind, reg)
-    least = float(np.finfo(products.dtype).eps) * problem.constant  # where rounding begins
+    least = float(np.finfo(products.dtype).eps) ** 1.5 * problem.constant  # below it is mostly rounding
     ridge = reg if products.ridge is None else products.ridge
     a, steps, before, after = conjugate_gradient(
         apply, lambda r: products.precondition(r, t, turn, ridge), products.dot, a, right, *how, least
