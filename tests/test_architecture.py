@@ -22,7 +22,7 @@ LAYERS = (
     {"memory", "_plots", "_checkpoint"},
     {"data"},
     {"linalg"},
-    {"stats", "mesh_solver", "svd", "twins", "weights"},
+    {"stats", "mesh_solver", "svd", "twins", "weights", "descent"},
     {"ridge"},
     {"models"},
     {"kkt"},
@@ -43,7 +43,7 @@ SIBLINGS = {"linear", "factorization", "deep"}  # one file a method, none of whi
 OPTIONAL = {"flax", "optax", "matplotlib", "pandas", "orbax"}
 MAY_IMPORT_OPTIONAL = (
     *("jaxrec.deep", "jaxrec.experiments"),
-    *("jaxrec.linear.low_rank_solvers", "jaxrec.linear.elsa", "jaxrec.sharded_io"),
+    *("jaxrec.descent", "jaxrec.sharded_io"),
     "jaxrec._plots",  # matplotlib, inside functions
 )
 HEAVY = OPTIONAL | {"polars", "rich", "tyro"}
