@@ -18,6 +18,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # Inside a room that is a package, modules may import each other, except in SIBLINGS.
 LAYERS = (
     {"_checks", "status", "_progress", "_threads", "_blas"},
+    {"_files"},
     {"parallel"},
     {"memory", "_plots", "_checkpoint"},
     {"data"},
