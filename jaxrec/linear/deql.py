@@ -189,6 +189,6 @@ class Deql(ClosedForm):
         certificate = dataclasses.replace(info.certificate, residual=largest)
         if not own <= RESIDUAL_LIMIT[self.dtype]:
             level = float(stats.gram_diagonal(train).max())
-            way = "raise reg" if self.reg < 1e3 * level else "lower reg, which leaves nothing to learn"
+            way = "raise reg" if self.reg < 1e3 * level else "lower reg: nothing is left to learn"
             raise FitError(Status.RESIDUAL_TOO_LARGE, f"{certificate}; {way}, or use Deql(dtype='float64').")
         return Fitted(model, dataclasses.replace(info, certificate=certificate))
