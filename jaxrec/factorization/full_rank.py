@@ -238,7 +238,7 @@ def certify(train: Interactions, weights: Weights, solution: Solution, settings:
         "residual of the systems": worst,
         "estimated rounding error": rounding,
     }
-    if np.isfinite(bound := solvers.condition_bound(train, weights)):
+    if np.isfinite(bound := solvers.condition_bound(train, weights, settings.reg)):
         detail["condition bound"] = bound
     status = Status.OK
     if not np.isfinite(residual):

@@ -14,7 +14,8 @@ popularity, which take about as many iterations, so that 2 I x I matrices and a 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -31,6 +32,7 @@ from jaxrec._progress import progress_bar
 from jaxrec._threads import map_in_order, n_threads
 from jaxrec.data import Interactions, row_batches
 from jaxrec.data.batching import scatter_rows
+from jaxrec.pcg import busy, relative_residual, start, step
 from jaxrec.status import Status
 from jaxrec.weights import Weights
 
@@ -63,87 +65,6 @@ class Settings(NamedTuple):
     free: bool
     tolerance: Any
     max_iterations: Any
-
-
-# -- conjugate gradients, on the host and on devices --------------------------------------------------------------
-
-
-class State(NamedTuple):
-    """Of a block of systems (P + E_j) c = e_j, where c is P^-1 e_j and a correction.
-
-    Attributes:
-      correction: what is added.
-      residual: what is left.
-      direction: where to go next.
-      image: P times that.
-      size: squared norm of the residuals in P^-1, of each system.
-      limit: at which a system is done.
-      iterations: of each system.
-    """
-
-    correction: Any
-    residual: Any
-    direction: Any
-    image: Any
-    size: Any
-    limit: Any
-    iterations: Any
-
-
-Product = Callable[[Any], Any]
-Excess = Callable[[Any, Any], Any]
-
-
-def start(first: Any, unit: Any, spread: Product, excess: Excess, tolerance: Any, along: int) -> State:
-    """The state at c = P^-1 e_j.
-
-    Args:
-      first: P^-1 e_j.
-      unit: e_j.
-      spread: multiplies by P^-1.
-      excess: from v and P v to E_j v.
-      tolerance: relative residual.
-      along: the axis along which a system lies, 0 for columns.
-    """
-    residual = -excess(first, unit)
-    direction = spread(residual)
-    size = (residual * direction).sum(along, keepdims=True)
-    limit = tolerance**2 * (first * unit).sum(along, keepdims=True)
-    return State(first * 0, residual, direction, residual, size, limit, size * 0)
-
-
-def step(state: State, spread: Product, excess: Excess, along: int) -> State:
-    """One iteration of preconditioned conjugate gradients on every system that is not done; the others stay.
-
-    The denominators are guarded, so that a system without a residual, as of an item without users, makes no NaN.
-    """
-    xp = jnp if isinstance(state.residual, jax.Array) else np
-    x, residual, direction, image, size, limit, iterations = state
-    bent = image + excess(direction, image)
-    curvature = (direction * bent).sum(along, keepdims=True)
-    active = (size > limit) & (curvature > 0)
-    length = xp.where(active, size / xp.where(active, curvature, 1), 0)
-    x = x + length * direction
-    residual = residual - length * bent
-    at = spread(residual)
-    new = xp.maximum((residual * at).sum(along, keepdims=True), 0)
-    share = xp.where(active, new / xp.where(active, size, 1), 0)
-    return State(
-        x, residual, at + share * direction, residual + share * image, xp.where(active, new, size), limit,
-        iterations + active,
-    )  # fmt: skip
-
-
-def busy(state: State) -> Any:
-    """Whether some system is not done."""
-    return (state.size > state.limit).any()
-
-
-def relative_residual(state: State, tolerance: Any) -> Any:
-    """Of each system, in the norm of P^-1."""
-    xp = jnp if isinstance(state.residual, jax.Array) else np
-    whole = xp.where(state.limit > 0, state.limit, 1) / tolerance**2
-    return xp.sqrt(state.size / whole)
 
 
 def finish(c: Any, unit: Any, settings: Settings, along: int) -> tuple[Any, Any]:
@@ -208,7 +129,7 @@ def visits(x: sp.csr_array, extra: sp.csc_array, items: np.ndarray, systems: sli
     ends = [slice(extra.indptr[j], extra.indptr[j + 1]) for j in items]
     rows = x[np.concatenate([extra.indices[part] for part in ends])]
     bounds = rows.indptr[np.concatenate([[0], np.cumsum([part.stop - part.start for part in ends])])]
-    for k, (begin, end) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+    for k, (begin, end) in enumerate(itertools.pairwise(bounds)):
         rows.indices[begin:end] += k * n
     shifted = sp.csr_array((rows.data, rows.indices, rows.indptr), shape=(rows.shape[0], len(items) * n))
     return Visits(shifted, np.concatenate([extra.data[part] for part in ends]), systems)
@@ -230,6 +151,7 @@ def solve_on_host(train: Interactions, weights: Weights, settings: Settings, dty
     n = train.n_items
     x = train.to_csr(dtype)
     extra = weights.sparse(train, dtype).tocsc()
+    visited = weights.entries is not None
     lengths = np.asarray(train.user_counts, np.int64)
     cost = np.bincount(train.indices, lengths[train.user_of_entry], minlength=n)
     gram = stats.gram_lower(train, np.dtype(dtype), np.asarray(weights.row))
@@ -243,7 +165,9 @@ def solve_on_host(train: Interactions, weights: Weights, settings: Settings, dty
                 return None
             for block in host_blocks(items, cost):
                 shift = (np.asarray(weights.col)[block] / scale - 1).astype(dtype)[:, None]
-                _solve_host_block(found, block, inverse, shift, _parts(x, extra, block, cost), settings)
+                _solve_host_block(
+                    found, block, inverse, shift, _parts(x, extra, block, cost) if visited else [], settings
+                )
                 advance(len(block))
     return found
 
@@ -253,11 +177,11 @@ def _parts(x: sp.csr_array, extra: sp.csc_array, block: np.ndarray, cost: np.nda
     total = np.cumsum(cost[block])
     shares = np.searchsorted(total, total[-1] * np.arange(1, n_threads()) / n_threads())
     bounds = [0, *np.unique(np.clip(shares, 1, len(block) - 1)), len(block)] if len(block) > 1 else [0, 1]
-    return [visits(x, extra, block[a:b], slice(a, b)) for a, b in zip(bounds[:-1], bounds[1:], strict=True) if a < b]
+    return [visits(x, extra, block[a:b], slice(a, b)) for a, b in itertools.pairwise(bounds) if a < b]
 
 
 def _solve_host_block(found: Solution, block: Any, inverse: Any, shift: Any, parts: list, settings: Settings) -> None:
-    """Writes the columns of the block into `found`; here a system is a row, since C is symmetric but for its rounding."""
+    """Writes the columns of the block into `found`; a system is a row here (P^-1 is symmetric)."""
     unit = np.zeros((len(block), inverse.shape[0]), inverse.dtype)
     unit[np.arange(len(block)), block] = 1
     reg = inverse.dtype.type(settings.reg)
@@ -268,7 +192,7 @@ def _solve_host_block(found: Solution, block: Any, inverse: Any, shift: Any, par
         return out
 
     def excess(rows: np.ndarray, image: np.ndarray) -> np.ndarray:
-        out = np.empty_like(rows)
+        out = np.empty_like(rows) if parts else np.zeros_like(rows)
         for _ in map_in_order(lambda part: part.add(rows, out), parts):
             pass
         return out + shift * (image - reg * rows) if shift.any() else out

@@ -275,7 +275,9 @@ class LowRankEdlae:
         seconds["certificate"] = time.perf_counter() - begun
         if certificate.status is not Status.OK:
             most = float(stats.gram_diagonal(train).max())
-            way = "raise reg, or lower the rank" if self.reg < 1e3 * most else "lower reg, which leaves nothing to learn"
+            way = (
+                "raise reg, or lower the rank" if self.reg < 1e3 * most else "lower reg, which leaves nothing to learn"
+            )
             raise FitError(certificate.status, f"{certificate}; {way}.")
         if mesh is not None:
             model = ItemFactors(
