@@ -40,7 +40,7 @@ Product = Callable[[Any], Any]
 Excess = Callable[[Any, Any], Any]
 
 
-def start(first: Any, right: Any, spread: Product, excess: Excess, tolerance: Any, along: int) -> State:
+def start(first: Any, right: Any, spread: Product, excess: Excess, limit: Any, along: int) -> State:
     """The state at c_j = P^-1 b_j.
 
     Args:
@@ -48,13 +48,14 @@ def start(first: Any, right: Any, spread: Product, excess: Excess, tolerance: An
       right: b_j.
       spread: multiplies by P^-1.
       excess: from v and P v to E_j v.
-      tolerance: the relative residual, in the norm of P^-1, at which a system is done.
+      limit: the squared norm of its residual in P^-1 at which a system is done; not below rounding of the first one.
       along: the axis along which a system lies, 0 for columns.
     """
     residual = -excess(first, right)
     direction = spread(residual)
     size = (residual * direction).sum(along, keepdims=True)
-    limit = tolerance**2 * (first * right).sum(along, keepdims=True)
+    xp = jnp if isinstance(residual, jax.Array) else np
+    limit = xp.maximum(limit, xp.finfo(size.dtype).eps ** 2 * size)
     return State(first * 0, residual, direction, residual, size, limit, size * 0)
 
 
@@ -85,8 +86,7 @@ def busy(state: State) -> Any:
     return (state.size > state.limit).any()
 
 
-def relative_residual(state: State, tolerance: Any) -> Any:
-    """Of each system, in the norm of P^-1."""
+def left_over(state: State) -> Any:
+    """Of each system, the norm of its residual over that at which it is done."""
     xp = jnp if isinstance(state.residual, jax.Array) else np
-    whole = xp.where(state.limit > 0, state.limit, 1) / tolerance**2
-    return xp.sqrt(state.size / whole)
+    return xp.sqrt(state.size / xp.where(state.limit > 0, state.limit, 1))

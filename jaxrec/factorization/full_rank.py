@@ -205,8 +205,8 @@ class WeightedEase:
 def certify(train: Interactions, weights: Weights, solution: Solution, settings: Settings) -> Certificate:
     """The evidence on a solution, as told in `WeightedEase.fit`.
 
-    The status is that of the first check that fails: all c_jj are above 0; the estimated rounding error of the weights,
-    eps / 2 max_j (H_j)_jj c_jj, is below a hundredth; every system is solved to the tolerance; the gradient is below
+    The status is that of the first check that fails: all c_jj are above 0; every system is solved to the tolerance; the
+    estimated rounding error of the weights, eps / 2 max_j (H_j)_jj c_jj, is below a hundredth; the gradient is below
     its limit.
 
     Cost: 64 products of X and X' with a vector in float64 on the host.
@@ -219,7 +219,7 @@ def certify(train: Interactions, weights: Weights, solution: Solution, settings:
     b = np.asarray(solvers.columns_of(solution.weights, items), np.float64)[:n]
     x = train.to_csr(np.float64)
     at_answer, at_zero = np.zeros((2, n, len(items)))
-    for k, item in enumerate(items):
+    for k, item in enumerate(items.tolist()):
         w = solvers.weights_of_item(weights, train, item)
         target = x[:, [item]].toarray()[:, 0]
         at_answer[:, k] = x.T @ (w * (x @ b[:, k] - target)) + settings.reg * b[:, k]
@@ -243,9 +243,11 @@ def certify(train: Interactions, weights: Weights, solution: Solution, settings:
     status = Status.OK
     if not np.isfinite(residual):
         status = Status.NOT_FINITE
+    elif worst > settings.tolerance:
+        status = Status.RESIDUAL_TOO_LARGE
     elif rounding > kkt.ROUNDING_LIMIT:
         status = Status.ILL_CONDITIONED
-    elif worst > settings.tolerance or residual > limit:
+    elif residual > limit:
         status = Status.RESIDUAL_TOO_LARGE
     return Certificate(status, residual, limit, detail)
 

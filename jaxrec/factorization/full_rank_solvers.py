@@ -82,7 +82,7 @@ def direct_columns(train: Interactions, weights: Weights, reg: float, items: np.
     dense = weights.full is not None
     gram = np.zeros((n, n)) if dense else stats.gram_lower(train, np.dtype(np.float64), np.asarray(weights.row))
     linalg.mirror_lower(gram)
-    for item in items:
+    for item in np.asarray(items).tolist():
         own = weights_of_item(weights, train, item)
         if not dense:
             own = own - np.asarray(weights.row, np.float64) * float(weights.col[item])

@@ -32,7 +32,7 @@ from jaxrec._progress import progress_bar
 from jaxrec._threads import map_in_order, n_threads
 from jaxrec.data import Interactions, row_batches
 from jaxrec.data.batching import scatter_rows
-from jaxrec.pcg import busy, relative_residual, start, step
+from jaxrec.pcg import busy, left_over, start, step
 from jaxrec.status import Status
 from jaxrec.weights import Weights
 
@@ -49,7 +49,7 @@ class Solution(NamedTuple):
       weights: [I, I] B; on a mesh [N, N], padded.
       unexplained: [I] 1 / c_jj.
       iterations: [I] of conjugate gradients; 0 where the answer is in closed form.
-      residual: [I] of the systems for c_j, in the norm of P^-1 and relative to e_j.
+      residual: [I] of the systems for c_j, in the norm of P^-1 and relative to what `limits` says.
     """
 
     weights: Any
@@ -65,6 +65,18 @@ class Settings(NamedTuple):
     free: bool
     tolerance: Any
     max_iterations: Any
+
+
+def limits(first: Any, unit: Any, penalised: Any, settings: Settings, along: int) -> Any:
+    """The squared norm in P^-1 that a residual may keep, from the start c = P^-1 e_j and (P_jj) `penalised`.
+
+    Relative to c without its own entry, of which the weights consist; its square in the norm of P is
+    c_jj (P_jj c_jj - 1), and reg |c|^2 at least, which rounding leaves when reg is huge; and not above e_j's, c_jj.
+    """
+    xp = jnp if isinstance(first, jax.Array) else np
+    own = (first * unit).sum(along, keepdims=True)
+    others = settings.reg * (xp.where(unit > 0, 0, first) ** 2).sum(along, keepdims=True)
+    return settings.tolerance**2 * xp.minimum(own, xp.maximum(own * (penalised * own - 1), others))
 
 
 def finish(c: Any, unit: Any, settings: Settings, along: int) -> tuple[Any, Any]:
@@ -127,7 +139,7 @@ def visits(x: sp.csr_array, extra: sp.csc_array, items: np.ndarray, systems: sli
     """Of the items of a part of a block; `x` is X and `extra` S, both sparse."""
     n = x.shape[1]
     ends = [slice(extra.indptr[j], extra.indptr[j + 1]) for j in items]
-    rows = x[np.concatenate([extra.indices[part] for part in ends])]
+    rows: Any = x[np.concatenate([extra.indices[part] for part in ends])]
     bounds = rows.indptr[np.concatenate([[0], np.cumsum([part.stop - part.start for part in ends])])]
     for k, (begin, end) in enumerate(itertools.pairwise(bounds)):
         rows.indices[begin:end] += k * n
@@ -155,6 +167,7 @@ def solve_on_host(train: Interactions, weights: Weights, settings: Settings, dty
     lengths = np.asarray(train.user_counts, np.int64)
     cost = np.bincount(train.indices, lengths[train.user_of_entry], minlength=n)
     gram = stats.gram_lower(train, np.dtype(dtype), np.asarray(weights.row))
+    diagonal = np.diag(gram).astype(np.float64)
     found = Solution(np.empty((n, n), dtype), *(np.zeros(n) for _ in range(3)))
     grouped = list(groups(weights, train.item_counts))
     with progress_bar("conjugate gradients", n) as advance:
@@ -165,9 +178,9 @@ def solve_on_host(train: Interactions, weights: Weights, settings: Settings, dty
                 return None
             for block in host_blocks(items, cost):
                 shift = (np.asarray(weights.col)[block] / scale - 1).astype(dtype)[:, None]
-                _solve_host_block(
-                    found, block, inverse, shift, _parts(x, extra, block, cost) if visited else [], settings
-                )
+                penalised = (scale * diagonal[block] + settings.reg).astype(dtype)[:, None]
+                parts = _parts(x, extra, block, cost) if visited else []
+                _solve_host_block(found, block, inverse, (shift, penalised), parts, settings)
                 advance(len(block))
     return found
 
@@ -180,8 +193,9 @@ def _parts(x: sp.csr_array, extra: sp.csc_array, block: np.ndarray, cost: np.nda
     return [visits(x, extra, block[a:b], slice(a, b)) for a, b in itertools.pairwise(bounds) if a < b]
 
 
-def _solve_host_block(found: Solution, block: Any, inverse: Any, shift: Any, parts: list, settings: Settings) -> None:
+def _solve_host_block(found: Solution, block: Any, inverse: Any, scales: Any, parts: list, settings: Settings) -> None:
     """Writes the columns of the block into `found`; a system is a row here (P^-1 is symmetric)."""
+    shift, penalised = scales
     unit = np.zeros((len(block), inverse.shape[0]), inverse.dtype)
     unit[np.arange(len(block)), block] = 1
     reg = inverse.dtype.type(settings.reg)
@@ -198,7 +212,7 @@ def _solve_host_block(found: Solution, block: Any, inverse: Any, shift: Any, par
         return out + shift * (image - reg * rows) if shift.any() else out
 
     first = inverse[block]
-    state = start(first, unit, spread, excess, settings.tolerance, 1)
+    state = start(first, unit, spread, excess, limits(first, unit, penalised, settings, 1), 1)
     for _ in range(settings.max_iterations):
         if not busy(state):
             break
@@ -207,7 +221,7 @@ def _solve_host_block(found: Solution, block: Any, inverse: Any, shift: Any, par
     found.weights[:, block] = weights.T
     found.unexplained[block] = unexplained[:, 0]
     found.iterations[block] = state.iterations[:, 0]
-    found.residual[block] = relative_residual(state, settings.tolerance)[:, 0]
+    found.residual[block] = settings.tolerance * left_over(state)[:, 0]
 
 
 # -- devices ------------------------------------------------------------------------------------------------------
@@ -248,6 +262,7 @@ def block_of_columns(
     inverse: Float[Array, "N m"],
     columns: Int[Array, " b"],
     shift: Float[Array, " b"],
+    penalised: Float[Array, " b"],
     batches: Batches,
     settings: Settings,
     axis: str | None = None,
@@ -258,6 +273,7 @@ def block_of_columns(
       inverse: [N, m] my columns of P^-1.
       columns: [b] which of them; m where the block is only filled up.
       shift: [b] q_j / q - 1.
+      penalised: [b] P_jj.
       batches: as in `middle`.
       settings: `free` is static.
       axis: the mesh axis over which columns and users are split, or None.
@@ -282,22 +298,23 @@ def block_of_columns(
         state, done = carry
         return step(state, spread, excess, 0), done + 1
 
-    begin = start(first, unit, spread, excess, settings.tolerance, 0)
+    begin = start(first, unit, spread, excess, limits(first, unit, penalised[None, :], settings, 0), 0)
     state, _ = lax.while_loop(carry_on, advance, (begin, jnp.int32(0)))
     b, unexplained = finish(first + state.correction, unit, settings, 0)
-    return b, unexplained, state.iterations, relative_residual(state, settings.tolerance)
+    return b, unexplained, state.iterations, settings.tolerance * left_over(state)
 
 
 @partial(jax.jit, static_argnames=("free", "mesh"), donate_argnums=0)
-def _solve_block(weights, inverse, columns, shift, batches, floats, free, mesh):
-    def kernel(weights, inverse, columns, shift, batches, reg, tolerance, most, axis):
+def _solve_block(weights, inverse, columns, scales, batches, floats, free, mesh):
+    def kernel(weights, inverse, columns, scales, batches, reg, tolerance, most, axis):
         settings = Settings(reg, free, tolerance, most)
-        b, *known = block_of_columns(inverse, columns, shift, batches, settings, axis)
+        b, *known = block_of_columns(inverse, columns, *scales, batches, settings, axis)
         return weights.at[:, columns].set(b, mode="drop"), *known
 
     split, rows, whole = parallel.COLUMNS, parallel.ROWS, parallel.REPLICATED
     inputs = (split, split, rows, rows, split, whole, whole, whole)
-    return parallel.over_columns(kernel, mesh, inputs, (split,) * 4)(weights, inverse, columns, shift, batches, *floats)
+    solve: Any = parallel.over_columns(kernel, mesh, inputs, (split,) * 4)
+    return solve(weights, inverse, columns, scales, batches, *floats)
 
 
 def batches_on(train: Interactions, weights: Weights, mesh: Any, n_items: int) -> Batches:
@@ -331,7 +348,8 @@ def blocks_on(items: np.ndarray, n_own: int, n_devices: int) -> Iterator[np.ndar
 def solve_on_mesh(train: Interactions, weights: Weights, settings: Settings, mesh: Any) -> Solution:
     """The optimum on a mesh, each device solving for its own columns of the padded B."""
     n, col = train.n_items, np.asarray(weights.col)
-    gram = stats.default_gram(stats.with_user_weights(train, np.asarray(weights.row)), mesh)
+    by_user = stats.with_user_weights(train, np.asarray(weights.row))
+    gram, diagonal = stats.default_gram(by_user, mesh), stats.gram_diagonal(by_user)
     size = len(gram)
     b = parallel.zeros((size, size), mesh)
     batches = batches_on(train, weights, mesh, size)
@@ -346,12 +364,17 @@ def solve_on_mesh(train: Interactions, weights: Weights, settings: Settings, mes
                 width = len(columns) // mesh.size
                 device = np.repeat(np.arange(mesh.size), width)
                 at = np.where(columns < size // mesh.size, device * (size // mesh.size) + columns, -1)
-                shift = np.where(at >= 0, col[np.maximum(at, 0)] / scale - 1, 0).astype(np.float32)
-                placed = (parallel.place(part, mesh, parallel.ROWS) for part in (columns.astype(np.int32), shift))
-                b, *found = _solve_block(b, inverse, *placed, batches, floats, settings.free, mesh)
+                real = at >= 0
+                shift = np.where(real, col[at] / scale - 1, 0)
+                penalised = np.where(real, scale * diagonal[at] + settings.reg, 1)
+                columns, *scales = (
+                    parallel.place(part, mesh, parallel.ROWS)
+                    for part in (columns.astype(np.int32), shift.astype(np.float32), penalised.astype(np.float32))
+                )
+                b, *found = _solve_block(b, inverse, columns, tuple(scales), batches, floats, settings.free, mesh)
                 for out, part in zip(known, found, strict=True):
-                    out[at[at >= 0]] = parallel.to_host(part)[0][at >= 0]
-                advance(int((at >= 0).sum()))
+                    out[at[real]] = parallel.to_host(part)[0][real]
+                advance(int(real.sum()))
     return Solution(jax.block_until_ready(b), *known[:, :n])
 
 
