@@ -2,10 +2,10 @@
 
     python benchmarks/weighted_full_rank.py DATA --alphas 1 4 16 --reg 200 --columns 20 --out FOLDER
 
-DATA is any file that `jaxrec.load` reads; all its interactions count as 1. Writes weighted_full_rank_NAME.md and .json to
-FOLDER. "per EASE fit" is the median over rounds of the time of a fit over that of one EASE fit in the same round. The
+DATA is any file that `jaxrec.load` reads; all its interactions count as 1. Writes weighted_full_rank_NAME.md and
+.json to FOLDER. Times are those of a fit over that of one EASE fit in the same round, the median over rounds. The
 deviation is the largest one of the random columns from its own float64 Cholesky solve, relative to the largest weight;
-"direct" is what all items would take that way, from the time of these, over one EASE fit.
+"direct" is what all items would take that way, from the time of these.
 """
 
 import argparse
@@ -79,23 +79,23 @@ def run(options):
 
 def markdown(figures):
     """The record as a page."""
-    data = figures["data"]
+    data, used = figures["data"], figures["machine"]
+    where = f"{used['threads']} threads on {used['cpu']}" + (figures["note"] and f", {figures['note']}")
     lines = [
         f"# Weighted EASE on {data['name']}",
         "",
-        f"{data['n_users']:,} users x {data['n_items']:,} items, {data['nnz']:,} interactions, W = 1 + alpha on them, reg "
-        f"{figures['reg']:g}, float32; {figures['machine']['threads']} threads on {figures['machine']['cpu']}"
-        f"{figures['note'] and ', ' + figures['note']}. Deviation: of {figures['columns']} random columns from direct float64"
-        " solves, relative to the largest weight.",
+        f"{data['n_users']:,} users x {data['n_items']:,} items, {data['nnz']:,} interactions;",
+        f"weight 1 + alpha on them, reg {figures['reg']:g}, float32; {where}.",
+        f"Deviation: of {figures['columns']} random columns",
+        "from direct float64 solves, relative to the largest weight.",
         "",
-        "| alpha | iterations, most (mean) | time per EASE fit | direct, per EASE fit | KKT residual | deviation |",
+        "| alpha | iterations, most (mean) | time, EASE fits | direct, EASE fits | KKT residual | deviation |",
         "|---|---|---|---|---|---|",
     ]
     for row in figures["rows"]:
-        lines.append(
-            f"| {row['alpha']:g} | {row['iterations']:.0f} ({row['mean iterations']:.1f}) | {row['per EASE fit']:.0f} | "
-            f"{row['direct per EASE fit']:,.0f} | {row['residual']:.1e} | {row['deviation']:.1e} |"
-        )
+        iterations = f"{row['iterations']:.0f} ({row['mean iterations']:.1f})"
+        times = f"{row['per EASE fit']:.0f} | {row['direct per EASE fit']:,.0f}"
+        lines.append(f"| {row['alpha']:g} | {iterations} | {times} | {row['residual']:.1e} | {row['deviation']:.1e} |")
     return "\n".join(lines) + "\n"
 
 

@@ -23,9 +23,7 @@ WEIGHTS = {
     "activity": lambda x: Weights.user_activity(x, -0.6),
     "activity and more": lambda x: Weights.user_activity(x, 0.5, alpha=1.5),
     "rank one": lambda x: Weights.rank_one(np.linspace(0, 2, x.n_users), np.geomspace(0.01, 30, x.n_items)),
-    "rank one with zeros": lambda x: Weights.rank_one(
-        np.arange(x.n_users) / x.n_users, np.arange(x.n_items) / x.n_items
-    ),
+    "rank one with zeros": lambda x: Weights.rank_one(*(np.arange(n) / n for n in x.shape)),
     "entries": lambda x: Weights.on_entries(x, np.linspace(0, 5, x.nnz), unobserved_weight=1.3),
     "dense": lambda x: Weights.dense(np.random.default_rng(1).random(x.shape)),
 }
@@ -182,17 +180,14 @@ def test_iterations_grow_with_the_root_of_the_weight_and_not_with_the_data():
         assert taken[users, 1.0] < taken[users, 64.0] < 3 * taken[users, 16.0]
 
 
-@pytest.mark.parametrize("name", ("ips", "entries"))
-def test_weights_below_the_base_have_a_bound_as_well(name, rng):
-    data = odd_data(rng, 200, 40)
-    weights = WEIGHTS[name](data).scaled(1 / float(WEIGHTS[name](data).col[0]))  # W = 1 where nothing was observed
+def test_weights_below_the_base_have_a_bound_as_well(rng):
+    data = odd_data(rng, 200, 40, counts=False)
+    weights = Weights.ips(data, 0.5)
     low, high = weights.ratio_bounds(data)
     found = cg.solve_on_host(data, weights, cg.Settings(REG, False, 1e-6, 500), np.float64)
     assert low < 1 < high and found.residual.max() <= 1e-6
-    low = max(low, 1e-2)  # where W is 0 the penalty is what is left
-    if name == "ips":
-        assert found.iterations.max() <= np.ceil(bound_on_iterations(data, REG, low, high, 1e-6))
-    assert full_rank_solvers.condition_bound(data, weights, REG) >= high
+    assert 0 < found.iterations.max() <= np.ceil(bound_on_iterations(data, REG, low, high, 1e-6))
+    assert full_rank_solvers.condition_bound(data, weights, REG) == pytest.approx(high / low)
 
 
 def test_too_few_iterations_are_no_model(data):
@@ -251,7 +246,7 @@ def test_a_mesh_gives_the_same(name, devices, rng):
         return
     expected = fitted(method, data, weights=weights)
     found = fitted(method, data, weights=weights, mesh=jax.devices()[:devices])
-    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5 * np.abs(expected).max())
+    np.testing.assert_allclose(found, expected, rtol=0, atol=5e-5 * np.abs(expected).max())
 
 
 def lowered(n_items=1024, n_users=64):

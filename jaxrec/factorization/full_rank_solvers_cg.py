@@ -135,11 +135,11 @@ class Visits(NamedTuple):
         out[self.systems] = (self.rows.T @ predicted).reshape(-1, c.shape[1])
 
 
-def visits(x: sp.csr_array, extra: sp.csc_array, items: np.ndarray, systems: slice) -> Visits:
+def visits(x: Any, extra: Any, items: np.ndarray, systems: slice) -> Visits:
     """Of the items of a part of a block; `x` is X and `extra` S, both sparse."""
     n = x.shape[1]
     ends = [slice(extra.indptr[j], extra.indptr[j + 1]) for j in items]
-    rows: Any = x[np.concatenate([extra.indices[part] for part in ends])]
+    rows = x[np.concatenate([extra.indices[part] for part in ends])]
     bounds = rows.indptr[np.concatenate([[0], np.cumsum([part.stop - part.start for part in ends])])]
     for k, (begin, end) in enumerate(itertools.pairwise(bounds)):
         rows.indices[begin:end] += k * n
@@ -308,7 +308,8 @@ def block_of_columns(
 def _solve_block(weights, inverse, columns, scales, batches, floats, free, mesh):
     def kernel(weights, inverse, columns, scales, batches, reg, tolerance, most, axis):
         settings = Settings(reg, free, tolerance, most)
-        b, *known = block_of_columns(inverse, columns, *scales, batches, settings, axis)
+        shift, penalised = scales
+        b, *known = block_of_columns(inverse, columns, shift, penalised, batches, settings, axis)
         return weights.at[:, columns].set(b, mode="drop"), *known
 
     split, rows, whole = parallel.COLUMNS, parallel.ROWS, parallel.REPLICATED
