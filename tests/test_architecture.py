@@ -22,7 +22,7 @@ LAYERS = (
     {"parallel"},
     {"memory", "_plots", "_checkpoint"},
     {"data"},
-    {"linalg"},
+    {"linalg", "pcg"},
     {"stats", "mesh_solver", "svd", "twins", "weights", "descent"},
     {"ridge"},
     {"models"},
