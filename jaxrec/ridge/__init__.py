@@ -1,24 +1,43 @@
 """Many small weighted ridge regressions on one table of factors: what alternating least squares does all day."""
 
-from jaxrec.ridge.batches import Batch, Shapes, batch_numbers, batches, shapes
+from jaxrec.ridge.batches import Batch, Shapes, batch_numbers, batches, positions, shapes
 from jaxrec.ridge.host import solve_on_host
 from jaxrec.ridge.rows import FoldIn, Rows, transposed
-from jaxrec.ridge.systems import Solved, Systems, block_sweep, cholesky, conjugate_gradient, gram
+from jaxrec.ridge.systems import (
+    Solved,
+    Systems,
+    apply,
+    block_sweep,
+    cholesky,
+    conjugate_gradient,
+    gram,
+    right_sides,
+)
+from jaxrec.ridge.tables import Side, at_positions, moves, over_batches, put, side
 
 __all__ = [
     "Batch",
     "FoldIn",
     "Rows",
     "Shapes",
+    "Side",
     "Solved",
     "Systems",
+    "apply",
+    "at_positions",
     "batch_numbers",
     "batches",
     "block_sweep",
     "cholesky",
     "conjugate_gradient",
     "gram",
+    "moves",
+    "over_batches",
+    "positions",
+    "put",
+    "right_sides",
     "shapes",
+    "side",
     "solve_on_host",
     "transposed",
 ]
