@@ -100,8 +100,8 @@ class Ials:
       init_std: of the random start, times sqrt(K).
       cg_steps: 3 lose next to nothing over a fit.
       block_size: of "block"; as large as the rank it is "cholesky".
-      solver: "host" takes LAPACK on the CPU, for "cholesky" alone; "jax" the JAX kernels on the default device; "auto"
-        the former where it can and the default device is a CPU.
+      solver: "host" takes BLAS and LAPACK on the CPU, for "cg" and "cholesky"; "jax" the JAX kernels on the default
+        device; "auto" the former where it can and the default device is a CPU.
     """
 
     rank: int = 16
@@ -129,8 +129,8 @@ class Ials:
         _checks.one_of("target", self.target, ("shrunk", "one"))
         _checks.one_of("mode", self.mode, MODES)
         _checks.one_of("solver", self.solver, ("auto", "host", "jax"))
-        if self.solver == "host" and self.mode != "cholesky":
-            raise InputError(f"solver='host' is for mode='cholesky', got mode={self.mode!r}; leave out the solver.")
+        if self.solver == "host" and self.mode == "block":
+            raise InputError("solver='host' is for mode='cg' or 'cholesky', got mode='block'; leave out the solver.")
 
     def weights(self, train: Interactions) -> Weights:
         """W of a fit that is given none: unobserved_weight + alpha x_ui."""
@@ -236,9 +236,7 @@ class Ials:
 
     def _how(self, mesh: Any) -> How:
         on_cpu = jax.default_backend() == "cpu"
-        host = self.mode == "cholesky" and (
-            self.solver == "host" or (self.solver == "auto" and on_cpu and mesh is None)
-        )
+        host = self.mode != "block" and (self.solver == "host" or (self.solver == "auto" and on_cpu and mesh is None))
         if host and mesh is not None:
             raise InputError("solver='host' runs without a mesh; leave out the mesh, or the solver.")
         mesh = None if mesh is None else parallel.make_mesh(mesh)

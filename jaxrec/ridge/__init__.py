@@ -2,11 +2,13 @@
 
 from jaxrec.ridge.batches import Batch, Shapes, batch_numbers, batches, shapes
 from jaxrec.ridge.host import solve_on_host
+from jaxrec.ridge.host_steps import Chunk, chunks, steps_on_host
 from jaxrec.ridge.rows import FoldIn, Rows, transposed
 from jaxrec.ridge.systems import Solved, Systems, block_sweep, cholesky, conjugate_gradient, gram
 
 __all__ = [
     "Batch",
+    "Chunk",
     "FoldIn",
     "Rows",
     "Shapes",
@@ -16,9 +18,11 @@ __all__ = [
     "batches",
     "block_sweep",
     "cholesky",
+    "chunks",
     "conjugate_gradient",
     "gram",
     "shapes",
     "solve_on_host",
+    "steps_on_host",
     "transposed",
 ]
