@@ -1,6 +1,7 @@
 """Many small weighted ridge regressions on one table of factors: what alternating least squares does all day."""
 
 from jaxrec.ridge.batches import Batch, Shapes, batch_numbers, batches, shapes
+from jaxrec.ridge.gauge import orthonormal, orthonormal_on_host
 from jaxrec.ridge.host import solve_on_host
 from jaxrec.ridge.host_steps import Chunk, chunks, steps_on_host
 from jaxrec.ridge.rows import FoldIn, Rows, transposed
@@ -21,6 +22,8 @@ __all__ = [
     "chunks",
     "conjugate_gradient",
     "gram",
+    "orthonormal",
+    "orthonormal_on_host",
     "shapes",
     "solve_on_host",
     "steps_on_host",
