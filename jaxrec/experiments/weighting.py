@@ -111,7 +111,7 @@ def asymmetric(task: Task, regularizer: Any) -> Fitted:
 def symmetric(task: Task, exponent: float) -> Fitted:
     """P Q', with one strength for all rows, or one in proportion to their weight."""
     weights = task.weights or Weights.uniform(task.train)
-    method = Ials(task.rank, task.reg, reg_exponent=exponent, target="one", mode="cholesky", sweeps=30, tolerance=1e-4)
+    method = Ials(task.rank, task.reg, reg_exponent=exponent, target="one", sweeps=30, tolerance=1e-4)
     return method.fit(task.train, weights=weights, key=jax.random.key(task.seed))
 
 
@@ -219,7 +219,7 @@ def references(plain: Split, cells: Cells, plan: Plan, say: Callable[[str], None
         "popularity": (lambda none, reg: Popularity(), "none", (0.0,), 0),
         "EDLAE": (lambda dropout, reg: Edlae(reg, dropout), "dropout", (0.1, 0.25, 0.5), 5),
         "iALS": (
-            lambda weight, reg: Ials(rank, reg, unobserved_weight=weight, mode="cholesky"),
+            lambda weight, reg: Ials(rank, reg, unobserved_weight=weight),
             "unobserved_weight",
             (0.03, 0.1, 0.3),
             -5,
