@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from jaxrec import _checks
 from jaxrec.data import Interactions
-from jaxrec.factorization import Awmf, Ials
+from jaxrec.factorization import Awmf, Ials, WeightedEase
 from jaxrec.linear import (
     Dan,
     Deql,
@@ -58,6 +58,7 @@ METHODS: dict[str, Any] = {
     "elsa": Elsa,
     "ials": Ials,
     "awmf": Awmf,
+    "weighted-ease": WeightedEase,
 }
 
 

@@ -4,4 +4,5 @@ from jaxrec.factorization.asymmetric import Awmf
 from jaxrec.factorization.symmetric import Ials
 from jaxrec.factorization.symmetric_fold_in import fold_in, fold_in_items
 
-__all__ = ["Awmf", "Ials", "fold_in", "fold_in_items"]
+__all__ = ["Awmf", "Ials", "WeightedEase", "fold_in", "fold_in_items"]
+from jaxrec.factorization.full_rank import WeightedEase
