@@ -66,7 +66,7 @@ def _name(settings: dict[str, Any]) -> str:
 
 
 def climb(score: Callable[[int], float], start: int, most: int = 12) -> int:
-    """The whole number with the highest score next to which both neighbours score less, walking uphill from `start`.
+    """The whole number whose neighbours do not score more, walking uphill from `start`; on a plateau, downwards.
 
     Args:
       score: of a number; -inf where there is none. Each is asked for once.
@@ -80,13 +80,16 @@ def climb(score: Callable[[int], float], start: int, most: int = 12) -> int:
             known[number] = score(number)
         return known.get(number, float("-inf"))
 
-    best, direction = start, 1
+    best, step = start, 1
     at(start)
     for _ in range(2 * most):
-        if at(best + direction) > at(best):
-            best += direction
-        elif at(best - direction) > at(best):
-            best, direction = best - direction, -direction
+        ahead, here, behind = at(best + step), at(best), at(best - step)
+        if ahead > here:
+            best += step
+        elif behind > here:
+            best, step = best - step, -step
+        elif ahead == behind == here > float("-inf"):  # so strong a regularizer that nothing is left to compare
+            best, step = best - 1, -1
         else:
             break
     return best
