@@ -1,4 +1,4 @@
-"""Experiments: cells that survive a kill, a walk that finds its optimum, tables that mean what they say, the command."""
+"""Experiments: cells that survive a kill, a walk that finds its optimum, tables that mean what they say."""
 
 import json
 import math
@@ -80,6 +80,7 @@ def test_the_walk_is_bounded_and_passes_over_failures():
     assert climb(endless, 0, 5) == 4 and len(asked) == 5
     assert climb(lambda number: -math.inf if number > 1 else number, 0) == 1
     assert climb(lambda number: -math.inf, 3) == 3
+    assert climb(lambda number: min(-number, -2), 7) == 2  # down from where nothing differs
 
 
 def cell(users, validation=0.1, failed=None):
@@ -102,7 +103,7 @@ def lines():
 
 
 def test_gains_are_paired_and_their_best_is_chosen_on_validation():
-    plain, four, sixteen, full, failed, _ = lines()
+    plain, four, _, full, failed, _ = lines()
     found = gain(plain, four)
     differences = np.array([0.3 - 0.2, 0.4 - 0.3, 0.3 - 0.2])  # the first user: mean over both seeds
     assert found.mean == pytest.approx(differences.mean())
@@ -134,7 +135,7 @@ def test_smoke_covers_every_family_and_says_what_it_does(smoke):
     assert not any(line["failed"] for line in results["lines"])
     assert results["data"]["name"] == "msweb" and results["scale"] == "smoke"
     assert (folder / "gain.png").exists() and "Gain of weights" in (folder / "table.md").read_text()
-    assert len(said) == len(results["lines"]) + 2
+    assert len(said) == len(results["lines"]) + 2  # its sizes, and where the results are
 
 
 def test_a_second_run_finds_every_cell(smoke):
@@ -166,7 +167,9 @@ reproduce("weighting", out={str(tmp_path)!r}, scale="smoke")
     assert killed.returncode == -signal.SIGKILL
     stored = tmp_path / "weighting" / "smoke" / "msweb" / "cells"
     assert len(list(stored.glob("*.json"))) == 3
-    for cell in (folder / "cells").iterdir():  # all others but one as if computed: what counts is that they are taken up
+    for cell in (
+        folder / "cells"
+    ).iterdir():  # all others but one as if computed: what counts is that they are taken up
         if not (stored / cell.name).exists() and "iALS" not in cell.name:
             (stored / cell.name).write_bytes(cell.read_bytes())
     said = []
@@ -177,12 +180,22 @@ reproduce("weighting", out={str(tmp_path)!r}, scale="smoke")
     assert first == second
 
 
+def test_cosine_in_small(tmp_path):
+    folder = reproduce("cosine", out=tmp_path, scale="smoke")["simulated"]
+    checks = json.loads((folder / "results.json").read_text())["checks"]
+    assert checks["largest deviation from the identity"] < 1e-5
+    assert checks["all dimensions: furthest outside the range"] < 1e-12
+    assert checks["two dimensions: furthest outside the range"] < 1e-12
+    assert "Gauge report: second objective" in (folder / "table.md").read_text()
+    assert (folder / "cosines.png").stat().st_size > 10_000
+
+
 def test_data_that_are_missing_are_named(tmp_path):
-    with pytest.raises(InputError, match=r"needs data that are not in the folder .*ml1m \(ml1m.npz or ml-1m/ratings.dat\)"):
+    with pytest.raises(InputError, match=r"not in the folder .*ml1m \(ml1m.npz or ml-1m/ratings.dat\)"):
         reproduce("weighting", tmp_path, tmp_path)
-    with pytest.raises(InputError, match="citeulike_a .*put them there"):
+    with pytest.raises(InputError, match=r"citeulike_a .*put them there"):
         reproduce("weighting", tmp_path, tmp_path, only=["citeulike_a"])
-    with pytest.raises(InputError, match="experiment must be one of weighting"):
+    with pytest.raises(InputError, match="experiment must be one of weighting, cosine"):
         reproduce("nothing")
     with pytest.raises(InputError, match="data set of weighting must be one of"):
         reproduce("weighting", only=["msweb"])

@@ -47,7 +47,7 @@ class Reproduce:
                         name: experiment.shows,
                         "  paper": experiment.paper,
                         "  it says": experiment.expected,
-                        "  data": ", ".join(experiment.data),
+                        "  data": ", ".join(each.name for each in experiment.data) or "simulated",
                         "  cost": experiment.cost,
                     },
                 )

@@ -83,12 +83,12 @@ def climb(score: Callable[[int], float], start: int, most: int = 12) -> int:
     best, step = start, 1
     at(start)
     for _ in range(2 * most):
-        ahead, here, behind = at(best + step), at(best), at(best - step)
-        if ahead > here:
+        here = at(best)
+        if at(best + step) > here:
             best += step
-        elif behind > here:
+        elif at(best - step) > here:
             best, step = best - step, -step
-        elif ahead == behind == here > float("-inf"):  # so strong a regularizer that nothing is left to compare
+        elif at(best + step) == at(best - step) == here > float("-inf"):  # all so strong that nothing is left to tell
             best, step = best - 1, -1
         else:
             break

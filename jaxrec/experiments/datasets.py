@@ -90,14 +90,9 @@ class Prepared:
 
 
 MSWEB = DataSet("msweb", (), n_heldout=150, first_users=4000)
-DATA_SETS = {
-    each.name: each
-    for each in (
-        DataSet("ml1m", ("ml1m.npz", "ml-1m/ratings.dat"), {"min_rating": 4}),
-        DataSet("lastfm_hetrec", ("lastfm_hetrec.npz",), {"values": "count"}, min_item_users=5, n_heldout=300),
-        DataSet("citeulike_a", ("citeulike_a.npz",), min_item_users=15, n_heldout=600),
-        DataSet("ml20m", ("ml20m.npz", "ml-20m/ratings.csv"), {"min_rating": 4}, n_heldout=10_000),
-        DataSet("netflix", ("netflix.npz", "netflix.csv"), {"min_rating": 4}, n_heldout=40_000),
-        DataSet("msd", ("msd.npz", "msd.csv"), min_item_users=200, n_heldout=50_000),
-    )
-}
+ML1M = DataSet("ml1m", ("ml1m.npz", "ml-1m/ratings.dat"), {"min_rating": 4})
+LASTFM = DataSet("lastfm_hetrec", ("lastfm_hetrec.npz",), {"values": "count"}, min_item_users=5, n_heldout=300)
+CITEULIKE_A = DataSet("citeulike_a", ("citeulike_a.npz",), min_item_users=15, n_heldout=600)
+ML20M = DataSet("ml20m", ("ml20m.npz", "ml-20m/ratings.csv"), {"min_rating": 4}, n_heldout=10_000)
+NETFLIX = DataSet("netflix", ("netflix.npz", "netflix.csv"), {"min_rating": 4}, n_heldout=40_000)
+MSD = DataSet("msd", ("msd.npz", "msd.csv"), min_item_users=200, n_heldout=50_000)

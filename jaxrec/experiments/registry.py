@@ -12,25 +12,11 @@ from jaxrec import _checks, io
 from jaxrec._checks import InputError
 from jaxrec._files import write_json, write_text
 from jaxrec.experiments.cells import Cells
-from jaxrec.experiments.datasets import DATA_SETS, MSWEB, Prepared
+from jaxrec.experiments.datasets import CITEULIKE_A, LASTFM, ML1M, ML20M, MSD, MSWEB, NETFLIX, DataSet, Prepared
+from jaxrec.experiments.outcome import Outcome
 
 SCALES = ("smoke", "small", "full")
 Scale = Literal["smoke", "small", "full"]
-
-
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    """What an experiment found on one data set.
-
-    Attributes:
-      table: in Markdown.
-      record: for JSON.
-      plots: by name without ending, functions that draw to a path.
-    """
-
-    table: str
-    record: dict[str, Any]
-    plots: dict[str, Callable[[Any], None]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +26,8 @@ class Experiment:
     Attributes:
       paper: title, place and number.
       shows: the question that it answers.
-      data: names of the data sets it is run on, where they are at hand.
+      data: the data sets it is run on, where they are at hand; none for a simulation.
+      smoke: what the smallest scale is run on; None for a simulation.
       cost: of the small scale, on which machine.
       expected: what the paper says, with the source of that.
       module: where `run(data, scale, cells, say) -> Outcome` is, and `VERSION`, which changes with the results.
@@ -48,7 +35,8 @@ class Experiment:
 
     paper: str
     shows: str
-    data: tuple[str, ...]
+    data: tuple[DataSet, ...]
+    smoke: DataSet | None
     cost: str
     expected: str
     module: str
@@ -62,11 +50,22 @@ EXPERIMENTS = {
     "weighting": Experiment(
         paper="Does Weighting Improve Matrix Factorization for Recommender Systems? (WWW 2025, arXiv 2510.10440)",
         shows="what weights of the errors gain, by family of models, regularizer and rank",
-        data=("ml1m", "lastfm_hetrec", "citeulike_a", "ml20m", "netflix", "msd"),
+        data=(ML1M, LASTFM, CITEULIKE_A, ML20M, NETFLIX, MSD),
+        smoke=MSWEB,
         cost="about an hour a data set on two cores",
         expected="unweighted is comparable or better for large models; weights help those of low capacity, and with "
         "some regularizers (the abstract; the paper's tables could not be read, so they are not compared)",
         module="jaxrec.experiments.weighting",
+    ),
+    "cosine": Experiment(
+        paper="Is Cosine-Similarity of Embeddings Really About Similarity? (WWW 2024 Companion, arXiv 2403.05440)",
+        shows="that one recommender has many cosines: heat maps of similarities on simulated clusters",
+        data=(),
+        smoke=None,
+        cost="half a minute on two cores",
+        expected="Figure 1, in kind: under the first objective the similarities depend on an arbitrary choice, under "
+        "the second they do not (the paper's generator could not be read: ours is a reading of it)",
+        module="jaxrec.experiments.cosine",
     ),
 }
 
@@ -101,40 +100,55 @@ def reproduce(
     _checks.one_of("experiment", name, tuple(EXPERIMENTS))
     _checks.one_of("scale", scale, SCALES)
     experiment = EXPERIMENTS[name]
-    for wanted in only:
-        _checks.one_of(f"data set of {name}", wanted, experiment.data)
-    folder = Path(data)
+    target = Path(out) / name / scale
+    if not experiment.data:
+        return {"simulated": _run(experiment, None, scale, target, say)}
     if scale == "smoke":
-        chosen = [MSWEB]
+        assert isinstance(experiment.smoke, DataSet)
+        chosen = [experiment.smoke]
     else:
-        asked = [DATA_SETS[each] for each in (only or experiment.data)]
-        missing = [f"{each.name} ({' or '.join(each.files)})" for each in asked if each.find(folder) is None]
-        chosen = [each for each in asked if each.find(folder) is not None]
-        if not chosen or (only and missing):
-            raise InputError(
-                f"{name} needs data that are not in the folder {folder}: {', '.join(missing)}; put "
-                f"{'one of them' if not only else 'them'} there, or name another folder."
-            )
-        if missing:
-            say(f"not at hand, left out: {', '.join(missing)}")
-    found = {}
-    for source in chosen:
-        prepared = source.prepare(folder)
-        target = Path(out) / name / scale / source.name
-        found[source.name] = _run(experiment, prepared, scale, target, say)
-    return found
+        chosen = _at_hand(name, experiment, Path(data), only, say)
+    return {each.name: _run(experiment, each.prepare(Path(data)), scale, target / each.name, say) for each in chosen}
 
 
-def _run(experiment: Experiment, prepared: Prepared, scale: Scale, target: Path, say: Callable[[str], None]) -> Path:
-    module, train = experiment.implementation(), prepared.train
-    say(f"{train.name}: {train.n_users:,} users x {train.n_items:,} items, {train.nnz:,} interactions to learn from")
-    cells = Cells(target / "cells", {"data": train.fingerprint, "version": module.VERSION})
+def _at_hand(
+    name: str, experiment: Experiment, folder: Path, only: Sequence[str], say: Callable[[str], None]
+) -> list[DataSet]:
+    """The data sets to run on; all that `only` asks for must be there, else at least one."""
+    for wanted in only:
+        _checks.one_of(f"data set of {name}", wanted, tuple(each.name for each in experiment.data))
+    asked = [each for each in experiment.data if not only or each.name in only]
+    chosen = [each for each in asked if each.find(folder) is not None]
+    missing = ", ".join(f"{each.name} ({' or '.join(each.files)})" for each in asked if each not in chosen)
+    if not chosen or (only and missing):
+        raise InputError(
+            f"{name} needs data that are not in the folder {folder}: {missing}; put "
+            f"{'them' if only else 'one of them'} there, or name another folder."
+        )
+    if missing:
+        say(f"not at hand, left out: {missing}")
+    return chosen
+
+
+def _run(
+    experiment: Experiment, prepared: Prepared | None, scale: Scale, target: Path, say: Callable[[str], None]
+) -> Path:
+    """One data set, or one simulation: its files in `target`."""
+    module = experiment.implementation()
+    belongs_to, summary = {"version": module.VERSION}, {"paper": experiment.paper, "scale": scale}
+    if prepared is not None:
+        train = prepared.train
+        belongs_to["data"] = train.fingerprint
+        summary |= {"data": train.summary(), "prepared": prepared.source.said()}
+        say(
+            f"{train.name}: {train.n_users:,} users x {train.n_items:,} items, {train.nnz:,} interactions to learn from"
+        )
+    cells = Cells(target / "cells", belongs_to)
     outcome: Outcome = module.run(prepared, scale, cells, say)
-    summary = {"data": train.summary(), "prepared": prepared.source.said(), "scale": scale}
-    record = {"paper": experiment.paper, **summary, **outcome.record, "versions": io.versions()}
-    write_json(target / "results.json", record)
+    write_json(target / "results.json", {**summary, **outcome.record, "versions": io.versions()})
     write_text(target / "table.md", outcome.table)
     for plot, draw in outcome.plots.items():
         draw(target / f"{plot}.png")
-    say(f"{train.name}: {cells.computed} cells computed, {cells.reused} found; results in {target}")
+    counted = f"{cells.computed} cells computed, {cells.reused} found; " if cells.computed or cells.reused else ""
+    say(f"{counted}results in {target}")
     return target

@@ -24,7 +24,7 @@ from jaxrec.data.splits import Split
 from jaxrec.evaluate import evaluate
 from jaxrec.experiments.cells import Cells, climb
 from jaxrec.experiments.datasets import Prepared
-from jaxrec.experiments.registry import Outcome
+from jaxrec.experiments.outcome import Outcome
 from jaxrec.experiments.weighting_report import Line, record, table, write_plot
 from jaxrec.factorization import Awmf, Ials, WeightedEase
 from jaxrec.linear import Ease, Edlae, Lae, Popularity

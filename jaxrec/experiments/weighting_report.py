@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from jaxrec._plots import new_figure, write
+from jaxrec.experiments.outcome import rows
 
 NONE = "none"
 FULL = "full rank"
@@ -97,24 +98,24 @@ def table(lines: Sequence[Line], metric: str, metrics: Sequence[str]) -> str:
     """Both tables in Markdown: the best of each family, and the gain of every scheme."""
     schemes = list(dict.fromkeys(line.scheme for line in lines if line.scheme not in ("", NONE)))
     text = ["Best of each family, chosen on validation users; test users, with standard errors over users.", ""]
-    text += _rows(["", "weights", "rank", "reg", *metrics, "a fit, s"], _leaders(lines, metrics))
+    text += rows(["", "weights", "rank", "reg", *metrics, "a fit, s"], _leaders(lines, metrics))
     text += [
         "",
         f"Gain of weights in {metric} (standard error of paired differences), each re-tuned; * is beyond two.",
         "",
     ]
-    rows = []
+    figures = []
     for plain, found in gains(lines):
         by_scheme = {each.weighted.scheme: each for each in found}
         cells = [_gain(by_scheme.get(scheme)) for scheme in schemes]
         value = f"{plain.test(metric)[0]:.4f}" if plain.fitted else "failed"
-        rows.append([plain.family, str(plain.rank), value, *cells])
-    text += _rows(["", "rank", "no weights", *schemes], rows)
+        figures.append([plain.family, str(plain.rank), value, *cells])
+    text += rows(["", "rank", "no weights", *schemes], figures)
     return "\n".join(text) + "\n"
 
 
 def _leaders(lines: Sequence[Line], metrics: Sequence[str]) -> list[list[str]]:
-    rows = []
+    leaders = []
     for family in dict.fromkeys(line.family for line in lines):
         own = [line for line in lines if line.family == family and line.fitted]
         for kind in (lambda line: line.scheme in ("", NONE), lambda line: line.scheme not in ("", NONE)):
@@ -122,18 +123,14 @@ def _leaders(lines: Sequence[Line], metrics: Sequence[str]) -> list[list[str]]:
                 cells = ["{:.4f} ± {:.4f}".format(*chosen.test(name)[:2]) for name in metrics]
                 seconds = float(np.median([run["seconds"] for run in chosen.fitted]))
                 row = [family, chosen.scheme or "-", str(chosen.rank), f"{chosen.reg:.3g}", *cells, f"{seconds:.1f}"]
-                rows.append(row)
-    return rows
+                leaders.append(row)
+    return leaders
 
 
 def _gain(found: Gain | None) -> str:
     if found is None:
         return "failed"
     return f"{found.mean:+.4f} ({found.error:.4f}){'*' if abs(found.mean) > 2 * found.error else ''}"
-
-
-def _rows(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return [f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows)]
 
 
 def record(lines: Sequence[Line], metric: str) -> dict[str, Any]:
