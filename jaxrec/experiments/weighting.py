@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import math
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -21,21 +19,19 @@ import jax
 
 from jaxrec.data import Interactions
 from jaxrec.data.splits import Split
-from jaxrec.evaluate import evaluate
 from jaxrec.experiments.cells import Cells, climb
-from jaxrec.experiments.datasets import Prepared
+from jaxrec.experiments.datasets import STRONG, Prepared
 from jaxrec.experiments.outcome import Outcome
+from jaxrec.experiments.trials import STEP, attempt, examine, scores
 from jaxrec.experiments.weighting_report import Line, record, table, write_plot
 from jaxrec.factorization import Awmf, Ials, WeightedEase
 from jaxrec.linear import Ease, Edlae, Lae, Popularity
 from jaxrec.models import Fitted
-from jaxrec.status import FitError
 from jaxrec.weights import Weights
 
 VERSION = 1
-METRIC = "ndcg@100"
-METRICS = (METRIC, "calibrated_recall@20", "calibrated_recall@50")
-STEP = math.sqrt(10)
+METRICS = STRONG
+METRIC = METRICS[0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,7 +150,7 @@ def run(data: Prepared, scale: str, cells: Cells, say: Callable[[str], None]) ->
         power = family.start
         for rank in ranks if family.low_rank else [data.train.n_items]:
             measure = measurement(data, cells, name, scheme, rank)
-            power = climb(partial(score, measure), power, plan.most)  # the next rank begins where this one ended
+            power = climb(scores(measure), power, plan.most)  # the next rank begins where this one ended
             runs = (measure(power, seed) for seed in range(plan.seeds if family.random else 1))
             lines.append(Line(name, scheme, rank, STEP**power, tuple(runs)))
             say(str(lines[-1]))
@@ -178,38 +174,9 @@ def measurement(data: Prepared, cells: Cells, name: str, scheme: str, rank: int)
 
     def measure(power: int, seed: int = 0) -> dict[str, Any]:
         settings = {"family": name, "weights": scheme, "rank": rank, "power": power, "seed": seed}
-        return cells.get(settings, partial(examine, partial(fit, power, seed), parts))
+        return attempt(cells, settings, partial(examine, partial(fit, power, seed), parts, METRICS, keep_users=True))
 
     return measure
-
-
-def score(measure: Callable[[int], dict], power: int) -> float:
-    """The validation metric of a cell; -inf where its fit failed."""
-    result = measure(power)
-    return -math.inf if result["failed"] else result["validation"]
-
-
-def examine(fit: Callable[[], Any], parts: Split) -> dict[str, Any]:
-    """Fits, and measures on validation and on test users."""
-    begun = time.perf_counter()
-    try:
-        fitted = fit()
-    except FitError as error:
-        return {"failed": str(error), "seconds": time.perf_counter() - begun}
-    seconds = time.perf_counter() - begun
-    assert parts.validation is not None
-    validation = evaluate(fitted, *parts.validation, METRIC)
-    test = evaluate(fitted, *parts.test, METRICS)
-    certificate = fitted.info.certificate
-    return {
-        "failed": None,
-        "method": str(fitted.info.method),
-        "validation": validation.mean[METRIC],
-        "test": {name: [test.mean[name], test.standard_error[name]] for name in METRICS},
-        "users": [round(value, 6) if math.isfinite(value) else None for value in test.per_user[METRIC].tolist()],
-        "residual": certificate.residual,
-        "seconds": seconds,
-    }
 
 
 def references(plain: Split, cells: Cells, plan: Plan, say: Callable[[str], None]) -> list[Line]:
@@ -233,9 +200,10 @@ def references(plain: Split, cells: Cells, plan: Plan, say: Callable[[str], None
 
             def measure(power: int, name=name, method=method, field=field, value=value, shown=shown) -> dict[str, Any]:
                 settings = {"reference": name, "rank": shown, field: value, "power": power}
-                return cells.get(settings, partial(examine, lambda: method(value, STEP**power).fit(plain.train), plain))
+                fit = partial(method(value, STEP**power).fit, plain.train)
+                return attempt(cells, settings, partial(examine, fit, plain, METRICS, keep_users=True))
 
-            power = climb(partial(score, measure), start, 1 if name == "popularity" else plan.most)
+            power = climb(scores(measure), start, 1 if name == "popularity" else plan.most)
             found.append(Line(name, "", shown, STEP**power, (measure(power),)))
         lines.append(max(found, key=lambda line: line.validation))
         say(str(lines[-1]))
