@@ -20,6 +20,10 @@ from jaxrec.status import FitError, Status
 STEP = math.sqrt(10)  # between the strengths that a walk tries
 
 
+class LeftOut(Exception):
+    """A fit that this machine, or this scale, cannot afford: no result, and so no cell."""
+
+
 def examine(
     fit: Callable[[], Any],
     parts: Split,
@@ -38,14 +42,14 @@ def examine(
       keep_users: records the first metric of every test user, for paired differences.
 
     Raises:
-      FitError: it does not fit in memory, or into the time allowed; any other failure is recorded.
+      LeftOut: it does not fit in memory; any other failure is recorded.
     """
     begun, cpu = time.perf_counter(), time.process_time()
     try:
         fitted = fit()
     except FitError as error:
         if error.status is Status.DOES_NOT_FIT:
-            raise
+            raise LeftOut(str(error)) from error
         return {"failed": str(error), "seconds": time.perf_counter() - begun}
     seconds, cpu = time.perf_counter() - begun, time.process_time() - cpu
     found: dict[str, Any] = {"failed": None}
@@ -62,10 +66,10 @@ def examine(
 
 
 def attempt(cells: Cells, settings: dict[str, Any], compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """The cell for `settings`; where `compute` does not fit this machine no cell is written, since another may do."""
+    """The cell for `settings`; what is left out here is not written, since another machine may do it."""
     try:
         return cells.get(settings, compute)
-    except FitError as error:
+    except LeftOut as error:
         return {"failed": str(error), "seconds": math.nan}
 
 
@@ -191,17 +195,15 @@ def fit_within(method: Any, parts: Split, budget: float) -> Any:
     A method that stops early by validation users (its `fit` has an argument `validation`) is given those of `parts`.
 
     Raises:
-      FitError: it is not.
+      FitError: it does not fit in memory.
+      LeftOut: it takes longer.
     """
     train = parts.train
     if hasattr(method, "plan"):
         plan = method.plan(train.n_users, train.n_items, train.nnz)
         plan.require()
         if plan.seconds is not None and plan.seconds > budget:
-            raise FitError(
-                Status.DOES_NOT_FIT,
-                f"a fit takes roughly {plan.seconds / 60:.0f} minutes, above the {budget / 60:.0f} of this scale.",
-            )
+            raise LeftOut(f"a fit takes roughly {plan.seconds / 60:.0f} minutes, this scale has {budget / 60:.0f}")
     if "validation" in inspect.signature(method.fit).parameters:
         return method.fit(train, validation=parts.validation)
     return method.fit(train)
