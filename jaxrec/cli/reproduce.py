@@ -47,6 +47,7 @@ class Reproduce:
                         name: experiment.shows,
                         "  paper": experiment.paper,
                         "  it says": experiment.expected,
+                        "  figures": f"{len(experiment.published)} published ones of the same data to compare with",
                         "  data": ", ".join(each.name for each in experiment.data) or "simulated",
                         "  cost": experiment.cost,
                     },
