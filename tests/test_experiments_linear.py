@@ -93,7 +93,7 @@ def test_edlae_has_a_figure_of_every_model_and_gauge(folders):
 def test_the_most_similar_items_and_their_cosines(rng):
     weights, vectors = rng.normal(size=(9, 9)), rng.normal(size=(9, 4))
     vectors[3] = 0
-    similar = edlae.most_similar(weights, 4)
+    similar = edlae.most_similar(weights, 4, at_once=5)
     found = edlae.neighbourhood_cosines(vectors, similar, at_once=2)
     for item in range(9):
         others = sorted((other for other in range(9) if other != item), key=lambda other: -weights[other, item])

@@ -49,7 +49,7 @@ def contenders(rank: int) -> dict[str, Contender]:
         "WMF": Contender(wmf, 2, variants=({"alpha": 4.0}, {"alpha": 1.0}, {"alpha": 16.0})),
         "SLIM": Contender(Slim, 4, variants=({"l1": 1.0}, {"l1": 5.0})),
         "EASE >= 0": Contender(NonnegativeEase, 4),
-        "EASE": Contender(Ease, 5),
+        "EASE": Contender(Ease, 4),
     }
 
 

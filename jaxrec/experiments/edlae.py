@@ -180,11 +180,14 @@ def cosines(judge: Line, shown: Sequence[Line], train: Interactions) -> dict[str
     return {"models": models, "edges": EDGES.tolist()}
 
 
-def most_similar(weights: np.ndarray, count: int) -> np.ndarray:
+def most_similar(weights: np.ndarray, count: int, at_once: int = 1024) -> np.ndarray:
     """[I, count] for each column of the weights [I, I] the item itself and those with the largest weights."""
-    weights = weights.copy()
-    np.fill_diagonal(weights, np.inf)
-    return np.argpartition(-weights, count - 1, axis=0)[:count].T
+    found = []
+    for start in range(0, len(weights), at_once):
+        columns = weights[:, start : start + at_once].copy()
+        np.einsum("ii->i", columns[start : start + at_once])[:] = np.inf
+        found.append(np.argpartition(-columns, count - 1, axis=0)[:count].T)
+    return np.concatenate(found)
 
 
 def neighbourhood_cosines(vectors: np.ndarray, similar: np.ndarray, at_once: int = 256) -> np.ndarray:
