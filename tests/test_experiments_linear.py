@@ -123,7 +123,7 @@ def test_the_zero_diagonal_alternation_falls_to_a_stationary_point(x64, data):
 
     course = []
     for steps in (0, 1, 2, 5, 20, 3000):
-        u, v = low_rank_forms.zero_diagonal(problem, start, steps)
+        u, v = low_rank_forms._zero_diagonal(problem, start, steps)
         assert np.abs(np.sum(u * v, axis=1)).max() < 1e-10
         course.append(loss(u, v))
     assert np.all(np.diff(course) < 1e-9 * course[0])
