@@ -153,7 +153,7 @@ def _eigh(data: Interactions) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _inverse_root(matrix: np.ndarray, ridge: float) -> np.ndarray:
-    """[I, I] E with E'(matrix + ridge I) E = I: the transposed inverse of its Cholesky factor, in place."""
+    """[I, I] E with E'(matrix + ridge I) E = I, the transposed inverse of its Cholesky factor; in place."""
     np.einsum("ii->i", matrix)[:] += ridge
     factor, failed = lapack.dpotrf(matrix.T, lower=1, clean=1, overwrite_a=1)
     inverse, singular = lapack.dtrtri(factor, lower=1, overwrite_c=1)

@@ -31,6 +31,7 @@ from jaxrec.ridge import FoldIn, Rows, transposed
 from jaxrec.weights import Weights
 
 ENTRIES_AT_ONCE = 2**17  # of predictions, in float64
+NOTHING = 1e-30  # a squared norm of factors below which they are zero
 
 
 class State(NamedTuple):
@@ -160,8 +161,13 @@ def balanced(state: State, products: Any, kind: str) -> State:
 
 
 def balance(own: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """M and M'^-1 [K, K] for which M' own M = M^-1 other M'^-1, diagonal: 2 tr of it is what the penalty sinks to."""
+    """M and M'^-1 [K, K] for which M' own M = M^-1 other M'^-1, diagonal: 2 tr of it is what the penalty sinks to.
+
+    The identity where a factor is zero, all of it penalized away.
+    """
     own, other = (np.asarray(part, np.float64) for part in (own, other))
+    if min(np.trace(own), np.trace(other)) < NOTHING:
+        return np.eye(len(own)), np.eye(len(own))
     values, vectors = np.linalg.eigh(own)
     root = np.sqrt(np.maximum(values, 1e-12 * values[-1] + 1e-300))
     inner = (vectors * root).T @ other @ (vectors * root)

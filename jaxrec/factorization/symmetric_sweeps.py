@@ -48,29 +48,35 @@ class Info(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """The regressions of both sides and the loss of factors that are 0."""
+    """The regressions of both sides, the loss of factors that are 0, and reg of ||P V'||^2 in place of their ridges."""
 
     users: Rows
     items: Rows
     constant: float
+    product: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
 class How:
-    """How the equations are solved: `mode`, its `cg_steps` or `block_size`, on the `host` or by JAX, on which mesh."""
+    """How the equations are solved: `mode`, its `cg_steps` or `block_size`, on the `host` or by JAX, on which mesh.
+
+    With `product` the factors that are not solved for are made orthonormal first.
+    """
 
     mode: str = "cholesky"
     cg_steps: int = 3
     block_size: int = 128
     host: bool = False
     mesh: Any = None
+    product: bool = False
 
 
 def problem(x: Interactions, weights: Weights, fold: FoldIn) -> Problem:
     """The regressions of all users and all items of `x`."""
     users = fold.rows(x, weights)
     items = ridge.transposed(users, x.item_counts, fold)
-    return Problem(users, items, float(users.targets.sum()))  # the targets are 1, so that b t^2 / t = b
+    constant = float(users.targets.sum())  # the targets are 1, so that b t^2 / t = b
+    return Problem(users, items, constant, float(fold.reg) * float(fold.product))
 
 
 def loss_and_gradients(problem: Problem, user_factors: Any, item_factors: Any) -> tuple[float, np.ndarray, np.ndarray]:
@@ -81,7 +87,7 @@ def loss_and_gradients(problem: Problem, user_factors: Any, item_factors: Any) -
 
     Cost: 8 nnz K + 2 (U + I) K^2 flops.
     """
-    users, items, constant = problem
+    users, items, constant, product = problem
     p, v = (np.asarray(factors, np.float64) for factors in (user_factors, item_factors))
     p_gram, v_gram = p.T @ (users.scale[:, None] * p), v.T @ (items.scale[:, None] * v)
     row = np.repeat(np.arange(len(p)), users.counts)
@@ -90,10 +96,14 @@ def loss_and_gradients(problem: Problem, user_factors: Any, item_factors: Any) -
         some = slice(start, start + ENTRIES_AT_ONCE)
         predicted[some] = np.einsum("ek,ek->e", p[row[some]], v[users.indices[some]])
     entries = predicted @ (users.weights * predicted - 2 * users.targets)
-    penalty = users.ridge @ np.sum(p**2, axis=1) + items.ridge @ np.sum(v**2, axis=1)
+    in_users, in_items = users.ridge[:, None] * p, items.ridge[:, None] * v
+    penalty = np.sum(in_users * p) + np.sum(in_items * v)
+    if product:
+        in_users, in_items = product * (p @ (v.T @ v)), product * (v @ (p.T @ p))
+        penalty = np.sum(in_users * p)
     error = sp.csr_array((users.weights * predicted - users.targets, users.indices, users.indptr), (len(p), len(v)))
-    in_users = error @ v + users.scale[:, None] * (p @ v_gram) + users.ridge[:, None] * p
-    in_items = error.T @ p + items.scale[:, None] * (v @ p_gram) + items.ridge[:, None] * v
+    in_users += error @ v + users.scale[:, None] * (p @ v_gram)
+    in_items += error.T @ p + items.scale[:, None] * (v @ p_gram)
     return float(constant + entries + np.sum(p_gram * v_gram) + penalty), in_users, in_items
 
 
@@ -116,12 +126,16 @@ def init(key: PRNGKeyArray, n_users: int, n_items: int, rank: int, std: float) -
 
 
 def sides(problem: Problem, rank: int, how: How) -> tuple[Side, Side]:
-    """Users and items in batches on the devices; on the host nothing is copied.
+    """Users and items in batches on the devices, or in chunks on the host; its exact solver needs neither.
 
     Cost: 12 bytes an entry, padded, for each side.
     """
     if how.host:
-        return tuple(Side(rows, [], np.arange(len(rows.scale)), len(rows.scale), rows.col) for rows in problem[:2])  # pyright: ignore
+        cut = (lambda rows: ridge.chunks(rows, rank)) if how.mode == "cg" else lambda rows: []
+        users, items = (
+            Side(rows, cut(rows), np.arange(len(rows.scale)), len(rows.scale), rows.col) for rows in problem[:2]
+        )
+        return users, items
     devices = how.mesh.size if how.mesh else 1
     users, items = (ridge.positions(rows.counts, devices) for rows in problem[:2])
     shapes = ridge.shapes(list(problem[:2]), rank, devices, square=how.mode != "cg")
@@ -161,18 +175,36 @@ def step(state: State, sides: tuple[Side, Side], constant: float, how: How) -> t
     Cost: nnz K^2 + (U + I) K^3/3 flops by Cholesky; (steps + 1) (8 nnz K + 2 (U + I) K^2) by conjugate gradients.
     """
     half = _half_on_host if how.host else _half
-    users = half(sides[0], state.user_factors, state.item_factors, how)
-    items = half(sides[1], state.item_factors, users.factors, how)
+    p, v = state
+    if how.product:
+        p, v = _orthonormal(p, v, how)
+    users = half(sides[0], p, v, how)
+    p = users.factors
+    if how.product:
+        v, p = _orthonormal(v, p, how)
+    items = half(sides[1], v, p, how)
+    penalty = items.penalty if how.product else users.penalty + items.penalty
     tiny = np.finfo(float).tiny
     with np.errstate(all="ignore"):  # what overflows is not certified
-        objective = constant + users.penalty + items.entries + items.everywhere + items.penalty
+        objective = constant + items.entries + items.everywhere + penalty
         gradient = np.sqrt(users.before / np.maximum(users.right, tiny))
         residual = np.sqrt((users.after + items.after) / np.maximum(users.right + items.right, tiny))
-    return State(users.factors, items.factors), Info(float(objective), float(gradient), float(residual))
+    return State(p, items.factors), Info(float(objective), float(gradient), float(residual))
+
+
+def _orthonormal(own: Any, other: Any, how: How) -> tuple[Any, Any]:
+    if how.host:
+        return ridge.orthonormal_on_host(own, other)
+    functions, ones = ridge.moves(how.mesh), ridge.put(np.ones(len(other)), how.mesh)
+    return ridge.orthonormal(
+        own, other, lambda table: parallel.to_host(functions["gram"](table, ones)), functions["turned"]
+    )
 
 
 def _half_on_host(side: Side, own: np.ndarray, other: np.ndarray, how: How) -> Solved:
     gram = other.T @ (side.col.astype(other.dtype)[:, None] * other)
+    if how.mode == "cg":
+        return ridge.steps_on_host(side.batches, other, gram, own, how.cg_steps)
     return ridge.solve_on_host(side.rows, other, gram, own)
 
 

@@ -1,7 +1,9 @@
 """Many small weighted ridge regressions on one table of factors: what alternating least squares does all day."""
 
 from jaxrec.ridge.batches import Batch, Shapes, batch_numbers, batches, positions, shapes
+from jaxrec.ridge.gauge import orthonormal, orthonormal_on_host
 from jaxrec.ridge.host import solve_on_host
+from jaxrec.ridge.host_steps import Chunk, chunks, steps_on_host
 from jaxrec.ridge.rows import FoldIn, Rows, transposed
 from jaxrec.ridge.systems import (
     Solved,
@@ -17,6 +19,7 @@ from jaxrec.ridge.tables import Side, at_positions, moves, over_batches, put, si
 
 __all__ = [
     "Batch",
+    "Chunk",
     "FoldIn",
     "Rows",
     "Shapes",
@@ -29,9 +32,12 @@ __all__ = [
     "batches",
     "block_sweep",
     "cholesky",
+    "chunks",
     "conjugate_gradient",
     "gram",
     "moves",
+    "orthonormal",
+    "orthonormal_on_host",
     "over_batches",
     "positions",
     "put",
@@ -39,5 +45,6 @@ __all__ = [
     "shapes",
     "side",
     "solve_on_host",
+    "steps_on_host",
     "transposed",
 ]

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrec import parallel
-from jaxrec.ridge.batches import Batch, Shapes, batches
+from jaxrec.linalg import HIGHEST
+from jaxrec.ridge.batches import Shapes, batches
 from jaxrec.ridge.rows import Rows
 from jaxrec.ridge.systems import gram
 
@@ -22,14 +23,14 @@ class Side(NamedTuple):
 
     Attributes:
       rows: its regressions.
-      batches: the same in fixed shapes.
+      batches: the same in fixed shapes for the devices, or in chunks for the host.
       own: [N] where its rows stand in its table.
       size: rows of the table.
       col: [M] q, in the order of the other side's table.
     """
 
     rows: Rows
-    batches: list[Batch]
+    batches: list[Any]
     own: np.ndarray
     size: int
     col: Any
@@ -94,7 +95,7 @@ def over_batches(
 
 @functools.cache
 def moves(mesh: Any) -> dict[str, Any]:
-    """What moves rows between tables and batches, and the Gram matrix of a table; cheap to compile."""
+    """What moves rows between tables and batches, Gram matrices of tables and products with them; cheap to compile."""
 
     def gather(whole, own, at, items, axis):
         return whole[items], own.at[at].get(mode="fill", fill_value=0)
@@ -105,11 +106,15 @@ def moves(mesh: Any) -> dict[str, Any]:
     def summed(factors, col, axis):
         return parallel.psum(gram(factors, col), axis)
 
+    def turned(table, by, axis):
+        return jnp.matmul(table, by.astype(table.dtype), precision=HIGHEST)
+
     rows, same = parallel.ROWS, parallel.REPLICATED
     over = partial(parallel.over_columns, mesh=mesh)
     return {
         "whole": jax.jit(partial(parallel.replicate, mesh=mesh)) if mesh else lambda table: table,
         "gram": jax.jit(over(summed, inputs=(rows, rows), outputs=same)),
+        "turned": jax.jit(over(turned, inputs=(rows, same), outputs=rows)),
         "gather": jax.jit(over(gather, inputs=(same, rows, rows, rows), outputs=(rows, rows))),
         "scatter": jax.jit(over(scatter, inputs=(rows, rows, rows), outputs=rows), donate_argnums=0),
     }
