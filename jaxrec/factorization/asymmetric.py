@@ -13,7 +13,6 @@ Factorization for Recommender Systems?" (WWW 2025, arXiv 2510.10440). The proble
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 import time
 from collections.abc import Callable
@@ -26,7 +25,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxrec import _checks, parallel, ridge
-from jaxrec._alternation import alternate
+from jaxrec._alternation import alternate, identity
 from jaxrec._checks import InputError
 from jaxrec.data import Interactions
 from jaxrec.factorization import asymmetric_sweeps as sweeps
@@ -229,7 +228,7 @@ class Awmf:
             fetch=lambda state: State(*map(products.fetch, state)),
             callback=callback,
             checkpoint=checkpoint,
-            belongs_to=None if checkpoint is None else self._belongs_to(train, problem, key),
+            belongs_to=None if checkpoint is None else identity(self, train.fingerprint, problem.users[2:], key),
         )
         seconds["sweeps"] = time.perf_counter() - begun
 
@@ -250,15 +249,6 @@ class Awmf:
         if self.preconditioner == "auto":
             return n_items <= EXACT_UP_TO[platform]
         return self.preconditioner == "exact"
-
-    def _belongs_to(self, train: Interactions, problem: Problem, key: Any) -> dict[str, Any]:
-        digest = hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in problem.users[2:]))
-        return {
-            "method": str(dataclasses.replace(self, sweeps=1, tolerance=0.0)),
-            "data": train.fingerprint,
-            "weights": digest.hexdigest()[:16],
-            "key": None if key is None else np.asarray(jax.random.key_data(key)).tolist(),
-        }
 
     def plan(self, n_users: int, n_items: int, nnz: int, devices: Any = None) -> Plan:
         """What a fit on data of this size takes, on each device.

@@ -155,8 +155,9 @@ def _eigh(data: Interactions) -> tuple[np.ndarray, np.ndarray]:
 def _inverse_root(matrix: np.ndarray, ridge: float) -> np.ndarray:
     """[I, I] E with E'(matrix + ridge I) E = I, the transposed inverse of its Cholesky factor; in place."""
     np.einsum("ii->i", matrix)[:] += ridge
-    factor, failed = lapack.dpotrf(matrix.T, lower=1, clean=1, overwrite_a=1)
-    inverse, singular = lapack.dtrtri(factor, lower=1, overwrite_c=1)
+    potrf, trtri = lapack.get_lapack_funcs(("potrf", "trtri"), (matrix,))
+    factor, failed = potrf(matrix.T, lower=1, clean=1, overwrite_a=1)
+    inverse, singular = trtri(factor, lower=1, overwrite_c=1)
     if failed or singular:  # of rounding, where there is next to no ridge
         return np.diag(1 / np.sqrt(matrix.diagonal()))
     return np.ascontiguousarray(inverse.T)
