@@ -372,6 +372,13 @@ def test_a_checkpoint_continues_with_the_very_result(data, solver, tmp_path):
         method.fit(data, checkpoint=file, weights=Weights.log(data, 2.0))
 
 
+def changed(field, value):
+    """The constructor's types are checked in tests, and only there."""
+    method = Awmf()
+    object.__setattr__(method, field, value)
+    method.__post_init__()
+
+
 @pytest.mark.parametrize(
     ("make", "complaint"),
     [
@@ -381,9 +388,9 @@ def test_a_checkpoint_continues_with_the_very_result(data, solver, tmp_path):
         (lambda: Awmf(alpha=0.0), "alpha must be above 0"),
         (lambda: Awmf(alpha=float("inf")), "alpha must be finite"),
         (lambda: Awmf(unobserved_weight=0.0), "unobserved_weight must be above 0"),
-        (lambda: Awmf(regularizer="l1"), "regularizer must be one of product, factor, l2"),
-        (lambda: Awmf(preconditioner="lu"), "preconditioner must be one of"),
-        (lambda: Awmf(solver="gpu"), "solver must be one of"),
+        (lambda: changed("regularizer", "l1"), "regularizer must be one of product, factor, l2"),
+        (lambda: changed("preconditioner", "lu"), "preconditioner must be one of"),
+        (lambda: changed("solver", "gpu"), "solver must be one of"),
         (lambda: Awmf(sweeps=0), "sweeps must be at least 1"),
         (lambda: Awmf(cg_tolerance=0.0), "cg_tolerance must lie strictly between 0 and 1"),
     ],

@@ -200,7 +200,8 @@ class Awmf:
         )
         dtype = np.dtype(jnp.zeros(()).dtype)
         parts = problem.x, problem.users, problem.items, found
-        products = OnHost(*parts, dtype) if host else OnDevices(*parts, self.rank, mesh)
+        with np.errstate(over="ignore"):
+            products = OnHost(*parts, dtype) if host else OnDevices(*parts, self.rank, mesh)
         seconds = {"prepare": time.perf_counter() - begun}
 
         begun = time.perf_counter()

@@ -108,7 +108,7 @@ def step(
     a, v = balanced(state, products, kind)
     gram = products.item_gram(v)
     base = products.item_gram(v, problem.base[1])
-    t, turn = np.linalg.eigh(np.asarray(base, np.float64))
+    t, turn = _eigh(np.asarray(base, np.float64))
     t = np.maximum(t, 1e-12 * max(t[-1], np.finfo(float).tiny))
 
     apply, right = equations(products, v, gram, kind, reg)
@@ -170,12 +170,19 @@ def balance(own: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     own, other = (np.asarray(part, np.float64) for part in (own, other))
     if min(np.trace(own), np.trace(other)) < NOTHING:
         return np.eye(len(own)), np.eye(len(own))
-    values, vectors = np.linalg.eigh(own)
+    values, vectors = _eigh(own)
     root = np.sqrt(np.maximum(values, 1e-12 * values[-1] + 1e-300))
     inner = (vectors * root).T @ other @ (vectors * root)
-    values, turn = np.linalg.eigh(inner)
+    values, turn = _eigh(inner)
     quarter = np.maximum(values, 1e-12 * values[-1] + 1e-300) ** 0.25
     return (vectors / root) @ turn * quarter, (vectors * root) @ turn / quarter
+
+
+def _eigh(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """NumPy's, with NaN where it would raise: what overflows ends as no certified model."""
+    if not np.isfinite(matrix).all():
+        return np.full(len(matrix), np.nan), np.full_like(matrix, np.nan)
+    return np.linalg.eigh(matrix)
 
 
 def conjugate_gradient(
