@@ -90,7 +90,9 @@ def problem(x: Interactions, weights: Weights, reg: float) -> Problem:
     return Problem(sparse, users, items, base, constant)
 
 
-def step(state: State, products: Any, problem: Problem, kind: str, reg: float, how: tuple) -> tuple[State, Info]:
+def step(
+    state: State, products: Any, problem: Problem, kind: str, reg: float, how: tuple[float, int]
+) -> tuple[State, Info]:
     """One sweep. Changes no argument.
 
     Args:
@@ -110,10 +112,10 @@ def step(state: State, products: Any, problem: Problem, kind: str, reg: float, h
     t = np.maximum(t, 1e-12 * max(t[-1], np.finfo(float).tiny))
 
     apply, right = equations(products, v, gram, kind, reg)
-    least = float(np.finfo(products.dtype).eps) * problem.constant  # where rounding begins
+    least = float(np.finfo(products.dtype).eps) ** 1.5 * problem.constant  # below it is mostly rounding
     ridge = reg if products.ridge is None else products.ridge
     a, steps, before, after = conjugate_gradient(
-        apply, lambda r: products.precondition(r, t, turn, ridge), products.dot, a, right, *how, least
+        apply, lambda r: products.precondition(r, t, turn, ridge), products.dot, a, right, how[0], how[1], least
     )
     if kind == "product":
         a, corner = products.orthonormal(a)
