@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from jaxrec import _checks
 from jaxrec.data import Interactions
-from jaxrec.factorization import Ials
+from jaxrec.factorization import Awmf, Ials, WeightedEase
 from jaxrec.linear import (
     Dan,
     Deql,
@@ -57,6 +57,8 @@ METHODS: dict[str, Any] = {
     "pure-svd": PureSvd,
     "elsa": Elsa,
     "ials": Ials,
+    "weighted-ease": WeightedEase,
+    "awmf": Awmf,
 }
 
 

@@ -18,15 +18,17 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # Inside a room that is a package, modules may import each other, except in SIBLINGS.
 LAYERS = (
     {"_checks", "status", "_progress", "_threads", "_blas"},
+    {"_files"},
     {"parallel"},
     {"memory", "_plots", "_checkpoint"},
+    {"_alternation"},
     {"data"},
-    {"linalg"},
-    {"stats", "mesh_solver", "svd", "twins", "weights"},
+    {"linalg", "pcg"},
+    {"stats", "mesh_solver", "svd", "twins", "weights", "descent"},
     {"ridge"},
     {"models"},
     {"kkt"},
-    {"closed_form", "neighbourhoods"},
+    {"closed_form", "neighbourhoods", "spectral"},
     {"linear", "factorization", "deep"},
     {"recommend", "metrics", "methods", "downdates", "conventions"},
     {"sharded_io", "similarity"},
@@ -43,7 +45,7 @@ SIBLINGS = {"linear", "factorization", "deep"}  # one file a method, none of whi
 OPTIONAL = {"flax", "optax", "matplotlib", "pandas", "orbax"}
 MAY_IMPORT_OPTIONAL = (
     *("jaxrec.deep", "jaxrec.experiments"),
-    *("jaxrec.linear.low_rank_solvers", "jaxrec.linear.elsa", "jaxrec.sharded_io"),
+    *("jaxrec.descent", "jaxrec.sharded_io"),
     "jaxrec._plots",  # matplotlib, inside functions
 )
 HEAVY = OPTIONAL | {"polars", "rich", "tyro"}

@@ -10,8 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Iterator
-from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,13 +20,10 @@ from jaxtyping import PRNGKeyArray
 
 from jaxrec import parallel, ridge
 from jaxrec.data import Interactions
-from jaxrec.linalg import HIGHEST
-from jaxrec.ridge import Batch, Chunk, FoldIn, Rows, Solved
-from jaxrec.ridge.batches import positions
+from jaxrec.ridge import FoldIn, Rows, Side, Solved
 from jaxrec.weights import Weights
 
 NUMBERS_AT_ONCE = 2**20  # of factors in float64, in the certificate
-IN_FLIGHT = 2  # batches that JAX may have been given and not done
 
 
 class State(NamedTuple):
@@ -59,24 +55,6 @@ class Problem(NamedTuple):
     items: Rows
     constant: float
     product: float = 0.0
-
-
-class Side(NamedTuple):
-    """One side, ready for the devices.
-
-    Attributes:
-      rows: its regressions.
-      batches: the same in fixed shapes for the devices, or in chunks for the host.
-      own: [N] where its rows stand in its table.
-      size: rows of the table.
-      col: [M] q, in the order of the other side's table.
-    """
-
-    rows: Rows
-    batches: list[Batch] | list[Chunk]
-    own: np.ndarray
-    size: int
-    col: Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,37 +150,30 @@ def sides(problem: Problem, rank: int, how: How) -> tuple[Side, Side]:
 
     Cost: 12 bytes an entry, padded, for each side.
     """
-    devices = how.mesh.size if how.mesh else 1
-    (own_users, n_users), (own_items, n_items) = (positions(rows.counts, devices) for rows in problem[:2])
     if how.host:
         cut = (lambda rows: ridge.chunks(rows, rank)) if how.mode == "cg" else lambda rows: []
         users, items = (
             Side(rows, cut(rows), np.arange(len(rows.scale)), len(rows.scale), rows.col) for rows in problem[:2]
         )
         return users, items
+    devices = how.mesh.size if how.mesh else 1
+    users, items = (ridge.positions(rows.counts, devices) for rows in problem[:2])
     shapes = ridge.shapes(list(problem[:2]), rank, devices, square=how.mode != "cg")
-    made = []
-    for rows, own, other, size, width in (
-        (problem.users, own_users, own_items, n_users, n_items),
-        (problem.items, own_items, own_users, n_items, n_users),
-    ):
-        col = np.zeros(width)
-        col[other] = rows.col
-        batches = list(ridge.batches(rows, own, other, size, shapes, how.mesh))
-        made.append(Side(rows, batches, own, size, _put(col, how.mesh)))
-    return made[0], made[1]
+    return (
+        ridge.side(problem.users, users, items, shapes, how.mesh),
+        ridge.side(problem.items, items, users, shapes, how.mesh),
+    )
 
 
 def place(state: State, sides: tuple[Side, Side], how: How) -> State:
     """Factors in the order of users and items, from the host to where the sweeps want them."""
     if how.host:
         return State(*map(np.asarray, state))
-    tables = []
-    for factors, side in zip(state, sides, strict=True):
-        table = np.zeros((side.size, factors.shape[1]), np.asarray(factors).dtype)
-        table[side.own] = factors
-        tables.append(_put(table, how.mesh))
-    return State(*tables)
+    placed = (
+        ridge.put(ridge.at_positions(np.asarray(factors), (side.own, side.size)), how.mesh)
+        for factors, side in zip(state, sides, strict=True)
+    )
+    return State(*placed)
 
 
 def fetch(state: State, sides: tuple[Side, Side], how: How) -> State:
@@ -244,8 +215,7 @@ def step(state: State, sides: tuple[Side, Side], constant: float, how: How) -> t
 def _orthonormal(own: Any, other: Any, how: How) -> tuple[Any, Any]:
     if how.host:
         return ridge.orthonormal_on_host(own, other)
-    functions = _compiled(how.mode, how.block_size if how.mode == "block" else 0, how.mesh)
-    ones = _put(np.ones(len(other)), how.mesh)
+    functions, ones = ridge.moves(how.mesh), ridge.put(np.ones(len(other)), how.mesh)
     return ridge.orthonormal(
         own, other, lambda table: parallel.to_host(functions["gram"](table, ones)), functions["turned"]
     )
@@ -254,29 +224,22 @@ def _orthonormal(own: Any, other: Any, how: How) -> tuple[Any, Any]:
 def _half_on_host(side: Side, own: np.ndarray, other: np.ndarray, how: How) -> Solved:
     gram = other.T @ (side.col.astype(other.dtype)[:, None] * other)
     if how.mode == "cg":
-        return ridge.steps_on_host(cast(list[Chunk], side.batches), other, gram, own, how.cg_steps)
+        return ridge.steps_on_host(side.batches, other, gram, own, how.cg_steps)
     return ridge.solve_on_host(side.rows, other, gram, own)
 
 
 def _half(side: Side, own: Any, other: Any, how: How) -> Solved:
-    functions = _compiled(how.mode, how.block_size if how.mode == "block" else 0, how.mesh)
-    whole, gram = functions["whole"](other), functions["gram"](other, side.col)
-    table, sums = jnp.zeros_like(own), []
-    for batch in cast(list[Batch], side.batches):
-        near, start = functions["gather"](whole, own, batch.at, batch.systems.items)
-        solved = functions["solve"](batch.systems, near, gram, start, how.cg_steps)
-        table = functions["scatter"](table, batch.at, solved.factors)
-        sums.append(solved[1:])
-        if len(sums) > IN_FLIGHT:  # or else the gathered factors of all batches are there at once
-            jax.block_until_ready(sums[-1 - IN_FLIGHT])
-    return Solved(table, *np.sum(np.asarray(jax.device_get(sums), np.float64), axis=0))
+    solve = _compiled(how.mode, how.block_size if how.mode == "block" else 0, how.mesh)["solve"]
+    gram = ridge.moves(how.mesh)["gram"](other, side.col)
+    table, sums = ridge.over_batches(solve, side, own, other, how.mesh, gram, how.cg_steps)
+    return Solved(table, *sums)
 
 
 @functools.cache
 def _compiled(mode: str, block_size: int, mesh: Any) -> dict[str, Any]:
-    """The parts of a half-sweep. Only `solve` is dear to compile, and it knows nothing of the tables' sizes."""
+    """The solver of a batch, which is dear to compile and knows nothing of the tables' sizes."""
 
-    def solve(systems, near, gram, start, steps, axis):
+    def solve(systems, near, start, gram, steps, axis):
         if mode == "cholesky":
             solved = ridge.cholesky(systems, near, gram, start)
         elif mode == "block":
@@ -285,30 +248,7 @@ def _compiled(mode: str, block_size: int, mesh: Any) -> dict[str, Any]:
             solved = ridge.conjugate_gradient(systems, near, gram, start, steps)
         return Solved(solved.factors, *(parallel.psum(part, axis) for part in solved[1:]))
 
-    def gather(whole, own, at, items, axis):
-        return whole[items], own.at[at].get(mode="fill", fill_value=0)
-
-    def scatter(table, at, factors, axis):
-        return table.at[at].set(factors, mode="drop")
-
-    def turned(table, by, axis):
-        return jnp.matmul(table, by.astype(table.dtype), precision=HIGHEST)
-
-    def gram(factors, col, axis):
-        return parallel.psum(ridge.gram(factors, col), axis)
-
     rows, same = parallel.ROWS, parallel.REPLICATED
-    over = partial(parallel.over_columns, mesh=mesh)
-    return {
-        "whole": jax.jit(partial(parallel.replicate, mesh=mesh)) if mesh else lambda table: table,
-        "turned": jax.jit(over(turned, inputs=(rows, same), outputs=rows)),
-        "gram": jax.jit(over(gram, inputs=(rows, rows), outputs=same)),
-        "gather": jax.jit(over(gather, inputs=(same, rows, rows, rows), outputs=(rows, rows))),
-        "solve": jax.jit(over(solve, inputs=(rows, rows, same, rows, same), outputs=Solved(rows, *[same] * 6))),
-        "scatter": jax.jit(over(scatter, inputs=(rows, rows, rows), outputs=rows), donate_argnums=0),
-    }
-
-
-def _put(array: np.ndarray, mesh: Any) -> Any:
-    array = array.astype(jnp.zeros(()).dtype)
-    return jnp.asarray(array) if mesh is None else parallel.place(array, mesh, parallel.ROWS)
+    outputs = Solved(rows, *[same] * 6)
+    over = parallel.over_columns(solve, mesh, inputs=(rows, rows, rows, same, same), outputs=outputs)
+    return {"solve": jax.jit(over)}
