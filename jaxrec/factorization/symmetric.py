@@ -234,6 +234,7 @@ class Ials:
             state = State(*ridge.orthonormal_on_host(*state))
         seconds["sweeps"] = time.perf_counter() - begun
 
+        del sides
         begun = time.perf_counter()
         certificate = certify(problem, state, course, LIMITS[self.mode])
         seconds["certificate"] = time.perf_counter() - begun
