@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -22,7 +23,7 @@ from jaxrec.data import Interactions
 from jaxrec.ridge import FoldIn, Rows, Side, Solved
 from jaxrec.weights import Weights
 
-ENTRIES_AT_ONCE = 2**17  # of predictions on the pattern of X
+NUMBERS_AT_ONCE = 2**20  # of factors in float64, in the certificate
 
 
 class State(NamedTuple):
@@ -85,35 +86,54 @@ def loss_and_gradients(problem: Problem, user_factors: Any, item_factors: Any) -
     The sum over all U I cells of p q prediction^2 is <P'D(p)P, V'D(q)V> (Rendle et al. 2021); only the entries of X are
     visited one by one.
 
-    Cost: 8 nnz K + 2 (U + I) K^2 flops.
+    Cost: 8 nnz K + 2 (U + I) K^2 flops; the gradients, the item factors in float64 and a block of rows.
     """
     users, items, constant, product = problem
-    p, v = (np.asarray(factors, np.float64) for factors in (user_factors, item_factors))
-    p_gram, v_gram = p.T @ (users.scale[:, None] * p), v.T @ (items.scale[:, None] * v)
-    row = np.repeat(np.arange(len(p)), users.counts)
-    predicted = np.empty(len(row))
-    for start in range(0, len(row), ENTRIES_AT_ONCE):
-        some = slice(start, start + ENTRIES_AT_ONCE)
-        predicted[some] = np.einsum("ek,ek->e", p[row[some]], v[users.indices[some]])
-    entries = predicted @ (users.weights * predicted - 2 * users.targets)
-    in_users, in_items = users.ridge[:, None] * p, items.ridge[:, None] * v
-    penalty = np.sum(in_users * p) + np.sum(in_items * v)
-    if product:
-        in_users, in_items = product * (p @ (v.T @ v)), product * (v @ (p.T @ p))
-        penalty = np.sum(in_users * p)
-    error = sp.csr_array((users.weights * predicted - users.targets, users.indices, users.indptr), (len(p), len(v)))
-    in_users += error @ v + users.scale[:, None] * (p @ v_gram)
-    in_items += error.T @ p + items.scale[:, None] * (v @ p_gram)
-    return float(constant + entries + np.sum(p_gram * v_gram) + penalty), in_users, in_items
+    v = np.asarray(item_factors, np.float64)
+    v_gram, v_plain = v.T @ (items.scale[:, None] * v), v.T @ v
+    in_users, in_items = np.empty((len(users.scale), v.shape[1])), np.zeros_like(v)
+    p_gram = p_plain = np.zeros_like(v_gram)
+    loss = constant
+    for some, p, entries, indices, indptr in _blocks(users, user_factors):
+        scale = users.scale[some, None]
+        p_gram, p_plain = p_gram + p.T @ (scale * p), p_plain + p.T @ p
+        row = np.repeat(np.arange(len(p)), np.diff(indptr))
+        predicted, error = np.empty(len(row)), np.empty(len(row))
+        for start in range(0, len(row), max(1, NUMBERS_AT_ONCE // v.shape[1])):
+            few = slice(start, start + max(1, NUMBERS_AT_ONCE // v.shape[1]))
+            predicted[few] = np.einsum("ek,ek->e", p[row[few]], v[indices[few]])
+        error[:] = users.weights[entries] * predicted - users.targets[entries]
+        loss += predicted @ (error - users.targets[entries])
+        sparse = sp.csr_array((error, indices, indptr), (len(p), len(v)))
+        penalty = product * (p @ v_plain) if product else users.ridge[some, None] * p
+        loss += np.sum(penalty * p)
+        in_users[some] = sparse @ v + scale * (p @ v_gram) + penalty
+        in_items += sparse.T @ p
+    penalty = product * (v @ p_plain) if product else items.ridge[:, None] * v
+    in_items += items.scale[:, None] * (v @ p_gram) + penalty
+    loss += np.sum(p_gram * v_gram) + (0 if product else np.sum(penalty * v))
+    return float(loss), in_users, in_items
 
 
 def right_sides(problem: Problem, user_factors: Any, item_factors: Any) -> tuple[float, float]:
     """Norms of the right-hand sides of all users' and of all items' equations, the measure for the gradients."""
-    users = problem.users
-    shape = len(users.scale), len(users.col)
-    targets = sp.csr_array((users.targets, users.indices, users.indptr), shape)
-    p, v = (np.asarray(factors, np.float64) for factors in (user_factors, item_factors))
-    return float(np.linalg.norm(targets @ v)), float(np.linalg.norm(targets.T @ p))
+    users, v = problem.users, np.asarray(item_factors, np.float64)
+    of_users, of_items = 0.0, np.zeros_like(v)
+    for _, p, entries, indices, indptr in _blocks(users, user_factors):
+        targets = sp.csr_array((users.targets[entries], indices, indptr), (len(p), len(v)))
+        of_users += float(np.sum((targets @ v) ** 2))
+        of_items += targets.T @ p
+    return float(np.sqrt(of_users)), float(np.linalg.norm(of_items))
+
+
+def _blocks(users: Rows, factors: Any) -> Iterator[tuple[slice, np.ndarray, slice, np.ndarray, np.ndarray]]:
+    """Some users at a time: which, their factors in float64, their entries, and the items and row pointers of these."""
+    size = max(1, NUMBERS_AT_ONCE // factors.shape[1])
+    for start in range(0, len(users.scale), size):
+        some = slice(start, min(start + size, len(users.scale)))
+        indptr = users.indptr[some.start : some.stop + 1]
+        entries = slice(int(indptr[0]), int(indptr[-1]))
+        yield some, np.asarray(factors[some], np.float64), entries, users.indices[entries], indptr - indptr[0]
 
 
 def init(key: PRNGKeyArray, n_users: int, n_items: int, rank: int, std: float) -> State:

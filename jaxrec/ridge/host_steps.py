@@ -84,27 +84,30 @@ def steps_on_host(cut: list[Chunk], factors: np.ndarray, gram: np.ndarray, start
 @np.errstate(all="ignore")  # what overflows shows in the solution
 def _chunk(factors: np.ndarray, gram: np.ndarray, start: np.ndarray, steps: int, out: Any, chunk: Chunk) -> np.ndarray:
     """Solves the rows of a chunk into `out`; returns the sums of `Solved`."""
-    near = factors[chunk.items]
+    near = factors.take(chunk.items, axis=0)  # twice as fast as indexing
     scale, ridge = chunk.scale[:, None], chunk.ridge[:, None]
 
-    def apply(y: np.ndarray) -> np.ndarray:
-        predicted = np.matmul(near, y[:, :, None])[:, :, 0]
-        predicted *= chunk.weights
-        image = np.matmul(predicted[:, None, :], near)[:, 0, :]
-        everywhere = y @ gram
+    def apply(y: np.ndarray, and_sum: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """The left-hand sides, and V_u'b_u of what else is given, which costs nothing in the same product."""
+        weighed = np.empty((len(y), 1 if and_sum is None else 2, near.shape[1]), y.dtype)
+        np.matmul(near, y[:, :, None], out=weighed[:, 0, :, None])
+        weighed[:, 0] *= chunk.weights
+        weighed[:, 1:] = 0 if and_sum is None else and_sum[:, None]
+        sums = np.matmul(weighed, near)
+        image, everywhere = sums[:, 0], y @ gram
         everywhere *= scale
         image += everywhere
         image += np.multiply(ridge, y, out=everywhere)
-        return image
+        return image, sums[:, -1]
 
-    right = np.matmul(chunk.targets[:, None, :], near)[:, 0, :]
     y = start[chunk.at]
-    y[~right.any(axis=1)] = 0
-    residual = right - apply(y)
+    image, right = apply(y, chunk.targets)
+    residual, empty = right - image, ~right.any(axis=1)
+    y[empty] = residual[empty] = 0
     direction, square = residual.copy(), _dots(residual, residual)
     before = square
     for _ in range(steps):
-        image = apply(direction)
+        image, _ = apply(direction)
         length = _quotient(square, _dots(direction, image))
         y += np.multiply(length, direction)
         residual -= np.multiply(length, image, out=image)

@@ -17,6 +17,8 @@ from jaxrec.ridge.batches import Shapes, batches
 from jaxrec.ridge.rows import Rows
 from jaxrec.ridge.systems import gram
 
+IN_FLIGHT = 2  # batches that JAX may have been given and not done
+
 
 class Side(NamedTuple):
     """One side, ready for the devices.
@@ -90,6 +92,8 @@ def over_batches(
         factors, *rest = solve(batch.systems, near, start, *shared)
         table = functions["scatter"](table, batch.at, factors)
         sums.append(rest)
+        if len(sums) > IN_FLIGHT:  # or else the gathered factors of all batches are there at once
+            jax.block_until_ready(sums[-1 - IN_FLIGHT])
     return table, np.sum(np.asarray(jax.device_get(sums), np.float64), axis=0)
 
 
