@@ -25,12 +25,14 @@ LAYERS = (
     {"stats", "mesh_solver", "svd", "twins", "weights"},
     {"ridge"},
     {"models"},
-    {"kkt"},
-    {"closed_form", "neighbourhoods"},
-    {"linear", "factorization", "deep"},
-    {"recommend", "metrics", "methods", "downdates", "conventions"},
+    {"recommend", "metrics", "kkt"},
+    {"evaluate"},
+    {"closed_form", "neighbourhoods", "networks"},
+    {"linear", "factorization"},
+    {"deep"},
+    {"methods", "downdates", "conventions"},
     {"sharded_io", "similarity"},
-    {"evaluate", "io"},
+    {"io"},
     {"leave_user_out", "update"},
     {"tune"},
     {"conversational"},
@@ -42,7 +44,7 @@ LAYER_OF = {room: depth for depth, layer in enumerate(LAYERS) for room in layer}
 SIBLINGS = {"linear", "factorization", "deep"}  # one file a method, none of which imports another
 OPTIONAL = {"flax", "optax", "matplotlib", "pandas", "orbax"}
 MAY_IMPORT_OPTIONAL = (
-    *("jaxrec.deep", "jaxrec.experiments"),
+    *("jaxrec.networks", "jaxrec.deep", "jaxrec.experiments"),
     *("jaxrec.linear.low_rank_solvers", "jaxrec.linear.elsa", "jaxrec.sharded_io"),
     "jaxrec._plots",  # matplotlib, inside functions
 )
