@@ -143,6 +143,7 @@ class Autoencoder(Trained):
             reconstruction=self.loss,
             penalty=self.penalty,
             full_emphasis=self.full_emphasis,
+            hidden_noise=self.hidden_dropout > 0,
             optimizer=self.optimizer,
             schedule=self.schedule,
         )

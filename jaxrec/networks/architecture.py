@@ -36,8 +36,8 @@ class Architecture:
       init: "glorot" (Xavier uniform, biases near 0) or "fan_in" (uniform within 1 / sqrt(inputs), biases too).
       compute: type in which matrices are multiplied; sums and all else are float32.
       parameters: type in which the parameters are kept.
-      first_layer: "dense" multiplies its kernel by dense rows, "gather" sums the kernel's rows of a user's items; "auto"
-        takes one of them by the rule of `GATHER_FROM`. They differ by rounding.
+      first_layer: "dense" multiplies its kernel by dense rows, "gather" sums its rows of a user's items; "auto" goes by
+        the rule of `GATHER_FROM`. They differ by rounding.
     """
 
     n_items: int

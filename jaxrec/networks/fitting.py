@@ -17,7 +17,7 @@ from jaxrec import _checkpoint, _checks, parallel
 from jaxrec._checks import InputError
 from jaxrec._progress import progress_bar
 from jaxrec.data import Interactions, RowBatch
-from jaxrec.data.batching import padded_rows, width_for
+from jaxrec.data.batching import padded_rows
 from jaxrec.data.splits import HeldOut
 from jaxrec.evaluate import evaluate
 from jaxrec.memory import Plan, hardware, plan_on
@@ -198,7 +198,7 @@ class Run:
     ):
         self.task, self.mesh, self.validation = task, mesh, validation
         self.data = train.rows(np.flatnonzero(train.user_counts))
-        self.width = width_for(self.data.user_counts)
+        self.width = -(-int(self.data.user_counts.max()) // 32) * 32  # one shape for all batches
         self.batch_size = min(task.batch_size, self.data.n_users)
         self.start_key, self.order_key, self.noise_key = jax.random.split(key, 3)
         self.checkpoint, self.belongs_to = checkpoint, belongs_to

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from jaxrec.data import RowBatch
@@ -34,19 +36,10 @@ ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
 class Dense(nnx.Module):
     """x W + b; sums in float32 (or float64) whatever the type of the factors."""
 
-    def __init__(self, n_in: int, n_out: int, shape: Architecture, rngs: nnx.Rngs, own_kernel: bool = True):
-        dtype = jnp.dtype(shape.parameters)
+    def __init__(self, n_in: int, n_out: int, shape: Architecture, own_kernel: bool = True):
         self.compute = shape.compute
-        if shape.init == "glorot":
-            kernel_init, bias_init = (
-                jax.nn.initializers.glorot_uniform(),
-                jax.nn.initializers.truncated_normal(BIAS_STD),
-            )
-        else:
-            kernel_init = jax.nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-            bias_init = _symmetric_uniform(n_in**-0.5)
-        self.kernel = nnx.Param(kernel_init(rngs.params(), (n_in, n_out), dtype)) if own_kernel else None
-        self.bias = nnx.Param(bias_init(rngs.params(), (n_out,), dtype)) if shape.bias else None
+        self.kernel = nnx.Param(jnp.zeros((n_in, n_out), shape.parameters)) if own_kernel else None
+        self.bias = nnx.Param(jnp.zeros(n_out, shape.parameters)) if shape.bias else None
 
     def __call__(self, x: jax.Array, kernel: Any = None) -> jax.Array:
         """[B, n_out]; `kernel` stands in for one of its own."""
@@ -77,24 +70,34 @@ class Dense(nnx.Module):
 
         start = jnp.zeros((n, kernel.shape[1]), _wide(self.compute))
         parts = (jnp.swapaxes(items, 0, 1), jnp.swapaxes(values, 0, 1))
-        return self.shifted(jax.lax.scan(jax.checkpoint(add), start, parts)[0])
+        return self.shifted(jax.lax.scan(add, start, parts)[0])
 
     def shifted(self, rows: jax.Array) -> jax.Array:
         """[B, n_out] the rows plus the bias, if there is one."""
         return rows if self.bias is None else rows + self.bias[...].astype(rows.dtype)[None, :]
 
 
+class Norm(nnx.Module):
+    """Layer normalisation: (h - mean) / sqrt(variance + 0.1), scaled and shifted."""
+
+    def __init__(self, width: int, shape: Architecture):
+        self.scale = nnx.Param(jnp.ones(width, shape.parameters))
+        self.bias = nnx.Param(jnp.zeros(width, shape.parameters))
+
+    def __call__(self, h: jax.Array) -> jax.Array:
+        """[B, n]."""
+        centred = h - jnp.mean(h, axis=1, keepdims=True)
+        unit = centred * jax.lax.rsqrt(jnp.mean(centred**2, axis=1, keepdims=True) + NORM_EPSILON)
+        return unit * self.scale[...].astype(h.dtype)[None, :] + self.bias[...].astype(h.dtype)[None, :]
+
+
 class Stack(nnx.Module):
     """Layers one after the other, all but the last with the activation; `dense` adds all earlier ones to each."""
 
-    def __init__(
-        self, sizes: tuple[tuple[int, int], ...], shape: Architecture, rngs: nnx.Rngs, own_kernels: bool = True
-    ):
-        self.layers = nnx.List([Dense(a, b, shape, rngs, own_kernels) for a, b in sizes])
+    def __init__(self, sizes: tuple[tuple[int, int], ...], shape: Architecture, own_kernels: bool = True):
+        self.layers = nnx.List([Dense(a, b, shape, own_kernels) for a, b in sizes])
         hidden = [b for _, b in sizes[:-1]] if shape.body == "dense" else []
-        self.norms = nnx.List(
-            [nnx.LayerNorm(b, epsilon=NORM_EPSILON, use_fast_variance=False, rngs=rngs) for b in hidden]
-        )
+        self.norms = nnx.List([Norm(width, shape) for width in hidden])
         self.activation = shape.activation
 
     def __call__(
@@ -125,14 +128,14 @@ class Stack(nnx.Module):
 class NetworkModule(nnx.Module):
     """An autoencoder: `encode` to a code, `decode` to a score for each item."""
 
-    def __init__(self, shape: Architecture, rngs: nnx.Rngs):
+    def __init__(self, shape: Architecture):
         inner = shape.widths[: len(shape.encoder)]
         if shape.code == "gaussian":
             inner = (*inner[:-1], (inner[-1][0], 2 * inner[-1][1]))
         self.shape = shape
-        self.encoder = Stack(inner, shape, rngs) if inner else None
+        self.encoder = Stack(inner, shape) if inner else None
         plain = shape.widths[len(shape.encoder) :]
-        self.decoder = Stack(plain, dataclasses.replace(shape, body="plain"), rngs, own_kernels=not shape.tied)
+        self.decoder = Stack(plain, dataclasses.replace(shape, body="plain"), own_kernels=not shape.tied)
 
     def encode(self, history: RowBatch, drop: Callable[[Any, int], Any]) -> tuple[Any, Any]:
         """[B, K] the code, or the mean of a gaussian one, and its [B, K] log variance, else None."""
@@ -168,17 +171,34 @@ def normalized(history: RowBatch) -> RowBatch:
     return RowBatch(history.rows, history.items, history.values / length)
 
 
-def init(shape: Architecture, key: jax.Array) -> dict[str, jax.Array]:
-    """The random parameters of a network, by dotted names such as "encoder.layers.0.kernel"."""
-    network = NetworkModule(shape, nnx.Rngs(params=key))
-    return {_name(path): leaf[...] for path, leaf in nnx.to_flat_state(nnx.state(network, nnx.Param))}
+def init(shape: Architecture, key: jax.Array) -> dict[str, np.ndarray]:
+    """The random parameters of a network, by dotted names such as "encoder.layers.0.kernel".
+
+    They are drawn on the host, one after the other from the words of the key: on every device and mesh the same.
+    """
+    draw = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
+    _, state = skeleton(shape)
+    parameters, fan_in = {}, 1
+    for path, leaf in sorted(nnx.to_flat_state(state), key=lambda pair: (pair[0][:-1], pair[0][-1] != "kernel")):
+        size, kind = leaf.shape, path[-1]
+        if kind == "kernel":
+            fan_in = size[0]
+            bound = math.sqrt(6 / sum(size)) if shape.init == "glorot" else fan_in**-0.5
+            values = draw.uniform(-bound, bound, size)
+        elif "norms" in path:
+            values = np.full(size, float(kind == "scale"))
+        elif shape.init == "glorot":
+            values = BIAS_STD * np.clip(draw.normal(size=size), -2, 2)
+        else:
+            values = draw.uniform(-(fan_in**-0.5), fan_in**-0.5, size)
+        parameters[_name(path)] = values.astype(leaf.dtype)
+    return parameters
 
 
 @lru_cache(maxsize=64)
 def skeleton(shape: Architecture) -> tuple[Any, Any]:
     """The graph definition of a network, and its state without numbers."""
-    with jax.ensure_compile_time_eval():
-        return nnx.split(nnx.eval_shape(lambda: NetworkModule(shape, nnx.Rngs(0))))
+    return nnx.split(nnx.eval_shape(lambda: NetworkModule(shape)))
 
 
 def merged(shape: Architecture, parameters: dict[str, Any]) -> NetworkModule:
@@ -199,7 +219,3 @@ def _wide(compute: str) -> Any:
 def keep(h: Any, number: int) -> Any:
     """The outputs of a hidden layer as they are: no dropout."""
     return h
-
-
-def _symmetric_uniform(bound: float) -> Callable[..., Any]:
-    return lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, -bound, bound)

@@ -35,6 +35,7 @@ class Recipe:
       penalty: what the L2 penalty is on: all kernels ("weights"), or the code and the last kernel ("bottleneck").
       full_emphasis: only what the input lacks counts: items that were dropped, in proportion to 1 / dropout, and items
         that were never there.
+      hidden_noise: whether outputs of hidden layers are dropped.
       optimizer: one of `OPTIMIZERS`.
       schedule: of the learning rate: "constant", or "cosine" down to 0.
     """
@@ -44,6 +45,7 @@ class Recipe:
     prior: Literal["none", "normal", "composite"] = "none"
     penalty: Literal["weights", "bottleneck"] = "weights"
     full_emphasis: bool = False
+    hidden_noise: bool = False
     optimizer: str = "adam"
     schedule: Literal["constant", "cosine"] = "constant"
 
@@ -113,12 +115,11 @@ def group(parameters: Parameters, name: str) -> Parameters:
     return {key: value for key, value in parameters.items() if key.startswith(f"{name}.")}
 
 
-@partial(jax.jit, static_argnames="recipe")
 def init(recipe: Recipe, key: PRNGKeyArray) -> State:
     """The state before the first step."""
     from jaxrec.networks import modules
 
-    parameters = modules.init(recipe.shape, key)
+    parameters = {name: jnp.asarray(values) for name, values in modules.init(recipe.shape, key).items()}
     moments = {name: _optimiser(recipe).init(group(parameters, name)) for name in GROUPS}
     prior = group(parameters, "encoder") if recipe.prior == "composite" else {}
     return State(parameters, moments, jax.tree.map(jnp.copy, prior), jnp.zeros((), jnp.int32))
@@ -147,6 +148,8 @@ def loss(
     noisy = RowBatch(full.rows, full.items, jnp.where(kept, full.values / (1 - knobs.dropout), 0))
 
     def drop(h: Any, number: int) -> Any:
+        if not recipe.hidden_noise:
+            return h
         stays = jax.random.bernoulli(jax.random.fold_in(hidden_key, number), 1 - knobs.hidden_dropout, h.shape)
         return jnp.where(stays, h / (1 - knobs.hidden_dropout), 0)
 
