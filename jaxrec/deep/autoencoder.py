@@ -39,7 +39,7 @@ class Autoencoder(Trained):
       bias: whether the layers have one.
       normalize: histories are scaled to length 1 first.
       reg: L2 strength in the sum over all users, as in the closed forms.
-      penalty: what is penalised: all kernels ("weights"), or the last hidden layer and the last kernel ("bottleneck").
+      penalty: what is penalised: all kernels ("weights"), or code and last kernel ("bottleneck", without `decoder`).
       dropout: share of a history's items that the input lacks, in training; the others are scaled up.
       full_emphasis: with dropout: only what the input lacks counts, as in EDLAE.
       hidden_dropout: share of each hidden layer's outputs that are dropped, in training.
@@ -95,6 +95,11 @@ class Autoencoder(Trained):
         if not self.encoder and (self.decoder or self.tied or self.penalty == "bottleneck"):
             raise InputError(
                 "encoder=() is one linear map and has no decoder, tied weights or bottleneck; give the encoder a width."
+            )
+        if self.penalty == "bottleneck" and self.decoder:
+            raise InputError(
+                f"penalty='bottleneck' is on the code, which must be the last hidden layer: give decoder=(), got "
+                f"{self.decoder}."
             )
         if self.tied and self.decoder != self.encoder[-2::-1]:
             raise InputError(

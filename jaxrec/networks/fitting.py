@@ -250,8 +250,9 @@ class Run:
         figures = np.array(jax.device_get([tuple(found) for _, found in parts]), float)  # waits for the last step
         seconds = time.perf_counter() - begun
         first, first_gradient = (course[0].first, course[0].first_gradient) if course else figures[0, [1, 3]].tolist()
-        means = (sizes @ figures / sizes.sum()).tolist()
-        return state, Epoch(*means, math.nan, sizes.sum() / seconds, first, first_gradient)
+        loss, reconstruction, kl, gradient = (sizes @ figures / sizes.sum()).tolist()
+        rate = float(sizes.sum() / seconds)
+        return state, Epoch(loss, reconstruction, kl, gradient, math.nan, rate, first, first_gradient)
 
     def _is_done(self, course: list[Epoch]) -> bool:
         found = [epoch.validation for epoch in course]

@@ -38,8 +38,8 @@ class Dense(nnx.Module):
 
     def __init__(self, n_in: int, n_out: int, shape: Architecture, own_kernel: bool = True):
         self.compute = shape.compute
-        self.kernel = nnx.Param(jnp.zeros((n_in, n_out), shape.parameters)) if own_kernel else None
-        self.bias = nnx.Param(jnp.zeros(n_out, shape.parameters)) if shape.bias else None
+        self.kernel: Any = nnx.Param(jnp.zeros((n_in, n_out), shape.parameters)) if own_kernel else None
+        self.bias: Any = nnx.Param(jnp.zeros(n_out, shape.parameters)) if shape.bias else None
 
     def __call__(self, x: jax.Array, kernel: Any = None) -> jax.Array:
         """[B, n_out]; `kernel` stands in for one of its own."""
@@ -111,7 +111,7 @@ class Stack(nnx.Module):
           kernels: in place of the layers' own.
         """
         act, before = ACTIVATIONS[self.activation], []
-        h = None
+        h: Any = None
         for number, layer in enumerate(self.layers):
             h = first(layer) if number == 0 else layer(h, None if kernels is None else kernels[number])
             if number == len(self.layers) - 1:
@@ -122,7 +122,7 @@ class Stack(nnx.Module):
             else:
                 h = act(h)
             h = drop(h, number)
-        return h  # pyright: ignore[reportReturnType]: there is a layer
+        return h
 
 
 class NetworkModule(nnx.Module):
@@ -143,7 +143,8 @@ class NetworkModule(nnx.Module):
             return history.dense(self.shape.n_items, _wide(self.shape.compute)), None
         h = self.encoder(lambda layer: self.enter(layer, history), drop)
         if self.shape.code == "gaussian":
-            return tuple(jnp.split(h, 2, axis=1))
+            mean, log_variance = jnp.split(h, 2, axis=1)
+            return mean, log_variance
         return (ACTIVATIONS[self.shape.activation](h) if self.shape.code == "activated" else h), None
 
     def enter(self, layer: Dense, history: RowBatch) -> jax.Array:
