@@ -24,30 +24,19 @@ from typing import Any, BinaryIO
 import jax
 import numpy as np
 
-from jaxrec import parallel, sharded_io
+from jaxrec import models, parallel, sharded_io
 from jaxrec._checks import InputError
 from jaxrec.data import Catalogue
 from jaxrec.methods import METHODS
-from jaxrec.models import (
-    FitInfo,
-    Fitted,
-    ItemFactors,
-    ItemScores,
-    ItemWeights,
-    PairWeights,
-    SparseItemWeights,
-    UserItemFactors,
-)
+from jaxrec.models import FitInfo, Fitted
 from jaxrec.networks import Network
 from jaxrec.status import Certificate, Status
 
 if sys.platform != "win32":
     import fcntl
 
-MODELS: dict[str, type] = {
-    model.__name__: model
-    for model in (ItemWeights, ItemFactors, ItemScores, PairWeights, SparseItemWeights, UserItemFactors, Network)
-}
+_NAMES = ("ItemWeights", "ItemFactors", "ItemScores", "PairWeights", "SparseItemWeights", "UserItemFactors")
+MODELS: dict[str, type] = {**{name: getattr(models, name) for name in _NAMES}, "Network": Network}
 FORMAT = "jaxrec model"
 FORMAT_VERSION = 1
 CONFIG = "config.json"
@@ -138,7 +127,10 @@ def load_model(path: str | os.PathLike, mesh: Any = None) -> Fitted:
                 raise ValueError(f"parts {parts['folder']!r}")
             weights = sharded_io.read(folder / parts["folder"], tuple(parts["shape"]), np.dtype(parts["dtype"]), mesh)
             content |= {"weights": weights, "padding": parts["padding"]}
-        method = METHODS[config["method"]["name"]](**config["method"]["hyper_parameters"])
+        numbers = {
+            name: tuple(v) if isinstance(v, list) else v for name, v in config["method"]["hyper_parameters"].items()
+        }
+        method = METHODS[config["method"]["name"]](**numbers)
         if config["model"] == Network.__name__:
             content["architecture"] = method.architecture(config["n_items"])
         model = _assembled(MODELS[config["model"]], content)

@@ -34,7 +34,7 @@ class Excess(NamedTuple):
         return f"loss {self.loss:.6g}, {self.ratio - 1:.3%} over the linear optimum {self.bound.value:.6g}"
 
 
-def linear_optimum(method: Autoencoder, train: Interactions) -> Bound:
+def linear_optimum(method: Any, train: Interactions) -> Bound:
     """The linear optimum that bounds the training loss of an autoencoder on these data; see `jaxrec.linear.bounds`.
 
     The width is that of the last hidden layer. With noise the bound holds and is not reached. A penalty on the weights

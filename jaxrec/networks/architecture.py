@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from typing import Literal
+from typing import Any, Literal
 
 from jaxrec import _checks
 from jaxrec._checks import InputError
@@ -74,12 +74,9 @@ class Architecture:
         return sum(a * b for a, b in kernels) + extra + sum(b for _, b in self.widths) * self.bias
 
 
-def check_widths(name: str, widths: tuple[int, ...], at_least: int = 0) -> None:
+def check_widths(name: str, widths: Any) -> None:
     """Refuse what is no tuple of widths."""
-    if not isinstance(widths, tuple) or len(widths) < at_least:
-        raise InputError(
-            f"{name} must be a tuple of {'at least one width' if at_least else 'widths'}, such as (600,), "
-            f"got {widths!r}."
-        )
+    if not isinstance(widths, tuple):
+        raise InputError(f"{name} must be a tuple of widths, such as (600,), got {widths!r}.")
     for width in widths:
         _checks.count(f"a width of {name}", width, at_least=1)

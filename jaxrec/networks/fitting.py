@@ -308,9 +308,6 @@ def certify(parameters: dict[str, Any], course: list[Epoch]) -> Certificate:
 
 def check_training(config: Any) -> None:
     """Makes the fields of a method plain, and refuses what no training can go by."""
-    for name in ("hidden", "encoder", "decoder"):
-        if isinstance(value := getattr(config, name, None), list):  # from JSON
-            object.__setattr__(config, name, tuple(value))
     _checks.plain_numbers(config)
     for name in ("epochs", "batch_size"):
         _checks.count(name, getattr(config, name), at_least=1)
