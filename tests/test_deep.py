@@ -28,11 +28,15 @@ from jaxrec import (
     save,
 )
 from jaxrec.data.batching import padded_rows
+from jaxrec.deep import rec_vae
 from jaxrec.networks import losses, training
 from jaxrec.networks.architecture import Architecture
 from jaxrec.networks.training import Knobs, Recipe
 
 SMALL = {"hidden": (8,), "latent": 4, "epochs": 6, "batch_size": 64, "kl_steps": 20}
+
+
+loss = jax.jit(training.loss, static_argnames="recipe")
 
 
 @pytest.fixture
@@ -75,7 +79,7 @@ def rec_vae_encoder(p, unit):
     return np.split(dense(p, "encoder.layers.5", h), 2)
 
 
-def rec_vae(p, old, row, noise, gamma):
+def rec_vae_elbo(p, old, row, noise, gamma):
     """Negative ELBO of one user with the composite prior, by the sample z: Shenbin et al. 2020, section 3.3."""
     unit = row / np.sqrt(row @ row)
     mean, log_variance = rec_vae_encoder(p, unit)
@@ -126,7 +130,7 @@ def test_mult_vae_is_the_annealed_elbo(data, x, rng, x64):
     noise = np.asarray(jax.random.normal(code_key, (24, 4), jnp.float64))
     for step, beta in ((0, 0.0), (2, 0.2), (50, 0.3)):
         expected = np.mean([mult_vae(state.parameters, x[b], kept[b], 0.5, noise[b], beta) for b in range(20)])
-        total, parts = training.loss(recipe, state.parameters, {}, batch, knobs, step, key)
+        total, parts = loss(recipe, state.parameters, {}, batch, knobs, step, key)
         assert float(total) == pytest.approx(expected, rel=1e-10)
         assert float(parts.total) == pytest.approx(float(parts.reconstruction + beta * parts.kl), rel=1e-10)
 
@@ -136,8 +140,8 @@ def test_rec_vae_has_its_composite_prior(data, x, rng, x64):
     old = {name: leaf + 0.1 for name, leaf in training.group(state.parameters, "encoder").items()}
     key = jax.random.key(5)
     noise = np.asarray(jax.random.normal(jax.random.split(key, 3)[2], (24, 4), jnp.float64))
-    expected = np.mean([rec_vae(state.parameters, old, x[b], noise[b], 0.01) for b in range(20)])
-    total, _ = training.loss(recipe, state.parameters, old, batch, knobs._replace(dropout=0.0), 0, key)
+    expected = np.mean([rec_vae_elbo(state.parameters, old, x[b], noise[b], 0.01) for b in range(20)])
+    total, _ = loss(recipe, state.parameters, old, batch, knobs._replace(dropout=0.0), 0, key)
     assert float(total) == pytest.approx(expected, rel=1e-10)
 
 
@@ -148,7 +152,7 @@ def test_mult_dae_decays_kernels_only(data, x, rng, x64):
     f = dense(p, "decoder.layers.0", np.tanh(dense(p, "encoder.layers.0", unit)))
     squares = np.sum(p["encoder.layers.0.kernel"] ** 2) + np.sum(p["decoder.layers.0.kernel"] ** 2)
     expected = -np.mean(np.sum(x[:20] * log_softmax(f, axis=1), axis=1)) + 0.3 * squares
-    total, _ = training.loss(recipe, state.parameters, {}, batch, knobs._replace(dropout=0.0), 0, jax.random.key(0))
+    total, _ = loss(recipe, state.parameters, {}, batch, knobs._replace(dropout=0.0), 0, jax.random.key(0))
     assert float(total) == pytest.approx(float(expected), rel=1e-10)
 
 
@@ -159,7 +163,7 @@ def test_gathered_and_dense_first_layers_agree(data, rng, x64):
         shape = dataclasses.replace(recipe.shape, first_layer=first_layer)
         one = dataclasses.replace(recipe, shape=shape)
         of = jax.grad(lambda p, one=one: training.loss(one, p, {}, batch, knobs, 3, jax.random.key(0))[0])
-        found.append(of(state.parameters))
+        found.append(jax.jit(of)(state.parameters))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12), *found)
 
 
@@ -220,7 +224,9 @@ def test_keys_and_callbacks(data):
 CHILD = """
     import os, signal, sys
     import numpy as np
-    from jaxrec import Interactions, {name}
+    from jaxrec import Interactions, RecVae
+    from jaxrec.deep import rec_vae
+    rec_vae.HIDDEN_LAYERS = 1
     with np.load(sys.argv[1]) as stored:
         data = Interactions.from_triples(stored["users"], stored["items"], n_users=150, n_items=24)
     def die(number, epoch):
@@ -230,13 +236,14 @@ CHILD = """
 """
 
 
-def test_killed_and_resumed_is_unbroken(data, x, tmp_path):
+def test_killed_and_resumed_is_unbroken(data, x, tmp_path, monkeypatch):
     """RecVAE has everything to restore: two optimisers, the prior, the number of the step."""
+    monkeypatch.setattr(rec_vae, "HIDDEN_LAYERS", 1)  # compiles faster
     method = RecVae(hidden=6, latent=4, epochs=6, batch_size=64)
     users, items = np.nonzero(x)
     np.savez(tmp_path / "data.npz", users=users, items=items)
     checkpoint = tmp_path / "run.npz"
-    code = textwrap.dedent(CHILD).format(name="RecVae", method=method)
+    code = textwrap.dedent(CHILD).format(method=method)
     words = [sys.executable, "-c", code, str(tmp_path / "data.npz"), str(checkpoint)]
     ran = subprocess.run(words, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}, timeout=200)
     assert ran.returncode == -signal.SIGKILL and checkpoint.exists()
@@ -251,7 +258,7 @@ def test_killed_and_resumed_is_unbroken(data, x, tmp_path):
 
 
 def test_bfloat16_saves_and_resembles_float32(data, tmp_path):
-    plain = MultDae(latent=4, epochs=3).fit(data)
+    plain = MultDae(latent=4, epochs=3).fit(data)  # also compiles for the next test
     half = MultDae(latent=4, epochs=3, compute="bfloat16", parameters="bfloat16").fit(data)
     expected, found = (fitted.model.score_host(data.to_csr()) for fitted in (plain, half))
     assert found.dtype == np.float32
