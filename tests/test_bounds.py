@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxrec import Autoencoder, Ease, InputError, Interactions, MultDae
-from jaxrec.deep.autoencoder_bound import excess, linear_optimum
+from jaxrec.deep import excess, linear_optimum
 from jaxrec.linear import bounds
 
 LINEAR = {

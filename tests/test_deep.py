@@ -131,8 +131,8 @@ def test_mult_vae_is_the_annealed_elbo(data, x, rng, x64):
     for step, beta in ((0, 0.0), (2, 0.2), (50, 0.3)):
         expected = np.mean([mult_vae(state.parameters, x[b], kept[b], 0.5, noise[b], beta) for b in range(20)])
         total, parts = loss(recipe, state.parameters, {}, batch, knobs, step, key)
-        assert float(total) == pytest.approx(expected, rel=1e-10)
-        assert float(parts.total) == pytest.approx(float(parts.reconstruction + beta * parts.kl), rel=1e-10)
+        assert float(total) == pytest.approx(expected, rel=1e-8)
+        assert float(parts.total) == pytest.approx(float(parts.reconstruction + beta * parts.kl), rel=1e-8)
 
 
 def test_rec_vae_has_its_composite_prior(data, x, rng, x64):
@@ -142,7 +142,7 @@ def test_rec_vae_has_its_composite_prior(data, x, rng, x64):
     noise = np.asarray(jax.random.normal(jax.random.split(key, 3)[2], (24, 4), jnp.float64))
     expected = np.mean([rec_vae_elbo(state.parameters, old, x[b], noise[b], 0.01) for b in range(20)])
     total, _ = loss(recipe, state.parameters, old, batch, knobs._replace(dropout=0.0), 0, key)
-    assert float(total) == pytest.approx(expected, rel=1e-10)
+    assert float(total) == pytest.approx(expected, rel=1e-8)
 
 
 def test_mult_dae_decays_kernels_only(data, x, rng, x64):
@@ -153,7 +153,7 @@ def test_mult_dae_decays_kernels_only(data, x, rng, x64):
     squares = np.sum(p["encoder.layers.0.kernel"] ** 2) + np.sum(p["decoder.layers.0.kernel"] ** 2)
     expected = -np.mean(np.sum(x[:20] * log_softmax(f, axis=1), axis=1)) + 0.3 * squares
     total, _ = loss(recipe, state.parameters, {}, batch, knobs._replace(dropout=0.0), 0, jax.random.key(0))
-    assert float(total) == pytest.approx(float(expected), rel=1e-10)
+    assert float(total) == pytest.approx(float(expected), rel=1e-8)
 
 
 def test_gathered_and_dense_first_layers_agree(data, rng, x64):

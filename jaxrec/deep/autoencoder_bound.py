@@ -9,7 +9,6 @@ import numpy as np
 
 from jaxrec._checks import InputError
 from jaxrec.data import Interactions, row_batches
-from jaxrec.deep.autoencoder import Autoencoder
 from jaxrec.linear import bounds
 from jaxrec.linear.bounds import Bound
 from jaxrec.models import Fitted
@@ -43,7 +42,7 @@ def linear_optimum(method: Any, train: Interactions) -> Bound:
     Raises:
       InputError: the loss is none that the bound is about.
     """
-    if not isinstance(method, Autoencoder):
+    if not hasattr(method, "full_emphasis"):
         raise InputError(f"the linear optimum bounds an Autoencoder with loss='squared', got {type(method).__name__}.")
     if method.loss != "squared":
         why = "weights cells" if method.loss == "gaussian" else "is no squared error of a linear output"
@@ -90,13 +89,13 @@ def excess(fitted: Fitted, train: Interactions) -> Excess:
     return Excess(loss, bound, loss / bound.value if bound.value > 0 else np.inf)
 
 
-def _penalty(method: Autoencoder) -> str:
+def _penalty(method: Any) -> str:
     if method.penalty == "bottleneck" or not method.reg:
         return "bottleneck"
     return "product" if not method.encoder else "tied" if method.tied else "weights"
 
 
-def _shared_reg(method: Autoencoder) -> float:
+def _shared_reg(method: Any) -> float:
     """The strength of the penalty, where the bound takes account of it."""
     linear = method.activation == "linear" and len(method.encoder) <= 1 and not method.decoder and not method.normalize
     return method.reg if linear or method.penalty == "bottleneck" else 0.0
