@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import enum
 import hashlib
 import json
-import math
 import os
 import re
-import secrets
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -26,6 +23,7 @@ import numpy as np
 
 from jaxrec import models, parallel, sharded_io
 from jaxrec._checks import InputError
+from jaxrec._files import check_parent, flush, temporary, write_json
 from jaxrec.data import Catalogue
 from jaxrec.methods import METHODS
 from jaxrec.models import FitInfo, Fitted
@@ -86,13 +84,13 @@ def _save_whole(folder: Path, config: dict[str, Any], arrays: dict[str, np.ndarr
     folder.mkdir(exist_ok=True)
     with _locked(folder) as sync:
         try:
-            with _temporary(folder) as temporary:
-                with open(temporary, "x+b") as file:
+            with temporary(folder) as unfinished:
+                with open(unfinished, "x+b") as file:
                     np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
-                    _flush(file)
+                    flush(file)
                     digest = _sha256(file)
                 config["arrays"] = {"file": f"arrays.{digest[:8]}.npz", "sha256": digest, **config["arrays"]}
-                os.replace(temporary, folder / config["arrays"]["file"])
+                os.replace(unfinished, folder / config["arrays"]["file"])
             sync()
             write_json(folder / CONFIG, config)
             sync()
@@ -151,7 +149,7 @@ def load_model(path: str | os.PathLike, mesh: Any = None) -> Fitted:
 def check_model_target(path: str | os.PathLike) -> None:
     """Refuses a folder into which `save` could not write a model, before time is spent on fitting one."""
     folder = Path(path)
-    _writable_parent(folder)
+    check_parent(folder)
     if not os.path.lexists(folder):
         return
     if not folder.exists():
@@ -164,31 +162,6 @@ def check_model_target(path: str | os.PathLike) -> None:
         raise InputError(f"{folder} holds other files and no jaxrec model; give the name of a new or empty folder.")
     if not os.access(folder, os.W_OK):
         raise InputError(f"{folder} cannot be written to; give another folder or change its permissions.")
-
-
-def check_file_target(path: str | os.PathLike) -> None:
-    """Refuses a file name that could not be written to, or stands for a device or a pipe, which would be replaced."""
-    _writable_parent(Path(os.path.realpath(path)))
-    if Path(path).is_dir():
-        raise InputError(f"{path or '.'} is a folder; give the name of a file.")
-    if Path(path).exists() and not Path(path).is_file():
-        raise InputError(f"{path} is a device or a pipe; give the name of a file.")
-
-
-def write_json(path: str | os.PathLike, value: Any) -> None:
-    """Writes `value` as strictly valid JSON, in one step: the file is the old one or the new one, never half of one.
-
-    Dataclasses become objects, enumerations their values, NumPy's scalars and arrays numbers and lists, and numbers
-    that are not finite strings ("nan", "inf"), for which JSON has no number. A symbolic link is followed.
-    """
-    check_file_target(path)
-    path = Path(os.path.realpath(path))
-    text = json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    with _temporary(path.parent) as temporary:
-        with open(temporary, "xb") as file:
-            file.write(text.encode())
-            _flush(file)
-        os.replace(temporary, path)
 
 
 def describe_method(method: Any) -> dict[str, Any]:
@@ -324,39 +297,7 @@ def _restored(array: np.ndarray, kind: str, dtype: str, shape: list[int]) -> Any
         return jax.device_put(array)
 
 
-def _plain(value: Any) -> Any:
-    """`value` in JSON's own types."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    if isinstance(value, dict):
-        return {str(key): _plain(entry) for key, entry in value.items()}
-    if isinstance(value, enum.Enum):
-        return _plain(value.value)
-    if isinstance(value, (np.ndarray, np.generic)):
-        return _plain(value.tolist())
-    if isinstance(value, (list, tuple)):
-        return [_plain(entry) for entry in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
-
-
 # -- the folder -------------------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def _temporary(folder: Path) -> Iterator[Path]:
-    """A new name in `folder`; the file written to it is gone at the end unless it was renamed."""
-    path = folder / f".tmp-{secrets.token_hex(8)}"
-    try:
-        yield path
-    finally:
-        path.unlink(missing_ok=True)
-
-
-def _flush(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
 
 
 def _sha256(file: BinaryIO) -> str:
@@ -387,11 +328,3 @@ def _sweep(folder: Path) -> None:
             shutil.rmtree(folder / name) if (folder / name).is_dir() else (folder / name).unlink()
     if not config and not os.listdir(folder):
         folder.rmdir()
-
-
-def _writable_parent(path: Path) -> None:
-    parent = path.absolute().parent
-    if not parent.is_dir():
-        raise InputError(f"{path} cannot be written: there is no folder {parent}; create it first.")
-    if not os.access(parent, os.W_OK):
-        raise InputError(f"{path} cannot be written: no permission to write to {parent}.")

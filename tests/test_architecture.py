@@ -18,11 +18,12 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # Inside a room that is a package, modules may import each other, except in SIBLINGS.
 LAYERS = (
     {"_checks", "status", "_progress", "_threads", "_blas"},
+    {"_files"},
     {"parallel"},
     {"memory", "_plots", "_checkpoint"},
     {"data"},
     {"linalg"},
-    {"stats", "mesh_solver", "svd", "twins", "weights"},
+    {"stats", "mesh_solver", "svd", "twins", "weights", "descent"},
     {"ridge"},
     {"models"},
     {"kkt"},
@@ -47,7 +48,7 @@ SIBLINGS = {"linear", "factorization", "deep"}  # one file a method, none of whi
 OPTIONAL = {"flax", "optax", "matplotlib", "pandas", "orbax"}
 MAY_IMPORT_OPTIONAL = (
     *("jaxrec.networks", "jaxrec.deep", "jaxrec.experiments"),
-    *("jaxrec.linear.low_rank_solvers", "jaxrec.linear.elsa", "jaxrec.sharded_io"),
+    *("jaxrec.descent", "jaxrec.sharded_io"),
     "jaxrec._plots",  # matplotlib, inside functions
 )
 HEAVY = OPTIONAL | {"polars", "rich", "tyro"}

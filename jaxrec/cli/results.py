@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxrec import io
 from jaxrec._checks import InputError
+from jaxrec._files import check_file_target, write_json
 from jaxrec.cli.machine import Stopwatch
 from jaxrec.data import Catalogue, Interactions
 from jaxrec.data.splits import Split
@@ -72,7 +73,7 @@ def records(reports: dict[str, Report]) -> dict[str, Any]:
 def check_targets(json: str | None = None, model: str | None = None) -> None:
     """Refuses what could not be written in the end, before time is spent."""
     if json is not None:
-        io.check_file_target(json)
+        check_file_target(json)
     if model is not None:
         io.check_model_target(model)
 
@@ -80,7 +81,7 @@ def check_targets(json: str | None = None, model: str | None = None) -> None:
 def write(path: str | None, record: dict[str, Any]) -> None:
     """Writes a record and the versions behind it as JSON, if a file was asked for."""
     if path is not None:
-        io.write_json(path, {**record, "versions": io.versions()})
+        write_json(path, {**record, "versions": io.versions()})
 
 
 def _ids(items: Catalogue) -> np.ndarray:

@@ -23,7 +23,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxrec import _checks, closed_form, linalg
+from jaxrec import _checks, closed_form, linalg, stats
 from jaxrec.closed_form import ClosedForm, Solution
 from jaxrec.data import Interactions
 from jaxrec.kkt import RESIDUAL_LIMIT
@@ -188,5 +188,7 @@ class Deql(ClosedForm):
         largest = max(own, info.certificate.residual)
         certificate = dataclasses.replace(info.certificate, residual=largest)
         if not own <= RESIDUAL_LIMIT[self.dtype]:
-            raise FitError(Status.RESIDUAL_TOO_LARGE, f"{certificate}; raise reg, or use Deql(dtype='float64').")
+            level = float(stats.gram_diagonal(train).max())
+            way = "raise reg" if self.reg < 1e3 * level else "lower reg: nothing is left to learn"
+            raise FitError(Status.RESIDUAL_TOO_LARGE, f"{certificate}; {way}, or use Deql(dtype='float64').")
         return Fitted(model, dataclasses.replace(info, certificate=certificate))

@@ -18,6 +18,7 @@ from jaxrec import _checks, parallel
 from jaxrec._checks import InputError
 from jaxrec._progress import progress_bar
 from jaxrec.data import Interactions, RowBatch, row_batches
+from jaxrec.descent import require_optax
 from jaxrec.linalg import HIGHEST
 from jaxrec.memory import Plan, hardware, plan_on
 from jaxrec.models import FitInfo, Fitted, ItemFactors
@@ -121,10 +122,7 @@ class Elsa:
 
         Cost: 12 U I K flops an epoch, in dense blocks of `batch_size` users.
         """
-        try:
-            import optax
-        except ImportError:
-            raise InputError("Elsa needs the package optax: pip install optax.") from None
+        optax = require_optax("Elsa")
         if train.nnz == 0:
             raise InputError(f"{train.name}: there are no interactions to learn from.")
         mesh = None if mesh is None else parallel.make_mesh(mesh)

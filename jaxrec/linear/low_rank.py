@@ -249,9 +249,8 @@ class LowRankEdlae:
                 f"rank must be at most the number of items, {train.n_items}, got {self.rank}; at that rank it is Edlae."
             )
         if mesh is None and jax.default_backend() != "cpu":
-            mesh = list(
-                jnp.zeros(()).devices()
-            )  # the sweep calls no LAPACK on large matrices, which have limits of their own
+            # The sweep calls no LAPACK on large matrices, which have limits of their own.
+            mesh = list(jnp.zeros(()).devices())
         mesh = None if mesh is None else parallel.make_mesh(mesh)
         self.plan(train.n_users, train.n_items, train.nnz, mesh).require()
         key = jax.random.key(0) if key is None else key
@@ -275,7 +274,9 @@ class LowRankEdlae:
         certificate = certify(gram, problem, model)
         seconds["certificate"] = time.perf_counter() - begun
         if certificate.status is not Status.OK:
-            raise FitError(certificate.status, f"{certificate}; raise reg, or lower the rank.")
+            most = float(stats.gram_diagonal(train).max())
+            way = "raise reg, or lower the rank" if self.reg < 1e3 * most else "lower reg: nothing is left to learn"
+            raise FitError(certificate.status, f"{certificate}; {way}.")
         if mesh is not None:
             model = ItemFactors(
                 *(jnp.asarray(parallel.to_host(part)[: train.n_items]) for part in jax.tree.leaves(model))

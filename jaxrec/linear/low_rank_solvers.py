@@ -22,8 +22,7 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from jaxrec import linalg, svd
-from jaxrec._checks import InputError
+from jaxrec import descent, linalg, svd
 
 ONE_SHOTS = ("full_rank", "free_diagonal", "eigen")
 _dot = partial(jnp.matmul, precision=linalg.HIGHEST)
@@ -340,28 +339,12 @@ def lbfgs(
     Raises:
       InputError: optax is not installed.
     """
-    try:
-        import optax
-    except ImportError:
-        raise InputError("method='lbfgs' needs optax; install it with `pip install optax`.") from None
+    solver = descent.lbfgs()
 
     def loss(factors):
         whitened, decoder = factors
         return excess(problem, _dot(problem.inverse.T, whitened), decoder)
 
-    solver = optax.lbfgs(memory_size=20)
-    value_and_grad = optax.value_and_grad_from_state(loss)
-
-    def body(carry):
-        factors, state, _, done = carry
-        value, slope = value_and_grad(factors, state=state)
-        updates, state = solver.update(slope, state, factors, value=value, grad=slope, value_fn=loss)
-        return optax.apply_updates(factors, updates), state, optax.tree.norm(updates), done + 1
-
-    def going(carry):
-        return (carry[2] > 0) & (carry[3] < steps)
-
-    factors: Any = (_dot(problem.lower.T, encoder), decoder)
-    start = (factors, solver.init(factors), jnp.asarray(jnp.inf, decoder.dtype), jnp.asarray(0))
-    factors, _, _, done = lax.while_loop(going, body, start)
-    return _dot(problem.inverse.T, factors[0]), factors[1], done
+    start = descent.begin(solver, (_dot(problem.lower.T, encoder), decoder))
+    (whitened, decoder), *_, done = descent.advance(loss, solver, start, steps)
+    return _dot(problem.inverse.T, whitened), decoder, done

@@ -1,0 +1,89 @@
+"""Files written in one step: killed at any moment, the old one or the new one is there, never half of one."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import enum
+import json
+import math
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from jaxrec._checks import InputError
+
+
+def check_file_target(path: str | os.PathLike) -> None:
+    """Refuses a file name that could not be written to, or stands for a device or a pipe, which would be replaced."""
+    check_parent(Path(os.path.realpath(path)))
+    if Path(path).is_dir():
+        raise InputError(f"{path or '.'} is a folder; give the name of a file.")
+    if Path(path).exists() and not Path(path).is_file():
+        raise InputError(f"{path} is a device or a pipe; give the name of a file.")
+
+
+def write_json(path: str | os.PathLike, value: Any) -> None:
+    """Writes `value` as strictly valid JSON, in one step: the file is the old one or the new one, never half of one.
+
+    Dataclasses become objects, enumerations their values, NumPy's scalars and arrays numbers and lists, and numbers
+    that are not finite strings ("nan", "inf"), for which JSON has no number. A symbolic link is followed.
+    """
+    write_text(path, json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Writes `text` as UTF-8 in one step, like `write_json`."""
+    check_file_target(path)
+    path = Path(os.path.realpath(path))
+    with temporary(path.parent) as unfinished:
+        with open(unfinished, "xb") as file:
+            file.write(text.encode())
+            flush(file)
+        os.replace(unfinished, path)
+
+
+def check_parent(path: Path) -> None:
+    """Refuses a path in a folder that does not exist or cannot be written to."""
+    parent = path.absolute().parent
+    if not parent.is_dir():
+        raise InputError(f"{path} cannot be written: there is no folder {parent}; create it first.")
+    if not os.access(parent, os.W_OK):
+        raise InputError(f"{path} cannot be written: no permission to write to {parent}.")
+
+
+@contextlib.contextmanager
+def temporary(folder: Path) -> Iterator[Path]:
+    """A new name in `folder`; the file written to it is gone at the end unless it was renamed."""
+    path = folder / f".tmp-{secrets.token_hex(8)}"
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def flush(file: BinaryIO) -> None:
+    """Has the file on the disk."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def plain(value: Any) -> Any:
+    """`value` in JSON's own types."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, enum.Enum):
+        return plain(value.value)
+    if isinstance(value, (np.ndarray, np.generic)):
+        return plain(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [plain(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
