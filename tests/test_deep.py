@@ -306,6 +306,12 @@ def test_counts_have_no_logistic_loss(data):
         Autoencoder(loss="logistic", epochs=1).fit(counts)
 
 
+def test_validation_of_another_catalogue_is_refused(data):
+    other = data.select_items(np.arange(20))
+    with pytest.raises(InputError, match="validation must have the items"):
+        MultDae().fit(data, validation=HeldOut(other, other))
+
+
 def test_flax_is_asked_for_by_name(data, monkeypatch):
     monkeypatch.setitem(sys.modules, "flax", None)
     with pytest.raises(InputError, match=r"pip install 'jaxrec\[deep\]'"):

@@ -149,6 +149,11 @@ class Trained:
         require_packages(type(self).__name__)
         if train.nnz == 0:
             raise InputError(f"{train.name}: there are no interactions to learn from.")
+        if validation is not None and validation.fold_in.n_items != train.n_items:
+            raise InputError(
+                f"validation must have the items of the training data, got {validation.fold_in.n_items} and "
+                f"{train.n_items} of them; take both from one split."
+            )
         mesh = None if mesh is None else parallel.make_mesh(mesh)
         self.plan(train.n_users, train.n_items, train.nnz, mesh).require()  # pyright: ignore
         key = jax.random.key(0) if key is None else key
