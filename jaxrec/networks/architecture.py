@@ -12,9 +12,9 @@ from jaxrec._checks import InputError
 ACTIVATIONS = ("linear", "tanh", "relu", "gelu", "sigmoid", "swish", "selu", "elu")
 DTYPES = ("float32", "bfloat16")
 FIRST_LAYERS = ("auto", "dense", "gather")
-# The first layer gathers where the catalogue is so many times the longest history. Below that the product with the
-# dense rows is faster: measured in docs/deep-autoencoders.md.
-GATHER_FROM = 64
+# The first layer gathers where the catalogue is so many times the longest history, and multiplies dense rows below that:
+# on two CPU cores the two cost the same at about 12 (docs/deep-autoencoders.md). Not measured on accelerators.
+GATHER_FROM = 16
 
 
 @dataclasses.dataclass(frozen=True)
