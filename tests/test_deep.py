@@ -168,9 +168,9 @@ def test_gathered_and_dense_first_layers_agree(data, rng, x64):
 
 
 def test_the_first_layer_goes_by_a_stated_rule():
-    shape = Architecture(1600, (4,))
+    shape = Architecture(3200, (4,))
     assert shape.gathers(100) and not shape.gathers(101)
-    assert not Architecture(1600, (4,), first_layer="dense").gathers(1) and Architecture(
+    assert not Architecture(3200, (4,), first_layer="dense").gathers(1) and Architecture(
         2, (4,), first_layer="gather"
     ).gathers(9)
 

@@ -12,9 +12,9 @@ from jaxrec._checks import InputError
 ACTIVATIONS = ("linear", "tanh", "relu", "gelu", "sigmoid", "swish", "selu", "elu")
 DTYPES = ("float32", "bfloat16")
 FIRST_LAYERS = ("auto", "dense", "gather")
-# The first layer gathers where the catalogue is so many times the longest history, and multiplies dense rows below that:
-# on two CPU cores the two cost the same at about 12 (docs/deep-autoencoders.md). Not measured on accelerators.
-GATHER_FROM = 16
+# The first layer gathers where the catalogue is so many times the longest history, and multiplies dense rows below. On two
+# CPU cores both cost the same somewhere between 12 and 40 (docs/deep-autoencoders.md). Not measured on accelerators.
+GATHER_FROM = 32
 
 
 @dataclasses.dataclass(frozen=True)
