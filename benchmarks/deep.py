@@ -53,7 +53,7 @@ def best_of(methods, parts):
                 "standard error": report.standard_error["ndcg@100"],
                 "fit seconds": seconds,
                 "users per second": detail.get("users per second"),
-                "epochs": sum(name.startswith("loss in epoch") for name in detail) or None,
+                "epochs": detail.get("epochs"),
             }
         )
         print(json.dumps(found[-1]), flush=True)

@@ -12,7 +12,7 @@ from jaxrec._checks import InputError
 ACTIVATIONS = ("linear", "tanh", "relu", "gelu", "sigmoid", "swish", "selu", "elu")
 DTYPES = ("float32", "bfloat16")
 FIRST_LAYERS = ("auto", "dense", "gather")
-# The first layer gathers where the catalogue is so many times the longest history, and multiplies dense rows below that.
+# The first layer gathers where the catalogue is so many times the longest history, and multiplies dense rows below.
 # On two CPU cores both cost the same somewhere between 12 and 40 (docs/deep-autoencoders.md); no accelerator was tried.
 GATHER_FROM = 32
 
