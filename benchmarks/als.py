@@ -1,129 +1,228 @@
-"""One epoch of alternating least squares: jaxrec beside implicit and irspack on one and the same loss.
+"""One epoch of alternating least squares: jaxrec beside implicit and irspack, on one loss and from one start.
 
-    python benchmarks/als.py --mode cg --rank 64         # needs implicit and irspack
-    python benchmarks/als.py --mode exact --rank 128 --data ratings.npz
+    python benchmarks/als.py --out FOLDER                                  # needs implicit and irspack
+    python benchmarks/als.py --modes exact --ranks 128 --data ratings.npz --out FOLDER
 
-`total` is the median epoch after the first, `first` the first one, which compiles where there is something to compile;
-`loss` is that of the factors after all epochs, computed alike for everyone: weight ALPHA on positives, 1 elsewhere,
-target 1, plain reg. On a GPU run `--only-jaxrec`, with ranks up to 1,024.
+Writes als.md and als.json to FOLDER. Each library has a process of its own, which sets everything up, does one epoch
+(jaxrec may compile in it; stated as "first"), and then one whenever it is told to: the libraries take turns, in another
+order each round, and the ratio is the median over rounds of that within a round. The loss is weight ALPHA on positives,
+1 elsewhere, target 1, plain reg, which all three can be told; it is computed of everyone's factors after the last epoch
+by the same float64 function, and shown relative to implicit's. All have the same number of threads; BLAS calls of
+implicit have one, as its manual asks. On a GPU run `--only jaxrec`, with ranks up to 1,024.
 """
 
 import argparse
+import json
 import os
+import pathlib
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
-import warnings
 
+import numpy as np
 import scipy.sparse as sp
-from harness import main
+from harness import machine, peak_gb
 
-ALPHA, REG, EPOCHS = 10.0, 1.0, 6
-MODES, RANKS = ("cg", "exact", "block"), (16, 64, 128, 192, 256, 512, 1024)
-
-
-def measured(path, epoch, factors):
-    """Times `epoch()`, then states the loss of what `factors()` returns."""
-    from jaxrec import conventions, load
-    from jaxrec.factorization import symmetric_sweeps
-
-    seconds = []
-    for _ in range(EPOCHS):
-        begun = time.perf_counter()
-        epoch()
-        seconds.append(time.perf_counter() - begun)
-    x = load(path)
-    made = conventions.implicit(x, ALPHA, REG)
-    problem, _ = made.method().problem(x, made.weights)
-    loss = symmetric_sweeps.loss_and_gradients(problem, *factors())[0]
-    return {"total": statistics.median(seconds[1:]), "first": seconds[0], "loss": loss}
+ALPHA, REG, CG_STEPS, BLOCK, STD = 10.0, 1.0, 3, 128, 0.1
+LIBRARIES = ("jaxrec", "implicit", "irspack")
+MODES = ("cg", "exact", "block")
 
 
-def jaxrec(path, mode, rank):
+def jaxrec(x, start, mode, threads):
     """The sweeps of the library."""
     import jax
 
-    from jaxrec import conventions, load
+    from jaxrec import Interactions, conventions
     from jaxrec.factorization import symmetric_sweeps as sweeps
 
-    x = load(path)
-    made = conventions.implicit(x, ALPHA, REG)
-    method = made.method(rank=rank, mode="cholesky" if mode == "exact" else mode)
+    data = Interactions.from_csr(x)
+    made = conventions.implicit(data, ALPHA, REG)
+    rank = start[0].shape[1]
+    own = {"cg": "cg", "exact": "cholesky", "block": "block"}[mode]
+    method = made.method(rank=rank, mode=own, cg_steps=CG_STEPS, block_size=min(BLOCK, rank))
     how = method._how(None)
-    problem, _ = method.problem(x, made.weights)
+    problem, _ = method.problem(data, made.weights)
     sides = sweeps.sides(problem, rank, how)
-    state = sweeps.place(sweeps.init(jax.random.key(0), *x.shape, rank, method.init_std), sides, how)
+    state = sweeps.place(sweeps.State(*start), sides, how)
 
     def epoch():
         nonlocal state
         state, _ = jax.block_until_ready(sweeps.step(state, sides, problem.constant, how))
 
-    return measured(path, epoch, lambda: sweeps.fetch(state, sides, how))
+    return epoch, lambda: sweeps.fetch(state, sides, how)
 
 
-def implicit(path, mode, rank):
-    """`implicit.als`, whose modes are CG with 3 steps and Cholesky."""
-    from implicit.cpu.als import AlternatingLeastSquares
+def implicit(x, start, mode, threads):
+    """What `implicit.als.AlternatingLeastSquares.fit` does in an iteration."""
+    from implicit.cpu import _als
 
-    x = sp.csr_matrix(sp.load_npz(path))
-    threads = int(os.environ["OMP_NUM_THREADS"])
-    model = AlternatingLeastSquares(
-        rank, alpha=ALPHA, regularization=REG, use_cg=mode == "cg", iterations=1, num_threads=threads, random_state=0
-    )
-    warnings.simplefilter("ignore")
-    return measured(path, lambda: model.fit(x, show_progress=False), lambda: (model.user_factors, model.item_factors))
+    users = (ALPHA * x).astype(np.float32)
+    items = users.T.tocsr()
+    p, v = (factors.copy() for factors in start)
+    solve = _als.least_squares_cg if mode == "cg" else _als.least_squares
+    options = {"num_threads": threads} | ({"cg_steps": CG_STEPS} if mode == "cg" else {})
+
+    def epoch():
+        solve(users, p, v, REG, **options)
+        solve(items, v, p, REG, **options)
+
+    return epoch, lambda: (p, v)
 
 
-def irspack(path, mode, rank):
+def irspack(x, start, mode, threads):
     """`irspack.IALSRecommender`'s trainer; its ORIGINAL loss with c = ALPHA - 1 and alpha0 = 1 is that of implicit."""
     from irspack.recommenders import ials
 
-    x = sp.csr_matrix(sp.load_npz(path)) * (ALPHA - 1)
-    solver = {"cg": "CG", "exact": "CHOLESKY", "block": "IALSPP"}[mode]
-    threads = int(os.environ["OMP_NUM_THREADS"])
+    rank = start[0].shape[1]
+    solver = ials.str_to_solver_type({"cg": "CG", "exact": "CHOLESKY", "block": "IALSPP"}[mode])
     loss = ials.str_to_loss_type("ORIGINAL")
-    trainer = ials.IALSTrainer(
-        x, rank, 1.0, REG, 0.0, 0.1, ials.str_to_solver_type(solver), 3, min(128, rank), loss, 0, threads, 5, 7
-    )
-    return measured(path, trainer.run_epoch, lambda: (trainer.core_trainer.user, trainer.core_trainer.item))
+    numbers = rank, 1.0, REG, 0.0, STD, solver, CG_STEPS, min(BLOCK, rank)
+    trainer = ials.IALSTrainer(x * (ALPHA - 1), *numbers, loss, 0, threads, CG_STEPS, 1)
+    trainer.core_trainer.user, trainer.core_trainer.item = start
+    return trainer.run_epoch, lambda: (trainer.core_trainer.user, trainer.core_trainer.item)
 
 
-def contenders(modes, ranks):
-    """All of them, by names that say everything, since a name is all that reaches the worker."""
-    libraries = (jaxrec, implicit, irspack)
-    return {
-        f"{library.__name__} {mode} {rank}": lambda path, run=library, mode=mode, rank=rank: run(path, mode, rank)
+def work(library, folder, mode):
+    """A process of one library: an epoch for each line it is sent, then its factors."""
+    x = sp.csr_matrix(sp.load_npz(folder / "data.npz"))
+    saved = np.load(folder / "start.npz")
+    begun = time.perf_counter()
+    epoch, factors = globals()[library](x, (saved["p"], saved["v"]), mode, int(os.environ["OMP_NUM_THREADS"]))
+    print(time.perf_counter() - begun, flush=True)
+    for order in sys.stdin:
+        if order.strip() == "end":
+            break
+        begun = time.perf_counter()
+        epoch()
+        print(time.perf_counter() - begun, flush=True)
+    peak = peak_gb()
+    p, v = (np.asarray(factor) for factor in factors())
+    np.savez(folder / f"{library}.npz", p=p, v=v)
+    print(peak, flush=True)
+
+
+class Process:
+    """The other end of `work`."""
+
+    def __init__(self, library, folder, mode, threads):
+        blas = threads if library == "jaxrec" else 1
+        pinned = {"OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": blas, "MKL_NUM_THREADS": blas}
+        self.process = subprocess.Popen(
+            [sys.executable, __file__, "--worker", library, str(folder), mode],
+            env=os.environ | {name: str(number) for name, number in pinned.items()},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.prepare = self.answer()
+
+    def answer(self, order=None):
+        """The number it answers with."""
+        if order:
+            print(order, file=self.process.stdin, flush=True)
+        return float(self.process.stdout.readline())
+
+
+def compare(x, rank, mode, options):
+    """The figures of all libraries on one problem."""
+    from jaxrec import Interactions, conventions
+    from jaxrec.factorization import symmetric_sweeps as sweeps
+
+    rng = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        sp.save_npz(folder / "data.npz", sp.csr_matrix(x), compressed=False)
+        p, v = (np.float32(STD / np.sqrt(rank)) * rng.standard_normal((n, rank), np.float32) for n in x.shape)
+        np.savez(folder / "start.npz", p=p, v=v)
+        libraries = [lib for lib in options.only if (lib, mode) != ("implicit", "block")]
+        running = {library: Process(library, folder, mode, options.threads) for library in libraries}
+        first = {library: process.answer("epoch") for library, process in running.items()}
+        rounds = {library: [] for library in libraries}
+        for number in range(options.rounds):
+            for library in np.roll(libraries, number):
+                rounds[library].append(running[library].answer("epoch"))
+        peaks = {library: process.answer("end") for library, process in running.items()}
+        for process in running.values():
+            process.process.wait()
+        data = Interactions.from_csr(x)
+        made = conventions.implicit(data, ALPHA, REG)
+        problem, _ = made.method().problem(data, made.weights)
+        losses = {}
+        for library in libraries:
+            saved = np.load(folder / f"{library}.npz")
+            losses[library] = sweeps.loss_and_gradients(problem, saved["p"], saved["v"])[0]
+    base = "implicit" if "implicit" in libraries else libraries[0]
+    return [
+        {
+            "library": library,
+            "epoch": statistics.median(rounds[library]),
+            "ratio": statistics.median(a / b for a, b in zip(rounds[library], rounds[base], strict=True)),
+            "excess": losses[library] / losses[base] - 1,
+            "loss": losses[library],
+            "first": first[library],
+            "prepare": running[library].prepare,
+            "peak GB": peaks[library],
+            "rounds": rounds[library],
+        }
         for library in libraries
-        for mode in modes
-        for rank in ranks
-        if (library, mode) != (implicit, "block")
-    }
+    ]
 
 
-def datasets(path):
-    """The synthetic data, or a file."""
+def markdown(figures):
+    """A table, a line for each library."""
+    lines = [
+        f"Seconds of an epoch, median of {figures['rounds']} rounds, {figures['machine']['threads']} threads; loss "
+        f"after {figures['rounds'] + 1} epochs.",
+        "",
+        "| data | rank | solver | library | epoch | relative to implicit | loss relative to implicit's | first epoch |"
+        " set-up | peak memory |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for one in figures["runs"]:
+        for row in one["libraries"]:
+            lines.append(
+                f"| {one['data']} | {one['rank']} | {one['mode']} | {row['library']} | {row['epoch']:.3f} s | "
+                f"{row['ratio']:.2f} | {row['excess']:+.0e} | {row['first']:.2f} s | {row['prepare']:.2f} s | "
+                f"{row['peak GB']:.2f} GB |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def main():
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", nargs="*", default=[], help="files of interactions besides the synthetic ones")
+    parser.add_argument("--no-synthetic", action="store_true")
+    parser.add_argument("--ranks", type=int, nargs="+", default=[64, 128])
+    parser.add_argument("--modes", nargs="+", choices=MODES, default=["cg", "exact"])
+    parser.add_argument("--only", nargs="+", choices=LIBRARIES, default=LIBRARIES)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--out", type=pathlib.Path, required=True)
+    options = parser.parse_args()
+    import jaxrec as package
     from jaxrec.data import synthetic
 
-    if path is None:
-        return {"30,000 x 5,000": lambda: synthetic(30_000, 5_000)}
-    from jaxrec import load
-
-    return {os.path.basename(path): lambda: load(path).binarised()}
+    data = {} if options.no_synthetic else {"synthetic": synthetic(30_000, 5_000)}
+    data |= {pathlib.Path(path).stem: package.load(path) for path in options.data}
+    about = {"alpha": ALPHA, "reg": REG, "cg_steps": CG_STEPS, "block": BLOCK}
+    figures = {"machine": machine(options.threads), "rounds": options.rounds, "loss": about, "runs": []}
+    options.out.mkdir(parents=True, exist_ok=True)
+    for name, x in data.items():
+        shape = f"{name}, {x.n_users:,} x {x.n_items:,}, {x.nnz:,}"
+        for mode in options.modes:
+            for rank in options.ranks:
+                libraries = compare(x.binarised().to_csr(np.float32), rank, mode, options)
+                figures["runs"].append({"data": shape, "mode": mode, "rank": rank, "libraries": libraries})
+                (options.out / "als.json").write_text(json.dumps(figures, indent=1) + "\n")
+                (options.out / "als.md").write_text(markdown(figures))
+    print(markdown(figures))
 
 
 if __name__ == "__main__":
-    if "--worker" in sys.argv:
-        main("ALS", contenders(MODES, RANKS), {}, baseline="")
+    if sys.argv[1:2] == ["--worker"]:
+        work(sys.argv[2], pathlib.Path(sys.argv[3]), sys.argv[4])
     else:
-        parser = argparse.ArgumentParser(add_help=False)
-        parser.add_argument("--mode", choices=MODES, default="cg")
-        parser.add_argument("--rank", type=int, choices=RANKS, default=64)
-        parser.add_argument("--data", help="a file of interactions in place of the synthetic ones")
-        parser.add_argument("--only-jaxrec", action="store_true")
-        own, rest = parser.parse_known_args()
-        sys.argv[1:] = rest
-        chosen = contenders([own.mode], [own.rank])
-        if own.only_jaxrec:
-            chosen = {name: run for name, run in chosen.items() if name.startswith("jaxrec")}
-        reference = "jaxrec" if own.only_jaxrec or own.mode == "block" else "implicit"
-        main(f"ALS, {own.mode}, rank {own.rank}", chosen, datasets(own.data), f"{reference} {own.mode} {own.rank}")
+        main()

@@ -5,7 +5,7 @@ from jaxrec.data import Catalogue, Interactions, load
 from jaxrec.data.splits import HeldOut, Split, split
 from jaxrec.deep import Autoencoder, MultDae, MultVae, RecVae
 from jaxrec.evaluate import Report, evaluate
-from jaxrec.factorization import Ials
+from jaxrec.factorization import Awmf, Ials, WeightedEase
 from jaxrec.io import load_model, save
 from jaxrec.leave_user_out import evaluate_leave_user_out
 from jaxrec.linear import (
@@ -49,6 +49,7 @@ from jaxrec.weights import Weights
 __version__ = "0.1.0"
 __all__ = [
     "Autoencoder",
+    "Awmf",
     "Catalogue",
     "Certificate",
     "Dan",
@@ -92,6 +93,7 @@ __all__ = [
     "Tuning",
     "Updated",
     "UserItemFactors",
+    "WeightedEase",
     "Weights",
     "evaluate",
     "evaluate_leave_user_out",

@@ -7,12 +7,19 @@ releases the interpreter lock.
 
 All products of one algorithm go through this one library. NumPy carries a second OpenBLAS with threads of its own,
 which keep spinning for a while after each call: alternating between the two cost a factor of 3 on two cores.
+
+Small calls from several threads of ours must each stay on their own thread (`one_thread`): an OpenBLAS with threads
+makes them wait for each other, which cost a factor of 3 to 10 on two cores.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
+import importlib
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -26,6 +33,10 @@ _GEMM = ctypes.CFUNCTYPE(
     *(_POINTER, _POINTER, _INT, _POINTER, _INT),  # alpha, a, lda, b, ldb
     *(_POINTER, _POINTER, _INT),  # beta, c, ldc
 )
+# Modules that are linked with an OpenBLAS: NumPy's own and SciPy's. With another BLAS nothing is found, nor needed.
+_LINKED = ("numpy._core._multiarray_umath", "scipy.linalg.cython_blas")
+_NAMES = [f"{prefix}openblas_{{}}_num_threads{suffix}" for prefix in ("scipy_", "") for suffix in ("64_", "")]
+_lock, _inside, _before = threading.Lock(), 0, []
 _ROUTINES = {np.dtype(np.float32): ("sgemm", ctypes.c_float), np.dtype(np.float64): ("dgemm", ctypes.c_double)}
 
 
@@ -77,3 +88,42 @@ def add_product(
         *(ctypes.byref(scalar(alpha)), b.ctypes.data, stride(b), a.ctypes.data, stride(a)),
         *(ctypes.byref(scalar(beta)), c.ctypes.data, stride(c)),
     )
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Within it, a BLAS call of NumPy or SciPy runs on the thread that makes it. Several threads may enter it."""
+    global _inside, _before
+    with _lock:
+        if _inside == 0:
+            _before = [get() for get, _ in thread_counts()]
+            _set_threads([1] * len(_before))
+        _inside += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _inside -= 1
+            if _inside == 0:
+                _set_threads(_before)
+
+
+def _set_threads(counts: list[int]) -> None:
+    for (_, put), count in zip(thread_counts(), counts, strict=True):
+        put(count)
+
+
+@functools.cache
+def thread_counts() -> list[tuple[Any, Any]]:
+    """Of each OpenBLAS that is loaded, the functions that tell and set its number of threads."""
+    found = []
+    for module in _LINKED:
+        try:
+            library = ctypes.CDLL(importlib.import_module(module).__file__)
+        except (ImportError, OSError, TypeError):
+            continue
+        for name in _NAMES:
+            if hasattr(library, name.format("set")):
+                found.append((getattr(library, name.format("get")), getattr(library, name.format("set"))))
+                break
+    return found

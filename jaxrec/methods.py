@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from jaxrec import _checks
 from jaxrec.data import Interactions
 from jaxrec.deep import Autoencoder, MultDae, MultVae, RecVae
-from jaxrec.factorization import Ials
+from jaxrec.factorization import Awmf, Ials, WeightedEase
 from jaxrec.linear import (
     Dan,
     Deql,
@@ -62,6 +62,8 @@ METHODS: dict[str, Any] = {
     "mult-dae": MultDae,
     "rec-vae": RecVae,
     "autoencoder": Autoencoder,
+    "weighted-ease": WeightedEase,
+    "awmf": Awmf,
 }
 
 

@@ -41,16 +41,23 @@ def gram(data: Interactions, dtype: np.dtype | type = np.float32) -> np.ndarray:
     return out
 
 
-def gram_lower(data: Interactions, dtype: np.dtype | type = np.float32) -> np.ndarray:
+def gram_lower(
+    data: Interactions, dtype: np.dtype | type = np.float32, user_weights: np.ndarray | None = None
+) -> np.ndarray:
     """[I, I] X'X with zeros above the blocks of the diagonal: half the work, for callers that need one triangle.
 
-    Blocks of rows are multiplied as sparse matrices and written straight into the dense result.
+    Blocks of rows are multiplied as sparse matrices and written straight into the dense result. With `user_weights` w,
+    [U] and at least 0, it is X' D(w) X, in which float64 stays exact, as it does not by way of `with_user_weights`.
     """
     n = data.n_items
+    if user_weights is not None and (np.asarray(user_weights) == 1).all():
+        user_weights = None
     # Counts are integers, exact in float32 below 2^24; all else is accumulated in float64 and rounded once.
-    exact = _exact_in_float32(data)
+    exact = user_weights is None and _exact_in_float32(data)
     x = data.to_csr(dtype if exact else np.float64)
     by_item = x.T.tocsr()
+    if user_weights is not None:
+        by_item.data *= np.asarray(user_weights, np.float64)[by_item.indices]
     out = np.zeros((n, n), dtype)
     rows = int(np.clip(BLOCK_BYTES // (12 * max(n, 1)), 16, 1024))
 

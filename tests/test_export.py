@@ -9,6 +9,7 @@ from jax import export
 
 from jaxrec import ItemScores, ItemWeights, parallel, stats
 from jaxrec.data import RowBatch
+from jaxrec.factorization import full_rank_solvers_cg as full_rank
 from jaxrec.linear import ease
 from jaxrec.linear import low_rank_solvers as low_rank
 from jaxrec.recommend import _top_k_on_mesh, top_k
@@ -115,3 +116,25 @@ def test_low_rank_kernels_lower(kernel, platform):
     exported = export.export(jax.jit(function), platforms=[platform])(*arguments)
     assert exported.platforms == (platform,)
     assert ("cholesky" if kernel == "prepare" else "dot_general") in exported.mlir_module().lower()
+
+
+# -- weighted full rank -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_weighted_full_rank_lowers(platform):
+    mesh = parallel.make_mesh()
+    kinds = (jnp.int32, jnp.float32, jnp.float32)
+    batches = [tuple(split((3, 16, 8), kind, parallel.COLUMNS) for kind in kinds)]
+    square = split((512, 512), jnp.float32, parallel.COLUMNS)
+    columns, shift = (split((64,), kind, parallel.ROWS) for kind in (jnp.int32, jnp.float32))
+
+    def solve(b, inverse, columns, shift, batches, reg, tolerance, most):
+        return full_rank._solve_block(b, inverse, columns, (shift, shift), batches, (reg, tolerance, most), False, mesh)
+
+    count = jax.ShapeDtypeStruct((), jnp.int32)
+    arguments = (square, square, columns, shift, batches, scalar, scalar, count)
+    exported = export.export(jax.jit(solve), platforms=[platform])(*arguments)
+    assert exported.platforms == (platform,) and exported.nr_devices == 8
+    module = exported.mlir_module()
+    assert "all_gather" in module and "while" in module and "HIGHEST" in module and "DEFAULT" not in module

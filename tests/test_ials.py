@@ -43,7 +43,8 @@ weighted = pytest.mark.parametrize("make", WEIGHTS.values(), ids=WEIGHTS)
 MODES = {
     "host": {"mode": "cholesky", "solver": "host"},
     "cholesky": {"mode": "cholesky", "solver": "jax"},
-    "cg": {"mode": "cg"},
+    "cg": {"mode": "cg", "solver": "host"},
+    "cg on a device": {"mode": "cg", "solver": "jax"},
     "block": {"mode": "block", "block_size": 2},
 }
 modes = pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
@@ -89,7 +90,7 @@ def run(data, method, weights=None, n=1, mesh=None, state=None):
     how = method._how(mesh)
     problem, _ = method.problem(data, weights)
     sides = sweeps.sides(problem, method.rank, how)
-    state = sweeps.init(jax.random.key(0), USERS, ITEMS, method.rank, method.init_std) if state is None else state
+    state = sweeps.init(jax.random.key(0), *data.shape, method.rank, method.init_std) if state is None else state
     state, course = sweeps.place(state, sides, how), []
     for _ in range(n):
         state, info = sweeps.step(state, sides, problem.constant, how)
@@ -140,15 +141,96 @@ def test_loss_and_gradients_are_those_of_the_literal_objective(data, make, targe
     np.testing.assert_allclose(2 * in_items, expected[1], atol=1e-9)
 
 
-def test_without_weights_it_is_soft_thresholding(data, x64):
-    """P V' is X with singular values lowered by reg and cut at K, and P'P = V'V."""
-    method = Ials(RANK, 0.7, reg_exponent=0.0, target="one", mode="cholesky", init_std=1.0)
-    (p, v), course, _ = run(data, method, Weights.uniform(data), 3000)
-    left, sigma, right = np.linalg.svd((data.to_csr(np.float64) != 0).toarray().astype(float), full_matrices=False)
-    shrunk = np.maximum(sigma - 0.7, 0)[:RANK]
-    np.testing.assert_allclose(p @ v.T, left[:, :RANK] * shrunk @ right[:RANK], atol=1e-6)
-    np.testing.assert_allclose(p.T @ p, v.T @ v, atol=1e-5)
-    assert course[-1].gradient < 1e-7
+@pytest.fixture
+def clustered(rng) -> Interactions:
+    """Five kinds of users and items, so that the singular values have a gap after the fifth."""
+    x = (rng.integers(5, size=(USERS, 1)) == np.arange(ITEMS) % 5) ^ (rng.random((USERS, ITEMS)) < 0.03)
+    return Interactions.from_triples(*np.nonzero(x), n_users=USERS, n_items=ITEMS)
+
+
+@pytest.mark.parametrize("regularizer", ("l2", "product"))
+def test_without_weights_it_is_a_shrunken_svd(clustered, regularizer, x64):
+    """P V' is X cut at K, its singular values lowered by reg, and P'P = V'V; or divided by 1 + reg, with any basis."""
+    settings = {"target": "one", "mode": "cholesky", "init_std": 1.0, "regularizer": regularizer}
+    (p, v), course, _ = run(clustered, Ials(RANK, 0.7, reg_exponent=0.0, **settings), Weights.uniform(clustered), 400)
+    left, sigma, right = np.linalg.svd((clustered.to_csr(np.float64) != 0).toarray().astype(float))
+    shrunk = (sigma - 0.7 if regularizer == "l2" else sigma / 1.7)[:RANK]
+    np.testing.assert_allclose(p @ v.T, left[:, :RANK] * shrunk @ right[:RANK], atol=1e-8)
+    if regularizer == "l2":
+        np.testing.assert_allclose(p.T @ p, v.T @ v, atol=1e-8)
+    assert course[-1].gradient < 1e-9
+
+
+# -- the product penalty ----------------------------------------------------------------------------------------------
+
+
+@weighted
+@pytest.mark.parametrize("target", ("shrunk", "one"))
+@pytest.mark.parametrize(
+    "exact", ({"solver": "host"}, {"solver": "jax"}, {"mode": "cg", "cg_steps": 40}), ids=("host", "jax", "cg")
+)
+def test_product_equals_heavier_weights_on_smaller_targets(data, make, target, exact, x64):
+    """W + reg with targets W x / (W + reg) and no penalty at all, by dense solves: the same P V' after each sweep."""
+    weights = make(data)
+    if (target == "shrunk" and weights.entries is not None and weights.entries.min() < 0) or (
+        exact == {"solver": "jax"} and weights.full is not None
+    ):
+        pytest.skip("no shrunk target, or compiled for nothing")
+    method = Ials(RANK, 0.4, regularizer="product", target=target, **{"mode": "cholesky", **exact})
+    found, course, _ = run(data, method, weights, 3)
+    x, base, entries, *_ = dense_parts(data, weights, method)
+    w = base + entries
+    wanted = x * (w if target == "one" else entries)
+    p, v = (np.array(factors) for factors in sweeps.init(jax.random.key(0), USERS, ITEMS, RANK, method.init_std))
+    solve = lambda other, w, b: np.linalg.solve(other.T @ (w[:, None] * other), other.T @ b)  # noqa: E731
+    for _ in range(3):
+        p = np.array([solve(v, w_u + 0.4, b_u) for w_u, b_u in zip(w, wanted, strict=True)])
+        v = np.array([solve(p, w_i + 0.4, b_i) for w_i, b_i in zip(w.T, wanted.T, strict=True)])
+    np.testing.assert_allclose(found.user_factors @ found.item_factors.T, p @ v.T, atol=1e-9)
+    none = np.zeros(USERS), np.zeros(ITEMS)
+    expected = symmetric.objective(x, base, entries, p, v, *none, target, product_reg=0.4)
+    if weights.full is None:
+        assert course[-1].objective == pytest.approx(float(expected), rel=1e-10)
+    heavier = np.sum((w + 0.4) * (wanted / (w + 0.4) - p @ v.T) ** 2) - np.sum(wanted**2 / (w + 0.4))
+    if weights.full is None:
+        assert heavier == pytest.approx(float(expected) - wanted.sum(), rel=1e-10)
+
+
+def test_under_the_product_penalty_alpha_and_reg_are_one_knob(data, x64):
+    """Constant weights: (alpha, reg) ranks as (alpha / (1 + reg / unobserved_weight), 0)."""
+    full = data.binarised()
+    scores = []
+    for alpha, reg in ((3.0, 0.5), (1.5, 1e-9)):
+        method = Ials(RANK, reg, regularizer="product", target="one", mode="cholesky", init_std=1.0)
+        (p, v), _, _ = run(full, method, Weights.constant(full, alpha, unobserved_weight=0.5), 300)
+        scores.append(p @ v.T / np.linalg.norm(p @ v.T))
+    np.testing.assert_allclose(*scores, atol=1e-6)
+
+
+@modes
+def test_a_product_fit_folds_in_what_it_would_solve_for(data, mode):
+    """Users and items, from one model, whose basis no longer is that of the sweeps; the certificate knows the loss."""
+    weights = Weights.user_activity(data, -0.4, alpha=1.0)
+    method = Ials(RANK, 0.5, regularizer="product", target="one", sweeps=60, **mode)
+    fitted = method.fit(data, weights=weights)
+    certificate = fitted.info.certificate
+    assert certificate.status is Status.OK
+    assert certificate.detail["loss after sweep 60"] == pytest.approx(certificate.detail["loss"], rel=1e-5)
+    p, v = (np.asarray(f, np.float64) for f in (fitted.model.user_factors, fitted.model.item_factors))
+    np.testing.assert_allclose(v.T @ v, np.eye(RANK), atol=1e-5)
+    x, base, entries, *_ = dense_parts(data, weights, method)
+    some = np.array([0, 7, 9])
+    users = [solve_product(v, (base + entries)[u], x[u], 0.5) for u in some]
+    np.testing.assert_allclose(fold_in(fitted.model, data.rows(some)), users, atol=1e-4)
+    items = [solve_product(p, (base + entries)[:, i], x[:, i], 0.5) for i in some]
+    found = fold_in_items(fitted.model, data.to_csr().T.tocsr()[some])
+    np.testing.assert_allclose(found, items, atol=1e-4)
+    np.testing.assert_allclose(found, v[some], atol=0.02 if mode["mode"] in ("cg", "block") else 2e-3)
+
+
+def solve_product(other, w, x, reg):
+    """One row's factors by a dense solve."""
+    return np.linalg.solve(other.T @ ((w + reg)[:, None] * other), other.T @ (w * x))
 
 
 @modes
@@ -169,10 +251,14 @@ def test_empty_rows_are_zero_and_copies_agree(data, mode):
     np.testing.assert_allclose(v[10], v[11], atol=1e-3 * np.abs(v).max())
 
 
-@pytest.mark.parametrize("devices", (1, 2, 8))
-@pytest.mark.parametrize("mode", ("cg", "cholesky", "block"))
-def test_sharded_equals_single(data, mode, devices, x64):
-    method = Ials(RANK, 0.05, mode=mode, block_size=2, solver="jax")
+@pytest.mark.parametrize(
+    ("mode", "devices", "regularizer"),
+    [("cg", 8, "l2"), ("cg", 2, "product"), ("cholesky", 8, "product"), ("block", 8, "l2"), ("block", 1, "l2")],
+)
+def test_sharded_equals_single(data, mode, devices, regularizer, x64):
+    """Few lengths of rows, since each is compiled; the single fit is that of the host where there is one."""
+    data = data.rows(np.arange(3, 18)).select_items(np.arange(13))
+    method = Ials(RANK, 0.05, mode=mode, block_size=3, regularizer=regularizer)
     weights = Weights.user_activity(data, -0.4, alpha=1.0)
     single, expected, _ = run(data, method, weights, 3)
     split, found, _ = run(data, method, weights, 3, mesh=jax.devices()[:devices])
@@ -182,6 +268,7 @@ def test_sharded_equals_single(data, mode, devices, x64):
 
 
 def test_a_mesh_splits_the_tables_and_fits(data):
+    """43 users and 31 items on 8 devices: 6 and 4 rows each."""
     mesh = parallel.make_mesh(jax.devices()[:8])
     fitted, plain = (Ials(RANK, mode="cg").fit(data, mesh=m) for m in (mesh, None))
     np.testing.assert_allclose(fitted.model.item_factors, plain.model.item_factors, atol=1e-4)
@@ -218,7 +305,7 @@ def test_weights_and_reg_may_be_scaled_together(data, x64):
 def test_kernels_compile_once_for_all_settings_and_both_sides(data):
     sweeps._compiled.cache_clear()
     for reg, steps in ((0.01, 2), (0.1, 3), (1.0, 5)):
-        run(data, Ials(RANK, reg, cg_steps=steps), n=2)
+        run(data, Ials(RANK, reg, cg_steps=steps, solver="jax"), n=2)
     widths = {
         w
         for counts in (data.user_counts, data.item_counts)
@@ -387,7 +474,8 @@ def test_checkpoints_that_do_not_belong_are_refused(data, tmp_path):
         (lambda: Ials(mode="lu"), "mode must be one of cg, cholesky, block"),
         (lambda: Ials(target="two"), "target must be one of"),
         (lambda: Ials(solver="gpu"), "solver must be one of"),
-        (lambda: Ials(solver="host"), "solver='host' is for mode='cholesky'"),
+        (lambda: Ials(mode="block", solver="host"), "solver='host' is for mode='cg' or 'cholesky'"),
+        (lambda: Ials(regularizer="l1"), "regularizer must be one of l2, product"),
         (lambda: Ials(sweeps=0), "sweeps must be at least 1"),
     ],
 )
@@ -399,7 +487,7 @@ def test_bad_settings_are_refused(make, complaint):
 @pytest.mark.parametrize(
     ("method", "arguments", "complaint"),
     [
-        (Ials(32), {}, "rank must be at most the number of users and of items, here 31, got 32"),
+        (Ials(32, reg=0.0), {}, "without reg the rank must be at most the number of users and of items, here 31"),
         (Ials(RANK, reg=0.0), {}, "has 1 such users and 1 such items; raise reg"),
         (Ials(RANK), {"weights": lambda x: Weights.uniform(x)}, "use target='one'"),
         (Ials(RANK), {"weights": lambda x: Weights.uniform(x.rows(np.arange(4)))}, "make the weights from these"),

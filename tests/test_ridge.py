@@ -1,5 +1,6 @@
 """Weighted ridge regressions: the three kernels and the host solver against one dense solve a row."""
 
+import functools
 import itertools
 from functools import partial
 
@@ -9,8 +10,9 @@ import numpy as np
 import pytest
 from jax import export
 
-from jaxrec import Interactions, Weights, ridge
+from jaxrec import Interactions, Weights, _blas, ridge
 from jaxrec.data import row_batches
+from jaxrec.ridge import host_steps
 from jaxrec.ridge.batches import positions
 
 USERS, ITEMS, RANK = 37, 29, 6
@@ -62,15 +64,18 @@ def loss_by_dense(rows, factors, y):
     return entries, everywhere, penalty
 
 
-def run(kernel, rows, factors, start, rank=RANK):
+compiled = functools.cache(jax.jit)
+
+
+def run(kernel, rows, factors, start, *steps):
     """A kernel over all batches of one side."""
-    shapes = ridge.shapes([rows], rank, square=True)
+    shapes = ridge.shapes([rows], RANK, square=True)
     own, size = positions(rows.counts, 1)
     gram = ridge.gram(factors, rows.col)
     y, sums = np.zeros(start.shape), np.zeros(6)
     for batch in ridge.batches(rows, own, np.arange(len(factors)), size, shapes, None):
         begun = jnp.asarray(start).at[batch.at].get(mode="fill", fill_value=0)
-        solved = jax.jit(kernel)(batch.systems, jnp.asarray(factors)[batch.systems.items], gram, begun)
+        solved = compiled(kernel)(batch.systems, jnp.asarray(factors)[batch.systems.items], gram, begun, *steps)
         real = np.asarray(batch.at) < size
         y[np.asarray(batch.at)[real]] = np.asarray(solved.factors)[real]
         sums += np.array([float(part) for part in solved[1:]])
@@ -119,6 +124,52 @@ def test_host_equals_dense_solves(data, make, share, dtype, tolerance, rng):
 
 
 @weighted
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-10), (np.float32, 1e-3)])
+def test_steps_on_the_host_equal_those_of_the_kernel(data, make, dtype, tolerance, rng):
+    """Three of them, the sums too; and as many as it takes give the exact solution."""
+    rows = FOLD.rows(data, make(data))
+    factors, start = (rng.normal(size=(n, RANK)).astype(dtype) for n in (ITEMS, USERS))
+    gram = np.asarray(factors.T @ (rows.col[:, None] * factors), dtype)
+    with jax.enable_x64(dtype is np.float64):
+        cut = ridge.chunks(rows, RANK)
+        expected = run(ridge.conjugate_gradient, rows, factors, start, 3)
+    found = ridge.steps_on_host(cut, factors, gram, start, 3)
+    assert found.factors.dtype == dtype
+    size = np.abs(expected.factors).max()
+    np.testing.assert_allclose(found.factors, expected.factors, atol=tolerance * size)
+    np.testing.assert_allclose(found[1:], expected[1:], rtol=tolerance)
+    exact = by_dense_solves(data, make(data), factors, 1.0)
+    solved = ridge.steps_on_host(cut, factors, gram, start, 40)
+    np.testing.assert_allclose(solved.factors, exact, atol=tolerance * np.abs(exact).max())
+
+
+def test_chunks_hold_every_entry_and_little_else(rng, monkeypatch):
+    x = rng.random((200, 90)) < rng.random((200, 1)) ** 3
+    data = Interactions.from_triples(*np.nonzero(x), n_users=200, n_items=90)
+    rows = FOLD.rows(data, Weights.constant(data, 2.0))
+    monkeypatch.setattr(host_steps, "CHUNK_NUMBERS", 400 * RANK)
+    cut = ridge.chunks(rows, RANK)
+    assert sorted(np.concatenate([chunk.at for chunk in cut])) == np.flatnonzero(rows.counts).tolist()
+    assert sum(float(chunk.targets.sum()) for chunk in cut) == pytest.approx(rows.targets.sum())
+    assert max(chunk.items.size for chunk in cut) <= 400 and sum(chunk.items.size for chunk in cut) < 1.1 * data.nnz
+
+
+def test_blas_threads_are_given_back():
+    """In all OpenBLAS there are; two threads may ask at once."""
+    counts = lambda: [get() for get, _ in _blas.thread_counts()]  # noqa: E731
+    before = counts()
+    for _, put in _blas.thread_counts():
+        put(2)
+    with _blas.one_thread():
+        with _blas.one_thread():
+            assert set(counts()) <= {1}
+        assert set(counts()) <= {1}
+    assert set(counts()) <= {2}
+    for (_, put), count in zip(_blas.thread_counts(), before, strict=True):
+        put(count)
+
+
+@weighted
 def test_items_are_the_users_of_the_transposed_matrix(data, make):
     weights = make(data)
     rows = FOLD.rows(data, weights)
@@ -148,10 +199,8 @@ def test_steps_never_raise_the_loss(data, rng, x64):
     rows = FOLD.rows(data, Weights.constant(data, 5.0))
     start = rng.normal(size=(USERS, RANK))
 
-    cg = [partial(ridge.conjugate_gradient, steps=n) for n in range(8)]
-    blocks = [partial(ridge.block_sweep, size=2, sweeps=n) for n in range(8)]
-    for kernels in (cg, blocks):
-        found = [run(kernel, rows, factors, start) for kernel in kernels]
+    for kernel in (ridge.conjugate_gradient, lambda *given: ridge.block_sweep(*given[:4], 2, given[4])):
+        found = [run(kernel, rows, factors, start, n) for n in range(8)]
         losses = [one.entries + one.everywhere + one.penalty for one in found]
         assert all(after <= before + 1e-9 * abs(before) for before, after in itertools.pairwise(losses))
         assert losses[7] < losses[0] - 1

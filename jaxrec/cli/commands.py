@@ -14,6 +14,7 @@ from jaxrec import io
 from jaxrec._checks import InputError
 from jaxrec.cli import machine, results, show
 from jaxrec.cli.options import SPLIT, Devices, Protocol, Source, devices_from, divide, flags_of, method_from, validated
+from jaxrec.cli.reproduce import Reproduce
 from jaxrec.cli.tuning import METHODS_TO_TUNE, Tune, grid_flags_of
 from jaxrec.data import Interactions
 from jaxrec.data.splits import HeldOut, Split
@@ -335,5 +336,6 @@ Command = Union[  # noqa: UP007
     Annotated[Recommend, subcommand("recommend")],
     _for_each_method(Plan),
     _for_each_method(Tune, grid_flags_of, METHODS_TO_TUNE),
+    Annotated[Reproduce, subcommand("reproduce")],
     Annotated[Info, subcommand("info")],
 ]

@@ -3,6 +3,8 @@
     min over P [U, K], V [I, K] of   sum over ALL u, i of W_ui (T_ui - p_u'v_i)^2
                                      + reg [ sum_u (n_u + p_u sum(q))^nu |p_u|^2 + sum_i (m_i + q_i sum(p))^nu |v_i|^2 ]
 
+or, with regularizer="product", + reg ||P V'||^2,
+
 with W = p q' + S (`jaxrec.Weights`). Given V the users are independent weighted ridge regressions, and the other way
 round; the sum over the missing cells is one Gram matrix (Hu, Koren & Volinsky, ICDM 2008). Regularization in
 proportion to the weight of a row, nu = 1, and enough factors are what made it competitive again (Rendle, Krichene,
@@ -12,7 +14,6 @@ Zhang & Koren, "Revisiting the Performance of iALS", RecSys 2022, and "iALS++", 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 import time
 from collections.abc import Callable
@@ -24,9 +25,9 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from jaxrec import _checkpoint, _checks, parallel, ridge
+from jaxrec import _checks, parallel, ridge
+from jaxrec._alternation import alternate, identity
 from jaxrec._checks import InputError
-from jaxrec._progress import progress_bar
 from jaxrec.data import Interactions
 from jaxrec.factorization import symmetric_sweeps as sweeps
 from jaxrec.factorization.symmetric_sweeps import How, Info, Problem, State
@@ -52,6 +53,7 @@ def objective(
     user_reg: Float[ArrayLike, " U"],
     item_reg: Float[ArrayLike, " I"],
     target: str = "shrunk",
+    product_reg: float = 0.0,
 ) -> Float[Array, ""]:
     """The loss, literally, for checking: it takes all matrices dense.
 
@@ -67,6 +69,7 @@ def objective(
       user_reg: [U] strength for each user.
       item_reg: [I] strength for each item.
       target: "shrunk" or "one".
+      product_reg: strength of ||P V'||^2, for which user_reg and item_reg are 0.
     """
     x, base, entries, p, v = map(jnp.asarray, (x, base, entries, user_factors, item_factors))
     predicted = jnp.matmul(p, v.T, precision=HIGHEST)
@@ -74,6 +77,7 @@ def objective(
         loss = jnp.sum((base + entries) * (x - predicted) ** 2)
     else:
         loss = jnp.sum(entries * (x - predicted) ** 2) + jnp.sum(base * predicted**2)
+    loss += product_reg * jnp.sum(predicted**2)
     return loss + jnp.sum(user_reg * jnp.sum(p**2, axis=1)) + jnp.sum(item_reg * jnp.sum(v**2, axis=1))
 
 
@@ -82,15 +86,22 @@ class Ials:
     """Matrix factorization of implicit feedback by alternating least squares (iALS; Rendle et al. 2021).
 
     The defaults are the loss of the iALS papers: weight unobserved_weight on all cells and 1 more on observed ones,
-    regularization in proportion. Other packages write it differently: see `jaxrec.conventions`.
+    regularization in proportion, with strengths in the middle of those published (reg 0.002 to 0.02). Of a grid over
+    rank 32 to 128, reg 0.003 to 0.03 and unobserved_weight 0.1 and 0.3, they are the ones that lose little on each of
+    four data sets from 294 to 17,632 items, and the best on none: short histories want more reg, long catalogues more
+    rank and less reg. Other packages write the loss differently: see `jaxrec.conventions`.
 
     Attributes:
-      rank: K, at most the number of users and of items. The published results take hundreds to thousands.
+      rank: K. The published results take hundreds to thousands.
       reg: L2 strength; with reg_exponent 1 in the unit of weights, the papers' lambda, 0.001 to 0.01.
       unobserved_weight: weight of a missing cell, the papers' alpha_0; published values 0.007 to 0.3.
       alpha: weight of a unit of strength (a count, an hour; 1 for plain feedback) on top of that.
-      reg_exponent: nu; 1 makes the strength proportional to the number of entries plus the weight of all cells of the
-        row, 0 the same for all.
+      reg_exponent: nu, of "l2"; 1 makes the strength proportional to the number of entries plus the weight of all
+        cells of the row, 0 the same for all.
+      regularizer: "l2", as above, which lowers singular values by a constant and so the rank; or "product", reg times
+        the sum of all squared predictions, which is the same as weights W + reg with targets W x / (W + reg). With
+        constant weights that is one knob less than there seem to be: (alpha, reg) rank items as
+        (alpha / (1 + reg / unobserved_weight), 0) do.
       target: what observed cells are to be. "shrunk": S (1 - y)^2 + p q y^2, the second pulling all cells to 0
         (iALS); "one": W (1 - y)^2 on them (Hu et al. 2008).
       mode: how a row's equations are solved: "cg" by `cg_steps` of conjugate gradients from the factors of the sweep
@@ -100,15 +111,16 @@ class Ials:
       init_std: of the random start, times sqrt(K).
       cg_steps: 3 lose next to nothing over a fit.
       block_size: of "block"; as large as the rank it is "cholesky".
-      solver: "host" takes LAPACK on the CPU, for "cholesky" alone; "jax" the JAX kernels on the default device; "auto"
-        the former where it can and the default device is a CPU.
+      solver: "host" takes BLAS and LAPACK on the CPU, for "cg" and "cholesky"; "jax" the JAX kernels on the default
+        device; "auto" the former where it can and the default device is a CPU.
     """
 
-    rank: int = 16
-    reg: float = 0.003
+    rank: int = 64
+    reg: float = 0.01
     unobserved_weight: float = 0.1
     alpha: float = 1.0
     reg_exponent: float = 1.0
+    regularizer: Literal["l2", "product"] = "l2"
     target: Literal["shrunk", "one"] = "shrunk"
     mode: Literal["cg", "cholesky", "block"] = "cg"
     sweeps: int = 16
@@ -126,11 +138,12 @@ class Ials:
             _checks.positive(name, getattr(self, name))
         for name in ("reg", "reg_exponent", "tolerance"):
             _checks.nonnegative(name, getattr(self, name))
+        _checks.one_of("regularizer", self.regularizer, ("l2", "product"))
         _checks.one_of("target", self.target, ("shrunk", "one"))
         _checks.one_of("mode", self.mode, MODES)
         _checks.one_of("solver", self.solver, ("auto", "host", "jax"))
-        if self.solver == "host" and self.mode != "cholesky":
-            raise InputError(f"solver='host' is for mode='cholesky', got mode={self.mode!r}; leave out the solver.")
+        if self.solver == "host" and self.mode == "block":
+            raise InputError("solver='host' is for mode='cg' or 'cholesky', got mode='block'; leave out the solver.")
 
     def weights(self, train: Interactions) -> Weights:
         """W of a fit that is given none: unobserved_weight + alpha x_ui."""
@@ -144,6 +157,11 @@ class Ials:
         """
         weights = self.weights(train) if weights is None else weights
         weights.require(train)
+        if self.reg == 0 and self.rank > min(train.shape):
+            raise InputError(
+                f"without reg the rank must be at most the number of users and of items, here {min(train.shape):,}, "
+                f"got {self.rank}; raise reg, or lower the rank."
+            )
         if self.reg == 0 and (not train.user_counts.all() or not train.item_counts.all()):
             raise InputError(
                 f"reg = 0 leaves users and items without interactions undetermined, and {train.name} has "
@@ -151,10 +169,11 @@ class Ials:
                 "reg, or drop them."
             )
         rule = weights.rule and jax.tree.map(np.float32, weights.rule)
-        scalars = (self.reg, self.reg_exponent, float(self.target == "one"), float(np.sum(weights.col)))
-        reg, exponent, share, total = map(np.float32, scalars)
-        fold = FoldIn(reg, exponent, share, total, rule)
-        exact = dataclasses.replace(fold, reg=self.reg, reg_exponent=self.reg_exponent)
+        product = self.regularizer == "product"
+        exponent = 0.0 if product else self.reg_exponent
+        scalars = (self.reg, exponent, float(self.target == "one"), float(np.sum(weights.col)))
+        fold = FoldIn(*map(np.float32, scalars), rule=rule, product=np.float32(product))
+        exact = dataclasses.replace(fold, reg=self.reg, reg_exponent=exponent)
         problem = sweeps.problem(train, weights, exact)
         if not problem.constant > 0 or problem.users.targets.min() < 0:
             raise InputError(
@@ -201,10 +220,6 @@ class Ials:
         """
         if train.nnz == 0:
             raise InputError(f"{train.name}: there are no interactions to learn from.")
-        if self.rank > min(train.shape):
-            raise InputError(
-                f"rank must be at most the number of users and of items, here {min(train.shape):,}, got {self.rank}."
-            )
         how = self._how(mesh)
         self.plan(train.n_users, train.n_items, train.nnz, how.mesh).require()
         begun = time.perf_counter()
@@ -215,8 +230,11 @@ class Ials:
 
         begun = time.perf_counter()
         state, course = self._run(problem, sides, how, key, callback, checkpoint, train.fingerprint)
+        if how.product:  # the ridge of a history is that for orthonormal item factors
+            state = State(*ridge.orthonormal_on_host(*state))
         seconds["sweeps"] = time.perf_counter() - begun
 
+        del sides
         begun = time.perf_counter()
         certificate = certify(problem, state, course, LIMITS[self.mode])
         seconds["certificate"] = time.perf_counter() - begun
@@ -236,50 +254,30 @@ class Ials:
 
     def _how(self, mesh: Any) -> How:
         on_cpu = jax.default_backend() == "cpu"
-        host = self.mode == "cholesky" and (
-            self.solver == "host" or (self.solver == "auto" and on_cpu and mesh is None)
-        )
+        host = self.mode != "block" and (self.solver == "host" or (self.solver == "auto" and on_cpu and mesh is None))
         if host and mesh is not None:
             raise InputError("solver='host' runs without a mesh; leave out the mesh, or the solver.")
         mesh = None if mesh is None else parallel.make_mesh(mesh)
-        return How(self.mode, self.cg_steps, self.block_size, host, mesh)
+        return How(self.mode, self.cg_steps, self.block_size, host, mesh, self.regularizer == "product")
 
     def _run(
         self, problem: Problem, sides: Any, how: How, key: Any, callback: Any, checkpoint: Any, data: str
     ) -> tuple[State, np.ndarray]:
         """The factors on the host, and [sweeps, 3] what the sweeps reported."""
-        n_users, n_items = len(problem.users.scale), len(problem.items.scale)
-        state = sweeps.init(key, n_users, n_items, self.rank, self.init_std)
-        course: list[Info] = []
-        belongs_to: dict[str, Any] = {}
-        if checkpoint is not None:
-            method = str(dataclasses.replace(self, sweeps=1, tolerance=0.0))
-            digest = hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in problem.users[2:]))
-            belongs_to = {"method": method, "data": data, "weights": digest.hexdigest()[:16]}
-            belongs_to["key"] = np.asarray(jax.random.key_data(key)).tolist()
-            if (found := _checkpoint.read(checkpoint, belongs_to)) is not None:
-                state = State(found["user_factors"], found["item_factors"])
-                course = [Info._make(row) for row in found["course"].tolist()]
-        state = sweeps.place(state, sides, how)
-        with progress_bar("iALS", self.sweeps) as advance:
-            advance(len(course))
-            while len(course) < self.sweeps and not self._is_done(course):
-                state, info = sweeps.step(state, sides, problem.constant, how)
-                course.append(info)
-                advance(1)
-                if checkpoint is not None:
-                    arrays = sweeps.fetch(state, sides, how)._asdict() | {"course": np.array(course)}
-                    _checkpoint.write(checkpoint, belongs_to, arrays)
-                if not np.isfinite(info.objective):
-                    break
-                if callback is not None and callback(len(course), info, sweeps.fetch(state, sides, how)):
-                    break
-        return sweeps.fetch(state, sides, how), np.array(course)
-
-    def _is_done(self, course: list[Info]) -> bool:
-        if self.tolerance == 0 or len(course) < 2:
-            return False
-        return course[-2].objective - course[-1].objective < self.tolerance * course[-2].objective
+        shape = len(problem.users.scale), len(problem.items.scale)
+        return alternate(
+            "iALS",
+            lambda state: sweeps.step(state, sides, problem.constant, how),
+            sweeps.init(key, *shape, self.rank, self.init_std),
+            Info,
+            sweeps=self.sweeps,
+            tolerance=self.tolerance,
+            place=lambda state: sweeps.place(state, sides, how),
+            fetch=lambda state: sweeps.fetch(state, sides, how),
+            callback=callback,
+            checkpoint=checkpoint,
+            belongs_to=None if checkpoint is None else identity(self, data, problem.users[2:], key),
+        )
 
     def plan(self, n_users: int, n_items: int, nnz: int, devices: Any = None) -> Plan:
         """What a fit on data of this size takes, on each device.

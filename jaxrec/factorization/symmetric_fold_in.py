@@ -53,7 +53,15 @@ def fold_in_items(
     if weights is None:
         weights = _like_all_items(model, x)
     weights.require(x)
-    return _folded(model.fold.rows(x, weights), model.user_factors, model.user_gram)
+    rows = model.fold.rows(x, weights)
+    if not model.fold.product:
+        return _folded(rows, model.user_factors, model.user_gram)
+    # Its ridge is that for orthonormal factors of the users, which those of the model are not: its items' are.
+    users = np.asarray(model.user_factors)
+    change, basis = ridge.orthonormal_on_host(np.eye(users.shape[1]), users.astype(np.float64))
+    basis = basis.astype(users.dtype)
+    found = _folded(rows, basis, (basis * np.asarray(model.user_weights)[:, None]).T @ basis)
+    return (found @ np.linalg.inv(change)).astype(users.dtype)
 
 
 def _like_all_items(model: UserItemFactors, x: Interactions) -> Weights:

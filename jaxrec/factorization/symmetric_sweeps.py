@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from functools import partial
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -20,11 +20,10 @@ from jaxtyping import PRNGKeyArray
 
 from jaxrec import parallel, ridge
 from jaxrec.data import Interactions
-from jaxrec.ridge import Batch, FoldIn, Rows, Solved
-from jaxrec.ridge.batches import positions
+from jaxrec.ridge import FoldIn, Rows, Side, Solved
 from jaxrec.weights import Weights
 
-ENTRIES_AT_ONCE = 2**17  # of predictions on the pattern of X
+NUMBERS_AT_ONCE = 2**20  # of factors in float64, in the certificate
 
 
 class State(NamedTuple):
@@ -50,47 +49,35 @@ class Info(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """The regressions of both sides and the loss of factors that are 0."""
+    """The regressions of both sides, the loss of factors that are 0, and reg of ||P V'||^2 in place of their ridges."""
 
     users: Rows
     items: Rows
     constant: float
-
-
-class Side(NamedTuple):
-    """One side, ready for the devices.
-
-    Attributes:
-      rows: its regressions.
-      batches: the same in fixed shapes.
-      own: [N] where its rows stand in its table.
-      size: rows of the table.
-      col: [M] q, in the order of the other side's table.
-    """
-
-    rows: Rows
-    batches: list[Batch]
-    own: np.ndarray
-    size: int
-    col: Any
+    product: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
 class How:
-    """How the equations are solved: `mode`, its `cg_steps` or `block_size`, on the `host` or by JAX, on which mesh."""
+    """How the equations are solved: `mode`, its `cg_steps` or `block_size`, on the `host` or by JAX, on which mesh.
+
+    With `product` the factors that are not solved for are made orthonormal first.
+    """
 
     mode: str = "cholesky"
     cg_steps: int = 3
     block_size: int = 128
     host: bool = False
     mesh: Any = None
+    product: bool = False
 
 
 def problem(x: Interactions, weights: Weights, fold: FoldIn) -> Problem:
     """The regressions of all users and all items of `x`."""
     users = fold.rows(x, weights)
     items = ridge.transposed(users, x.item_counts, fold)
-    return Problem(users, items, float(users.targets.sum()))  # the targets are 1, so that b t^2 / t = b
+    constant = float(users.targets.sum())  # the targets are 1, so that b t^2 / t = b
+    return Problem(users, items, constant, float(fold.reg) * float(fold.product))
 
 
 def loss_and_gradients(problem: Problem, user_factors: Any, item_factors: Any) -> tuple[float, np.ndarray, np.ndarray]:
@@ -99,31 +86,54 @@ def loss_and_gradients(problem: Problem, user_factors: Any, item_factors: Any) -
     The sum over all U I cells of p q prediction^2 is <P'D(p)P, V'D(q)V> (Rendle et al. 2021); only the entries of X are
     visited one by one.
 
-    Cost: 8 nnz K + 2 (U + I) K^2 flops.
+    Cost: 8 nnz K + 2 (U + I) K^2 flops; the gradients, the item factors in float64 and a block of rows.
     """
-    users, items, constant = problem
-    p, v = (np.asarray(factors, np.float64) for factors in (user_factors, item_factors))
-    p_gram, v_gram = p.T @ (users.scale[:, None] * p), v.T @ (items.scale[:, None] * v)
-    row = np.repeat(np.arange(len(p)), users.counts)
-    predicted = np.empty(len(row))
-    for start in range(0, len(row), ENTRIES_AT_ONCE):
-        some = slice(start, start + ENTRIES_AT_ONCE)
-        predicted[some] = np.einsum("ek,ek->e", p[row[some]], v[users.indices[some]])
-    entries = predicted @ (users.weights * predicted - 2 * users.targets)
-    penalty = users.ridge @ np.sum(p**2, axis=1) + items.ridge @ np.sum(v**2, axis=1)
-    error = sp.csr_array((users.weights * predicted - users.targets, users.indices, users.indptr), (len(p), len(v)))
-    in_users = error @ v + users.scale[:, None] * (p @ v_gram) + users.ridge[:, None] * p
-    in_items = error.T @ p + items.scale[:, None] * (v @ p_gram) + items.ridge[:, None] * v
-    return float(constant + entries + np.sum(p_gram * v_gram) + penalty), in_users, in_items
+    users, items, constant, product = problem
+    v = np.asarray(item_factors, np.float64)
+    v_gram, v_plain = v.T @ (items.scale[:, None] * v), v.T @ v
+    in_users, in_items = np.empty((len(users.scale), v.shape[1])), np.zeros_like(v)
+    p_gram = p_plain = np.zeros_like(v_gram)
+    loss = constant
+    for some, p, entries, indices, indptr in _blocks(users, user_factors):
+        scale = users.scale[some, None]
+        p_gram, p_plain = p_gram + p.T @ (scale * p), p_plain + p.T @ p
+        row = np.repeat(np.arange(len(p)), np.diff(indptr))
+        predicted, error = np.empty(len(row)), np.empty(len(row))
+        for start in range(0, len(row), max(1, NUMBERS_AT_ONCE // v.shape[1])):
+            few = slice(start, start + max(1, NUMBERS_AT_ONCE // v.shape[1]))
+            predicted[few] = np.einsum("ek,ek->e", p[row[few]], v[indices[few]])
+        error[:] = users.weights[entries] * predicted - users.targets[entries]
+        loss += predicted @ (error - users.targets[entries])
+        sparse = sp.csr_array((error, indices, indptr), (len(p), len(v)))
+        penalty = product * (p @ v_plain) if product else users.ridge[some, None] * p
+        loss += np.sum(penalty * p)
+        in_users[some] = sparse @ v + scale * (p @ v_gram) + penalty
+        in_items += sparse.T @ p
+    penalty = product * (v @ p_plain) if product else items.ridge[:, None] * v
+    in_items += items.scale[:, None] * (v @ p_gram) + penalty
+    loss += np.sum(p_gram * v_gram) + (0 if product else np.sum(penalty * v))
+    return float(loss), in_users, in_items
 
 
 def right_sides(problem: Problem, user_factors: Any, item_factors: Any) -> tuple[float, float]:
     """Norms of the right-hand sides of all users' and of all items' equations, the measure for the gradients."""
-    users = problem.users
-    shape = len(users.scale), len(users.col)
-    targets = sp.csr_array((users.targets, users.indices, users.indptr), shape)
-    p, v = (np.asarray(factors, np.float64) for factors in (user_factors, item_factors))
-    return float(np.linalg.norm(targets @ v)), float(np.linalg.norm(targets.T @ p))
+    users, v = problem.users, np.asarray(item_factors, np.float64)
+    of_users, of_items = 0.0, np.zeros_like(v)
+    for _, p, entries, indices, indptr in _blocks(users, user_factors):
+        targets = sp.csr_array((users.targets[entries], indices, indptr), (len(p), len(v)))
+        of_users += float(np.sum((targets @ v) ** 2))
+        of_items += targets.T @ p
+    return float(np.sqrt(of_users)), float(np.linalg.norm(of_items))
+
+
+def _blocks(users: Rows, factors: Any) -> Iterator[tuple[slice, np.ndarray, slice, np.ndarray, np.ndarray]]:
+    """Some users at a time: which, their factors in float64, their entries, and the items and row pointers of these."""
+    size = max(1, NUMBERS_AT_ONCE // factors.shape[1])
+    for start in range(0, len(users.scale), size):
+        some = slice(start, min(start + size, len(users.scale)))
+        indptr = users.indptr[some.start : some.stop + 1]
+        entries = slice(int(indptr[0]), int(indptr[-1]))
+        yield some, np.asarray(factors[some], np.float64), entries, users.indices[entries], indptr - indptr[0]
 
 
 def init(key: PRNGKeyArray, n_users: int, n_items: int, rank: int, std: float) -> State:
@@ -136,37 +146,34 @@ def init(key: PRNGKeyArray, n_users: int, n_items: int, rank: int, std: float) -
 
 
 def sides(problem: Problem, rank: int, how: How) -> tuple[Side, Side]:
-    """Users and items in batches on the devices; on the host nothing is copied.
+    """Users and items in batches on the devices, or in chunks on the host; its exact solver needs neither.
 
     Cost: 12 bytes an entry, padded, for each side.
     """
-    devices = how.mesh.size if how.mesh else 1
-    (own_users, n_users), (own_items, n_items) = (positions(rows.counts, devices) for rows in problem[:2])
     if how.host:
-        return tuple(Side(rows, [], np.arange(len(rows.scale)), len(rows.scale), rows.col) for rows in problem[:2])  # pyright: ignore
+        cut = (lambda rows: ridge.chunks(rows, rank)) if how.mode == "cg" else lambda rows: []
+        users, items = (
+            Side(rows, cut(rows), np.arange(len(rows.scale)), len(rows.scale), rows.col) for rows in problem[:2]
+        )
+        return users, items
+    devices = how.mesh.size if how.mesh else 1
+    users, items = (ridge.positions(rows.counts, devices) for rows in problem[:2])
     shapes = ridge.shapes(list(problem[:2]), rank, devices, square=how.mode != "cg")
-    made = []
-    for rows, own, other, size, width in (
-        (problem.users, own_users, own_items, n_users, n_items),
-        (problem.items, own_items, own_users, n_items, n_users),
-    ):
-        col = np.zeros(width)
-        col[other] = rows.col
-        batches = list(ridge.batches(rows, own, other, size, shapes, how.mesh))
-        made.append(Side(rows, batches, own, size, _put(col, how.mesh)))
-    return made[0], made[1]
+    return (
+        ridge.side(problem.users, users, items, shapes, how.mesh),
+        ridge.side(problem.items, items, users, shapes, how.mesh),
+    )
 
 
 def place(state: State, sides: tuple[Side, Side], how: How) -> State:
     """Factors in the order of users and items, from the host to where the sweeps want them."""
     if how.host:
         return State(*map(np.asarray, state))
-    tables = []
-    for factors, side in zip(state, sides, strict=True):
-        table = np.zeros((side.size, factors.shape[1]), np.asarray(factors).dtype)
-        table[side.own] = factors
-        tables.append(_put(table, how.mesh))
-    return State(*tables)
+    placed = (
+        ridge.put(ridge.at_positions(np.asarray(factors), (side.own, side.size)), how.mesh)
+        for factors, side in zip(state, sides, strict=True)
+    )
+    return State(*placed)
 
 
 def fetch(state: State, sides: tuple[Side, Side], how: How) -> State:
@@ -188,38 +195,51 @@ def step(state: State, sides: tuple[Side, Side], constant: float, how: How) -> t
     Cost: nnz K^2 + (U + I) K^3/3 flops by Cholesky; (steps + 1) (8 nnz K + 2 (U + I) K^2) by conjugate gradients.
     """
     half = _half_on_host if how.host else _half
-    users = half(sides[0], state.user_factors, state.item_factors, how)
-    items = half(sides[1], state.item_factors, users.factors, how)
+    p, v = state
+    if how.product:
+        p, v = _orthonormal(p, v, how)
+    users = half(sides[0], p, v, how)
+    p = users.factors
+    if how.product:
+        v, p = _orthonormal(v, p, how)
+    items = half(sides[1], v, p, how)
+    penalty = items.penalty if how.product else users.penalty + items.penalty
     tiny = np.finfo(float).tiny
     with np.errstate(all="ignore"):  # what overflows is not certified
-        objective = constant + users.penalty + items.entries + items.everywhere + items.penalty
+        objective = constant + items.entries + items.everywhere + penalty
         gradient = np.sqrt(users.before / np.maximum(users.right, tiny))
         residual = np.sqrt((users.after + items.after) / np.maximum(users.right + items.right, tiny))
-    return State(users.factors, items.factors), Info(float(objective), float(gradient), float(residual))
+    return State(p, items.factors), Info(float(objective), float(gradient), float(residual))
+
+
+def _orthonormal(own: Any, other: Any, how: How) -> tuple[Any, Any]:
+    if how.host:
+        return ridge.orthonormal_on_host(own, other)
+    functions, ones = ridge.moves(how.mesh), ridge.put(np.ones(len(other)), how.mesh)
+    return ridge.orthonormal(
+        own, other, lambda table: parallel.to_host(functions["gram"](table, ones)), functions["turned"]
+    )
 
 
 def _half_on_host(side: Side, own: np.ndarray, other: np.ndarray, how: How) -> Solved:
     gram = other.T @ (side.col.astype(other.dtype)[:, None] * other)
+    if how.mode == "cg":
+        return ridge.steps_on_host(side.batches, other, gram, own, how.cg_steps)
     return ridge.solve_on_host(side.rows, other, gram, own)
 
 
 def _half(side: Side, own: Any, other: Any, how: How) -> Solved:
-    functions = _compiled(how.mode, how.block_size if how.mode == "block" else 0, how.mesh)
-    whole, gram = functions["whole"](other), functions["gram"](other, side.col)
-    table, sums = jnp.zeros_like(own), []
-    for batch in side.batches:
-        near, start = functions["gather"](whole, own, batch.at, batch.systems.items)
-        solved = functions["solve"](batch.systems, near, gram, start, how.cg_steps)
-        table = functions["scatter"](table, batch.at, solved.factors)
-        sums.append(solved[1:])
-    return Solved(table, *np.sum(np.asarray(jax.device_get(sums), np.float64), axis=0))
+    solve = _compiled(how.mode, how.block_size if how.mode == "block" else 0, how.mesh)["solve"]
+    gram = ridge.moves(how.mesh)["gram"](other, side.col)
+    table, sums = ridge.over_batches(solve, side, own, other, how.mesh, gram, how.cg_steps)
+    return Solved(table, *sums)
 
 
 @functools.cache
 def _compiled(mode: str, block_size: int, mesh: Any) -> dict[str, Any]:
-    """The parts of a half-sweep. Only `solve` is dear to compile, and it knows nothing of the tables' sizes."""
+    """The solver of a batch, which is dear to compile and knows nothing of the tables' sizes."""
 
-    def solve(systems, near, gram, start, steps, axis):
+    def solve(systems, near, start, gram, steps, axis):
         if mode == "cholesky":
             solved = ridge.cholesky(systems, near, gram, start)
         elif mode == "block":
@@ -228,26 +248,7 @@ def _compiled(mode: str, block_size: int, mesh: Any) -> dict[str, Any]:
             solved = ridge.conjugate_gradient(systems, near, gram, start, steps)
         return Solved(solved.factors, *(parallel.psum(part, axis) for part in solved[1:]))
 
-    def gather(whole, own, at, items, axis):
-        return whole[items], own.at[at].get(mode="fill", fill_value=0)
-
-    def scatter(table, at, factors, axis):
-        return table.at[at].set(factors, mode="drop")
-
-    def gram(factors, col, axis):
-        return parallel.psum(ridge.gram(factors, col), axis)
-
     rows, same = parallel.ROWS, parallel.REPLICATED
-    over = partial(parallel.over_columns, mesh=mesh)
-    return {
-        "whole": jax.jit(partial(parallel.replicate, mesh=mesh)) if mesh else lambda table: table,
-        "gram": jax.jit(over(gram, inputs=(rows, rows), outputs=same)),
-        "gather": jax.jit(over(gather, inputs=(same, rows, rows, rows), outputs=(rows, rows))),
-        "solve": jax.jit(over(solve, inputs=(rows, rows, same, rows, same), outputs=Solved(rows, *[same] * 6))),
-        "scatter": jax.jit(over(scatter, inputs=(rows, rows, rows), outputs=rows), donate_argnums=0),
-    }
-
-
-def _put(array: np.ndarray, mesh: Any) -> Any:
-    array = array.astype(jnp.zeros(()).dtype)
-    return jnp.asarray(array) if mesh is None else parallel.place(array, mesh, parallel.ROWS)
+    outputs = Solved(rows, *[same] * 6)
+    over = parallel.over_columns(solve, mesh, inputs=(rows, rows, rows, same, same), outputs=outputs)
+    return {"solve": jax.jit(over)}

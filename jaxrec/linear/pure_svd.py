@@ -8,31 +8,24 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
-from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
+from scipy.sparse.linalg import ArpackError
 
-from jaxrec import _checks, linalg, stats
+from jaxrec import _checks, linalg
 from jaxrec._checks import InputError
 from jaxrec.data import Interactions
 from jaxrec.memory import Plan, available_bytes, rough_seconds
 from jaxrec.models import FitInfo, Fitted, ItemFactors
+from jaxrec.spectral import DENSE_UP_TO, Eigenpairs, eigenpairs
 from jaxrec.status import Certificate, FitError, Status
 
 LIMIT = 1e-5  # of the relative residual; float32 factors sit near 1e-7
-DENSE_UP_TO = 512  # items; above, and for ranks up to I/2, Lanczos iterations never form the Gram matrix
-
-
-class Eigenpairs(NamedTuple):
-    """The largest eigenvalues [K] of X'X, that is sigma^2, descending, and their eigenvectors [I, K]."""
-
-    values: np.ndarray
-    vectors: np.ndarray
 
 
 def objective(
@@ -49,24 +42,6 @@ def objective(
     x, encoder, decoder = (jnp.asarray(part) for part in (x, encoder, decoder))
     weights = jnp.matmul(encoder, decoder.T, precision=linalg.HIGHEST)
     return jnp.sum((x - jnp.matmul(x, weights, precision=linalg.HIGHEST)) ** 2) + reg * jnp.sum(weights**2)
-
-
-def eigenpairs(train: Interactions, rank: int) -> Eigenpairs:
-    """The `rank` largest eigenpairs of X'X in float64, on the host.
-
-    Cost: Lanczos (ARPACK): about 2 to 10 times `rank` products with X and X', and I rank^2 flops each time it
-    restarts; for few items, or ranks above I/2, 9 I^3 flops.
-    Raises: ArpackError where it does not converge.
-    """
-    n = train.n_items
-    if n <= DENSE_UP_TO or 2 * rank > n:
-        values, vectors = np.linalg.eigh(stats.gram(train, np.float64))
-    else:
-        x = train.to_csr(np.float64)
-        gram = LinearOperator((n, n), matvec=lambda v: x.T @ (x @ v), dtype=np.float64)  # pyright: ignore
-        start = np.sqrt(train.item_counts + 1.0)  # fixed, so that the result is
-        values, vectors = eigsh(gram, rank, which="LA", v0=start, tol=1e-9)  # pyright: ignore[reportArgumentType]: SciPy documents a float
-    return Eigenpairs(np.maximum(values[::-1][:rank], 0), vectors[:, ::-1][:, :rank])
 
 
 def residual(x: sp.csr_array, pairs: Eigenpairs) -> float:

@@ -1,24 +1,50 @@
 """Many small weighted ridge regressions on one table of factors: what alternating least squares does all day."""
 
-from jaxrec.ridge.batches import Batch, Shapes, batch_numbers, batches, shapes
+from jaxrec.ridge.batches import Batch, Shapes, batch_numbers, batches, positions, shapes
+from jaxrec.ridge.gauge import orthonormal, orthonormal_on_host
 from jaxrec.ridge.host import solve_on_host
+from jaxrec.ridge.host_steps import Chunk, chunks, steps_on_host
 from jaxrec.ridge.rows import FoldIn, Rows, transposed
-from jaxrec.ridge.systems import Solved, Systems, block_sweep, cholesky, conjugate_gradient, gram
+from jaxrec.ridge.systems import (
+    Solved,
+    Systems,
+    apply,
+    block_sweep,
+    cholesky,
+    conjugate_gradient,
+    gram,
+    right_sides,
+)
+from jaxrec.ridge.tables import Side, at_positions, moves, over_batches, put, side
 
 __all__ = [
     "Batch",
+    "Chunk",
     "FoldIn",
     "Rows",
     "Shapes",
+    "Side",
     "Solved",
     "Systems",
+    "apply",
+    "at_positions",
     "batch_numbers",
     "batches",
     "block_sweep",
     "cholesky",
+    "chunks",
     "conjugate_gradient",
     "gram",
+    "moves",
+    "orthonormal",
+    "orthonormal_on_host",
+    "over_batches",
+    "positions",
+    "put",
+    "right_sides",
     "shapes",
+    "side",
     "solve_on_host",
+    "steps_on_host",
     "transposed",
 ]

@@ -40,7 +40,8 @@ def solve_on_host(rows: Rows, factors: np.ndarray, gram: np.ndarray, start: np.n
     y = np.zeros((n, k), factors.dtype)
     blocks = _cuts(rows.indptr, max(1, BLOCK_NUMBERS // k))
     work = functools.partial(_block, rows, factors, gram, start, y)
-    before, right, everywhere, penalty, linear = np.sum([np.zeros(5), *map_in_order(work, blocks)], axis=0)
+    with _blas.one_thread():
+        before, right, everywhere, penalty, linear = np.sum([np.zeros(5), *map_in_order(work, blocks)], axis=0)
     return Solved(y, before, 0.0, right, -linear - everywhere - penalty, everywhere, penalty)
 
 

@@ -57,6 +57,8 @@ class FoldIn:
       reg_exponent: scalar.
       share: scalar, 0 or 1.
       total: scalar sum of q over the items of the fit.
+      product: scalar, 1 where the penalty is reg ||P V'||^2; the ridge is that for orthonormal factors of the other
+        side, and the exponent is 0.
       rule: the weights of unseen users, or None where the fit's weights have none.
     """
 
@@ -64,6 +66,7 @@ class FoldIn:
     reg_exponent: Any
     share: Any
     total: Any
+    product: Any = dataclasses.field(default=0.0, kw_only=True)
     rule: Any = dataclasses.field(default=None, metadata={"part": WeightRule})
 
     def systems(self, history: RowBatch) -> Systems:

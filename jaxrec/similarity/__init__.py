@@ -1,19 +1,13 @@
 """What cosine similarity of embeddings does and does not mean (Steck, Ekanadham & Kallus 2024, arXiv 2403.05440)."""
 
 from jaxrec.data.synthetic import simulate_clusters
-from jaxrec.linear.pure_svd import eigenpairs
 from jaxrec.similarity.curvature import Curvature, gauge_curvature, principal_axes, rescaling_curvature
 from jaxrec.similarity.gauges import CosineRange, canonical_gauge, cosine_range, rescale, transform
 from jaxrec.similarity.lists import cosines, item_vectors, reconstruction_cosine, similar_items
 from jaxrec.similarity.plots import heat_maps
 from jaxrec.similarity.report import GaugeReport, gauge_report
-from jaxrec.similarity.solutions import (
-    closed_form_factor,
-    closed_form_product,
-    factor_objective,
-    product_objective,
-    shrinkage,
-)
+from jaxrec.similarity.solutions import factor_objective, product_objective
+from jaxrec.spectral import closed_form_factor, closed_form_l2, closed_form_product, eigenpairs, shrinkage
 
 __all__ = [
     "CosineRange",
@@ -21,6 +15,7 @@ __all__ = [
     "GaugeReport",
     "canonical_gauge",
     "closed_form_factor",
+    "closed_form_l2",
     "closed_form_product",
     "cosine_range",
     "cosines",

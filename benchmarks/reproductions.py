@@ -1,0 +1,91 @@
+"""Takes what `python -m jaxrec reproduce` wrote into benchmarks/results/reproductions; writes docs/reproductions.md.
+
+    python benchmarks/reproductions.py [FOLDER ...]
+
+FOLDER is what `reproduce` was given as --out. Of every experiment and data set in it the table, the record and the
+plots are taken, not the cells; results of the smoke scale mean nothing and are passed over. Without a folder the page
+alone is written anew. No number on the page is typed by hand: it includes the tables.
+"""
+
+import argparse
+import json
+import pathlib
+import shutil
+
+from jaxrec.experiments import EXPERIMENTS
+
+ROOT = pathlib.Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "reproductions"
+PAGE = ROOT / "docs" / "reproductions.md"
+HEAD = """# Reproductions
+
+Each experiment of a paper is one command, which is taken up again where it was killed:
+
+```text
+python -m jaxrec reproduce NAME --data FOLDER
+python -m jaxrec reproduce --list
+```
+
+The tables below are what such runs wrote, by `benchmarks/reproductions.py`; records and plots lie beside them in
+`benchmarks/results/reproductions`. Seconds are of the machine that is named and say little about another; where it did
+other work at the same time, nothing. Where a figure was published for the same data and protocol, and could be read in
+its source, the last table sets ours beside it.
+"""
+
+
+def take(folder: pathlib.Path) -> None:
+    """Copies the results of all runs in a folder."""
+    for record in sorted(folder.glob("*/*/*/results.json")):
+        name, scale, data = record.parent.relative_to(folder).parts
+        if scale == "smoke" or name not in EXPERIMENTS:
+            continue
+        target = RESULTS / name / data
+        target.mkdir(parents=True, exist_ok=True)
+        for source in (record, record.parent / "table.md", *record.parent.glob("*.png")):
+            shutil.copy(source, target / source.name)
+
+
+def page() -> str:
+    """The whole page, from the registry and the results that are there."""
+    parts = [HEAD]
+    for name, experiment in EXPERIMENTS.items():
+        parts.append(
+            f"## {name}\n\n{experiment.paper}: {experiment.shows}.\n\nThe paper says: {experiment.expected}.\n"
+        )
+        records = sorted((RESULTS / name).glob("*/results.json"))
+        parts += [section(name, record) for record in records]
+        if not records:
+            parts.append(f"```text\npython -m jaxrec reproduce {name}\n```\n\nNot recorded here yet.\n")
+    return "\n".join(parts)
+
+
+def section(name: str, record: pathlib.Path) -> str:
+    """One experiment on one data set: command, data, machine, table, plots."""
+    found = json.loads(record.read_text("utf-8"))
+    below = f"../{record.parent.relative_to(ROOT).as_posix()}"
+    only = f" --only {record.parent.name}" if "data" in found else ""
+    lines = [f"### {name} on {record.parent.name}", ""]
+    lines += ["```text", f"python -m jaxrec reproduce {name}{only} --scale {found['scale']}", "```", ""]
+    if "data" in found:
+        data = found["data"]
+        lines += [f"{data['n_users']:,} users to learn from x {data['n_items']:,} items; {found['prepared']}.", ""]
+    if "machine" in found:
+        machine = found["machine"]
+        lines += [f"On {machine['devices']} x {machine['device']}, {machine['threads']} threads on the host.", ""]
+    lines += [f"```{{include}} {below}/table.md", "```", ""]
+    for plot in sorted(record.parent.glob("*.png")):
+        lines += [f"![{plot.stem.replace('_', ' ')}, {record.parent.name}]({below}/{plot.name})", ""]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", nargs="*", type=pathlib.Path)
+    for folder in parser.parse_args().folders:
+        take(folder)
+    PAGE.write_text(page(), "utf-8")
+
+
+if __name__ == "__main__":
+    main()

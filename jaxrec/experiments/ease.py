@@ -1,0 +1,82 @@
+"""EASE beside what it was compared with: popularity, EASE >= 0, SLIM, WMF, PureSVD, item kNN, each tuned.
+
+After Steck, "Embarrassingly Shallow Autoencoders for Sparse Data" (WWW 2019, arXiv 1905.03375), Table 2. Every method
+walks uphill over powers of sqrt(10) of its strength on held-out data. A fit that a machine or a scale cannot afford is
+left out by its plan, and said so in the table.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+from jaxrec._plots import new_figure, write
+from jaxrec.experiments.cells import Cells
+from jaxrec.experiments.datasets import Prepared
+from jaxrec.experiments.outcome import Outcome, figures, measured, recorded
+from jaxrec.experiments.trials import Contender, Line, Trials
+from jaxrec.factorization import Ials
+from jaxrec.linear import Ease, ItemKnn, NonnegativeEase, Popularity, PureSvd, Slim
+
+VERSION = 1
+
+
+class Scale(NamedTuple):
+    """Strengths tried in a walk, rank of WMF, and rough seconds of a fit."""
+
+    most: int
+    rank: int
+    budget: float
+
+
+SCALES = {"smoke": Scale(2, 8, math.inf), "small": Scale(7, 128, 1200.0), "full": Scale(12, 512, math.inf)}
+
+
+def contenders(rank: int) -> dict[str, Contender]:
+    """The rows of the table; another row is another entry.
+
+    WMF is that of Hu, Koren & Volinsky (2008): a missing cell weighs 1, all rows have one strength.
+    """
+    wmf = partial(Ials, rank, unobserved_weight=1.0, reg_exponent=0.0, target="one", mode="cholesky")
+    return {
+        "popularity": Contender(Popularity),
+        "item kNN": Contender(
+            ItemKnn, 2, "shrinkage", variants=({"neighbours": 100}, {"neighbours": 20}, {"neighbours": 500})
+        ),
+        "PureSVD": Contender(PureSvd, 6, "rank", strength=lambda number: 2 ** max(0, number)),
+        "WMF": Contender(wmf, 2, variants=({"alpha": 4.0}, {"alpha": 1.0}, {"alpha": 16.0})),
+        "SLIM": Contender(Slim, 4, variants=({"l1": 1.0}, {"l1": 5.0})),
+        "EASE >= 0": Contender(NonnegativeEase, 4),
+        "EASE": Contender(Ease, 4),
+    }
+
+
+def run(data: Prepared, scale: str, cells: Cells, say: Callable[[str], None]) -> Outcome:
+    """The table on one data set."""
+    most, rank, budget = SCALES[scale]
+    trials = Trials(data, cells, most, budget)
+    lines = []
+    for name, contender in contenders(min(rank, *(size - 1 for size in data.train.shape))).items():
+        lines.append(trials.tune(name, contender))
+        say(str(lines[-1]))
+    text = ["Settings chosen on held-out data; test users, with standard errors over users.", ""]
+    return Outcome(
+        table="\n".join([*text, *measured(lines, trials.metrics)]) + "\n",
+        record={"lines": recorded(lines)},
+        plots={"accuracy": partial(write_plot, lines, trials.metrics[0], data.train.name)},
+        figures=figures(lines),
+    )
+
+
+def write_plot(lines: list[Line], metric: str, name: str, path: Any) -> None:
+    """The metric of every line, with its standard error."""
+    shown = [line for line in lines if not line.result["failed"]]
+    figure = new_figure(7, 0.5 + 0.45 * len(shown))
+    axes = figure.add_subplot()
+    means, errors = zip(*(line.result["test"][metric] for line in shown), strict=True)
+    axes.barh([line.name for line in shown], means, xerr=errors, capsize=3)
+    axes.invert_yaxis()
+    axes.set(xlabel=f"{metric} (± standard error)", title=name)
+    write(figure, path)

@@ -1,0 +1,231 @@
+"""The registry of experiments: what each shows, what it needs, what it costs, and how it is run."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+
+from jaxrec import _checks, io
+from jaxrec._checks import InputError
+from jaxrec._files import write_json, write_text
+from jaxrec._threads import n_threads
+from jaxrec.experiments import published
+from jaxrec.experiments.cells import Cells
+from jaxrec.experiments.datasets import (
+    AMAZON_BOOK,
+    AMAZON_HOME,
+    CITEULIKE_A,
+    GOWALLA,
+    LASTFM,
+    ML1M,
+    ML20M,
+    MSD,
+    MSWEB,
+    NETFLIX,
+    DataSet,
+    Prepared,
+)
+from jaxrec.experiments.outcome import Outcome, Published, compared, comparison
+
+SCALES = ("smoke", "small", "full")
+Scale = Literal["smoke", "small", "full"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """One experiment of a paper.
+
+    Attributes:
+      paper: title, place and number.
+      shows: the question that it answers.
+      data: the data sets it is run on, where they are at hand; none for a simulation.
+      smoke: what the smallest scale is run on; None for a simulation.
+      cost: of the small scale, on which machine.
+      expected: what the paper says, with the source of that.
+      module: where `run(data, scale, cells, say) -> Outcome` is, and `VERSION`, which changes with the results.
+      published: figures of the same data and protocols, which ours are set beside.
+    """
+
+    paper: str
+    shows: str
+    data: tuple[DataSet, ...]
+    smoke: DataSet | None
+    cost: str
+    expected: str
+    module: str
+    published: tuple[Published, ...] = ()
+
+    def implementation(self) -> Any:
+        """The module, imported when it is needed."""
+        return importlib.import_module(self.module)
+
+
+EXPERIMENTS = {
+    "weighting": Experiment(
+        paper="Does Weighting Improve Matrix Factorization for Recommender Systems? (WWW 2025, arXiv 2510.10440)",
+        shows="what weights of the errors gain, by family of models, regularizer and rank",
+        data=(ML1M, LASTFM, CITEULIKE_A, ML20M, NETFLIX, MSD),
+        smoke=MSWEB,
+        cost="about an hour a data set on two cores",
+        expected="unweighted is comparable or better for large models; weights help those of low capacity, and with "
+        "some regularizers (the abstract; the paper's tables could not be read, so they are not compared)",
+        module="jaxrec.experiments.weighting",
+    ),
+    "cosine": Experiment(
+        paper="Is Cosine-Similarity of Embeddings Really About Similarity? (WWW 2024 Companion, arXiv 2403.05440)",
+        shows="that one recommender has many cosines: heat maps of similarities on simulated clusters",
+        data=(),
+        smoke=None,
+        cost="half a minute on two cores",
+        expected="Figure 1, in kind: under the first objective the similarities depend on an arbitrary choice, under "
+        "the second they do not (the paper's generator could not be read: ours is a reading of it)",
+        module="jaxrec.experiments.cosine",
+    ),
+    "ease": Experiment(
+        paper="Embarrassingly Shallow Autoencoders for Sparse Data (WWW 2019, arXiv 1905.03375)",
+        shows="EASE beside popularity, item kNN, PureSVD, WMF, SLIM and EASE >= 0, each tuned",
+        data=(ML1M, LASTFM, CITEULIKE_A, GOWALLA, AMAZON_BOOK, AMAZON_HOME, ML20M, NETFLIX, MSD),
+        smoke=MSWEB,
+        cost="half an hour on two cores for data of a few thousand items; hours for gowalla",
+        expected="recall@50 of EASE above that of WMF on all three sets, by most on MSD, and above that of SLIM on the "
+        "two where it is given (EASE read on a benchmark page, the others on the poster of the MRF paper; the rest of "
+        "Table 2 could not be read); for gowalla the BARS leaderboard",
+        module="jaxrec.experiments.ease",
+        published=published.EASE,
+    ),
+    "mrf": Experiment(
+        paper="Markov Random Fields for Collaborative Filtering (NeurIPS 2019, arXiv 1910.09645)",
+        shows="what sparse weights lose in accuracy and gain in time, by density and r, beside dense EASE",
+        data=(GOWALLA, AMAZON_BOOK, ML20M, NETFLIX, MSD),
+        smoke=MSWEB,
+        cost="a quarter of an hour a data set on two cores, most of it dense EASE",
+        expected="the poster's table on MSD: at a density of 0.5 % up to 1.4 % of recall@50 is lost, at 0.1 % up to "
+        "3 %, in 1/8 and 1/24 of the time with r = 0.5 (read on the poster and in the author's notebook)",
+        module="jaxrec.experiments.mrf",
+        published=published.MRF,
+    ),
+    "edlae": Experiment(
+        paper="Autoencoders that don't overfit towards the Identity (NeurIPS 2020)",
+        shows="what it gains to leave the diagonal out of the loss, by rank, and whether similar items look alike then",
+        data=(ML1M, LASTFM, CITEULIKE_A, ML20M, NETFLIX, MSD),
+        smoke=MSWEB,
+        cost="a quarter of an hour for data of a few thousand items on one core",
+        expected="Table 1: EDLAE above free diagonals, full rank above low rank; Figure 1: cosines of similar items "
+        "near 1 with a free diagonal, near 0 without, above all in the encoder (read in the author's notebook, on MSD)",
+        module="jaxrec.experiments.edlae",
+        published=published.EDLAE,
+    ),
+    "regularization-low-rank": Experiment(
+        paper="On the Regularization of Autoencoders (arXiv 2110.11402), second result",
+        shows="how close closed forms of the low-rank EDLAE come to its optimum, at every rank, in loss and accuracy",
+        data=(ML1M, LASTFM, CITEULIKE_A, ML20M, NETFLIX, MSD),
+        smoke=MSWEB,
+        cost="an hour a data set of a few thousand items on two cores",
+        expected="an accurate approximation in closed form across all model ranks (the abstract; equations and figures "
+        "could not be read: the forms here are derived, and none is claimed to be the paper's)",
+        module="jaxrec.experiments.low_rank",
+    ),
+}
+
+
+def reproduce(
+    name: str,
+    data: str | Path = "data",
+    out: str | Path = "reproductions",
+    *,
+    scale: Scale = "small",
+    only: Sequence[str] = (),
+    say: Callable[[str], None] = lambda line: None,
+) -> dict[str, Path]:
+    """Runs an experiment on every data set at hand; what an earlier run has computed is not computed again.
+
+    Args:
+      name: of `EXPERIMENTS`.
+      data: the folder with the data sets. `scale="smoke"` takes bundled data instead.
+      out: the folder that results go to, below it a folder for the experiment, the scale and the data set.
+      scale: "smoke" shows in a minute that all works, its figures mean nothing; "small" is for two cores; "full" has
+        the grids of a paper.
+      only: names of data sets, where not all of them are wanted.
+      say: told what is done, a line at a time.
+
+    Returns:
+      By data set, the folder with table.md, results.json and the plots.
+
+    Raises:
+      InputError: the experiment or a data set does not exist, or no data set is at hand: says which file is missing
+        and where it belongs.
+    """
+    _checks.one_of("experiment", name, tuple(EXPERIMENTS))
+    _checks.one_of("scale", scale, SCALES)
+    experiment = EXPERIMENTS[name]
+    target = Path(out) / name / scale
+    if not experiment.data:
+        return {"simulated": _run(experiment, None, scale, target, say)}
+    if scale == "smoke":
+        assert isinstance(experiment.smoke, DataSet)
+        chosen = [experiment.smoke]
+    else:
+        chosen = _at_hand(name, experiment, Path(data), only, say)
+    return {each.name: _run(experiment, each.prepare(Path(data)), scale, target / each.name, say) for each in chosen}
+
+
+def _at_hand(
+    name: str, experiment: Experiment, folder: Path, only: Sequence[str], say: Callable[[str], None]
+) -> list[DataSet]:
+    """The data sets to run on; all that `only` asks for must be there, else at least one."""
+    for wanted in only:
+        _checks.one_of(f"data set of {name}", wanted, tuple(each.name for each in experiment.data))
+    asked = [each for each in experiment.data if not only or each.name in only]
+    chosen = [each for each in asked if each.find(folder) is not None]
+    missing = ", ".join(f"{each.name} ({' or '.join(each.files)})" for each in asked if each not in chosen)
+    if not chosen or (only and missing):
+        raise InputError(
+            f"{name} needs data that are not in the folder {folder}: {missing}; put "
+            f"{'them' if only else 'one of them'} there, or name another folder."
+        )
+    if missing:
+        say(f"not at hand, left out: {missing}")
+    return chosen
+
+
+def _run(
+    experiment: Experiment, prepared: Prepared | None, scale: Scale, target: Path, say: Callable[[str], None]
+) -> Path:
+    """One data set, or one simulation: its files in `target`."""
+    module = experiment.implementation()
+    belongs_to: dict[str, Any] = {"version": module.VERSION}
+    summary: dict[str, Any] = {"paper": experiment.paper, "scale": scale}
+    if prepared is not None:
+        train = prepared.train
+        belongs_to["data"] = train.fingerprint
+        summary |= {"data": train.summary(), "prepared": prepared.source.said()}
+        say(
+            f"{train.name}: {train.n_users:,} users x {train.n_items:,} items, {train.nnz:,} interactions to learn from"
+        )
+    cells = Cells(target / "cells", belongs_to)
+    outcome: Outcome = module.run(prepared, scale, cells, say)
+    table = outcome.table
+    if prepared is not None:
+        same = [each for each in experiment.published if each.data == prepared.source.name]
+        if beside := compared(same, outcome.figures):
+            summary["published"] = beside
+            table += "\n".join(
+                ["", "Beside published figures of the same data and protocol.", "", *comparison(beside), ""]
+            )
+    write_json(target / "results.json", {**summary, **outcome.record, "versions": io.versions(), "machine": machine()})
+    write_text(target / "table.md", table)
+    for plot, draw in outcome.plots.items():
+        draw(target / f"{plot}.png")
+    counted = f"{cells.computed} cells computed, {cells.reused} found; " if cells.computed or cells.reused else ""
+    say(f"{counted}results in {target}")
+    return target
+
+
+def machine() -> dict[str, Any]:
+    """What the experiment ran on."""
+    return {"device": jax.devices()[0].device_kind, "devices": jax.device_count(), "threads": n_threads()}

@@ -1,0 +1,209 @@
+"""Trials: a fit measured on held-out users and kept in a cell, and the walk that chooses the strength of a method."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import math
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from jaxrec.data.splits import Split
+from jaxrec.evaluate import evaluate
+from jaxrec.experiments.cells import Cells, climb
+from jaxrec.experiments.datasets import Prepared
+from jaxrec.models import Fitted
+from jaxrec.status import FitError, Status
+
+STEP = math.sqrt(10)  # between the strengths that a walk tries
+
+
+class LeftOut(Exception):
+    """A fit that this machine, or this scale, cannot afford: no result, and so no cell."""
+
+
+def examine(
+    fit: Callable[[], Any],
+    parts: Split,
+    metrics: Sequence[str],
+    also: Callable[[Any], dict[str, Any]] | None = None,
+    *,
+    keep_users: bool = False,
+) -> dict[str, Any]:
+    """Fits, and measures on validation users, where there are any, and on test users.
+
+    Args:
+      fit: returns what a method's `fit` does, or a `Scorer`.
+      parts: whom to measure on.
+      metrics: of the test users; of the validation users the first.
+      also: what else to record of that which `fit` returned.
+      keep_users: records the first metric of every test user, for paired differences.
+
+    Raises:
+      LeftOut: it does not fit in memory; any other failure is recorded.
+    """
+    begun, cpu = time.perf_counter(), time.process_time()
+    try:
+        fitted = fit()
+    except FitError as error:
+        if error.status is Status.DOES_NOT_FIT:
+            raise LeftOut(str(error)) from error
+        return {"failed": str(error), "seconds": time.perf_counter() - begun}
+    seconds, cpu = time.perf_counter() - begun, time.process_time() - cpu
+    found: dict[str, Any] = {"failed": None}
+    if isinstance(fitted, Fitted):
+        found |= {"method": str(fitted.info.method), "residual": fitted.info.certificate.residual}
+    if parts.validation is not None:
+        found["validation"] = evaluate(fitted, *parts.validation, metrics[0]).mean[metrics[0]]
+    test = evaluate(fitted, *parts.test, metrics)
+    found["test"] = {name: [test.mean[name], test.standard_error[name]] for name in metrics}
+    if keep_users:
+        users = test.per_user[metrics[0]].tolist()
+        found["users"] = [round(value, 6) if math.isfinite(value) else None for value in users]
+    return found | {"seconds": seconds, "cpu_seconds": cpu} | (also(fitted) if also else {})
+
+
+def attempt(cells: Cells, settings: dict[str, Any], compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The cell for `settings`; what is left out here is not written, since another machine may do it."""
+    try:
+        return cells.get(settings, compute)
+    except LeftOut as error:
+        return {"failed": str(error), "seconds": math.nan}
+
+
+def score(result: dict[str, Any]) -> float:
+    """The validation metric of a cell; -inf where its fit failed."""
+    return -math.inf if result["failed"] else result["validation"]
+
+
+def scores(measure: Callable[[int], dict[str, Any]]) -> Callable[[int], float]:
+    """What `climb` walks on: the validation metric of the cell of a number."""
+    return lambda number: score(measure(number))
+
+
+@dataclasses.dataclass(frozen=True)
+class Contender:
+    """A method and the settings to choose from.
+
+    Attributes:
+      make: the method, from its settings by name.
+      start: the number that the walk over strengths begins with; None where there is no strength.
+      field: the setting that is walked over.
+      strength: the value for a number of the walk; a power of sqrt(10) where nothing else is said.
+      variants: other settings, each with a walk of its own, which begins where that before it ended.
+    """
+
+    make: Callable[..., Any]
+    start: int | None = None
+    field: str = "reg"
+    strength: Callable[[int], Any] = lambda number: STEP**number
+    variants: tuple[dict[str, Any], ...] = ({},)
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """A contender at the settings that were best on held-out data, and what it does on test users.
+
+    Attributes:
+      name: as in a table.
+      settings: those that were chosen.
+      method: what was made of them.
+      result: its cell.
+    """
+
+    name: str
+    settings: dict[str, Any]
+    method: Any
+    result: dict[str, Any]
+
+    @property
+    def said(self) -> str:
+        """The settings in words."""
+        return ", ".join(f"{key} {value:.3g}" for key, value in self.settings.items()) or "-"
+
+    def __str__(self) -> str:
+        if self.result["failed"]:
+            return f"{self.name}: failed ({self.result['failed']})"
+        name, (mean, _) = next(iter(self.result["test"].items()))
+        return f"{self.name} ({self.said}): {name} {mean:.4f}, a fit {self.result['seconds']:.1f} s"
+
+
+class Trials:
+    """Contenders tuned on what a data set holds out for that, and measured on its test users.
+
+    Where the data have validation users one fit serves both. Where they have none (a fixed split), settings are chosen
+    by the first metric on a tenth of the training interactions, and the choice is fitted once more on all of them.
+
+    Attributes:
+      data: the data set.
+      cells: where results are kept.
+      most: strengths tried in a walk, and variants of a contender, at most.
+      budget: rough seconds that a single fit may take by its plan; what takes more is left out.
+      also: what else to record of a fit.
+    """
+
+    def __init__(self, data: Prepared, cells: Cells, most: int, budget: float = math.inf, also: Any = None):
+        self.data, self.cells, self.most, self.budget, self.also = data, cells, most, budget, also
+        self.parts, self.tuning, self.metrics = data.plain, data.tuning, data.source.metrics
+
+    def final(self, settings: dict[str, Any], method: Any) -> dict[str, Any]:
+        """The cell of a method learned from all training data."""
+        return self._measured(settings, method, self.parts, self.metrics)
+
+    def held_out(self, settings: dict[str, Any], method: Any) -> float:
+        """The first metric on what is held out for choosing; -inf where the fit failed."""
+        if self.tuning is None:
+            return score(self.final(settings, method))
+        result = self._measured(settings | {"learned": "nine tenths"}, method, self.tuning, self.metrics[:1])
+        return -math.inf if result["failed"] else result["test"][self.metrics[0]][0]
+
+    def tune(self, name: str, contender: Contender) -> Line:
+        """The best of a contender."""
+        variants, found, number = contender.variants[: self.most], [], contender.start
+        for variant in variants:
+            settings = variant
+            if number is not None:
+
+                def at(number: int, variant: dict[str, Any] = variant) -> dict[str, Any]:
+                    return {contender.field: contender.strength(number), **variant}
+
+                number = climb(lambda number, at=at: self._value(name, contender, at(number)), number, self.most)
+                settings = at(number)
+            value = self._value(name, contender, settings) if len(variants) > 1 else 0.0
+            found.append((value, settings))
+        settings = max(found, key=lambda each: each[0])[1]
+        method = contender.make(**settings)
+        return Line(name, settings, method, self.final({"line": name, **settings}, method))
+
+    def _value(self, name: str, contender: Contender, settings: dict[str, Any]) -> float:
+        """The first metric on held-out data; -inf for a rank that the data do not have."""
+        method = contender.make(**settings)
+        if getattr(method, "rank", 1) > min(self.parts.train.shape):
+            return -math.inf
+        return self.held_out({"line": name, **settings}, method)
+
+    def _measured(self, settings: Any, method: Any, parts: Split, metrics: Sequence[str]) -> dict[str, Any]:
+        compute = partial(examine, partial(fit_within, method, parts, self.budget), parts, metrics, self.also)
+        return attempt(self.cells, settings, compute)
+
+
+def fit_within(method: Any, parts: Split, budget: float) -> Any:
+    """What `method.fit` returns, if its plan, where it has one, is within memory and so many rough seconds.
+
+    A method that stops early by validation users (its `fit` has an argument `validation`) is given those of `parts`.
+
+    Raises:
+      FitError: it does not fit in memory.
+      LeftOut: it takes longer.
+    """
+    train = parts.train
+    if hasattr(method, "plan"):
+        plan = method.plan(train.n_users, train.n_items, train.nnz)
+        plan.require()
+        if plan.seconds is not None and plan.seconds > budget:
+            raise LeftOut(f"a fit takes roughly {plan.seconds / 60:.0f} minutes, this scale has {budget / 60:.0f}")
+    if "validation" in inspect.signature(method.fit).parameters:
+        return method.fit(train, validation=parts.validation)
+    return method.fit(train)
