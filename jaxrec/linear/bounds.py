@@ -23,13 +23,14 @@ It says nothing about metrics on held-out items, nor about supervised targets ot
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 from scipy.sparse.linalg import LinearOperator, eigsh
 
-from jaxrec import _checks, stats
+from jaxrec import _checks, spectral, stats
 from jaxrec._checks import InputError
 from jaxrec.data import Interactions
 
@@ -110,29 +111,26 @@ def eckart_young(found: Spectrum, width: int) -> float:
 
 def bottleneck_penalty(found: Spectrum, width: int, reg: float) -> float:
     """The least ||X - H W'||^2 + reg (||H||^2 + ||W||^2): ||X||^2 - sum over the first K of (s - reg)_+^2."""
-    s = np.sqrt(_first(found, width))
-    return found.total - float(np.sum(np.maximum(s - reg, 0) ** 2))
+    return _by_direction(found, width, reg, "factor", lambda s, p: 2 * reg * s * p)
 
 
 def weight_penalty(found: Spectrum, width: int, reg: float) -> float:
     """The least ||X - X U V'||^2 + reg (||U||^2 + ||V||^2), over linear encoders U [I, K] and decoders V [I, K].
 
-    The optimum lies in the first singular directions, each scaled by 1 - reg / s^2 (Kunin et al., ICML 2019): each
-    costs 2 reg - reg^2 / s^2, or s^2 where that is below reg.
+    The optimum lies in the first singular directions, each scaled by p = (1 - reg / s^2)_+ (Kunin et al., ICML 2019)
+    at the price of 2 reg p.
     """
-    return _by_direction(found, width, reg)
+    return _by_direction(found, width, reg, "l2", lambda s, p: 2 * reg * p)
 
 
 def tied_penalty(found: Spectrum, width: int, reg: float) -> float:
     """The least ||X - X W W'||^2 + reg ||W||^2: as `weight_penalty` with half the strength, there being one kernel."""
-    return _by_direction(found, width, reg / 2)
+    return weight_penalty(found, width, reg / 2)
 
 
 def product_penalty(found: Spectrum, width: int, reg: float) -> float:
     """The least ||X - X B||^2 + reg ||B||^2, B of rank K: s^2 reg / (s^2 + reg) a direction (Jin et al., KDD 2021)."""
-    values = _first(found, width)
-    kept = values * reg / np.maximum(values + reg, np.finfo(float).tiny)
-    return found.total - float(np.sum(values - kept))
+    return _by_direction(found, width, reg, "product", lambda s, p: reg * p**2)
 
 
 def linear_optimum(
@@ -177,8 +175,9 @@ def _first(found: Spectrum, width: int) -> np.ndarray:
     return found.values[:width]
 
 
-def _by_direction(found: Spectrum, width: int, reg: float) -> float:
+def _by_direction(found: Spectrum, width: int, reg: float, kind: str, price: Callable[[Any, Any], Any]) -> float:
+    """The loss where each of the first singular directions is scaled by its shrinkage, at a price."""
     values = _first(found, width)
-    safe = np.maximum(values, np.finfo(float).tiny)
-    cost = np.where(values > reg, 2 * reg - reg**2 / safe, values)
-    return found.total - float(np.sum(values - cost))
+    s = np.sqrt(values)
+    p = spectral.shrinkage(s, reg, kind)
+    return found.total - float(np.sum(values * p * (2 - p) - price(s, p)))
