@@ -3,6 +3,7 @@
 from jaxrec._checks import InputError
 from jaxrec.data import Catalogue, Interactions, load
 from jaxrec.data.splits import HeldOut, Split, split
+from jaxrec.deep import Autoencoder, MultDae, MultVae, RecVae
 from jaxrec.evaluate import Report, evaluate
 from jaxrec.factorization import Awmf, Ials, WeightedEase
 from jaxrec.io import load_model, save
@@ -37,6 +38,7 @@ from jaxrec.models import (
     SparseItemWeights,
     UserItemFactors,
 )
+from jaxrec.networks import Network
 from jaxrec.recommend import Recommendations, recommend
 from jaxrec.similarity import GaugeReport, gauge_report, similar_items
 from jaxrec.status import Certificate, FitError, Status
@@ -46,6 +48,7 @@ from jaxrec.weights import Weights
 
 __version__ = "0.1.0"
 __all__ = [
+    "Autoencoder",
     "Awmf",
     "Catalogue",
     "Certificate",
@@ -70,11 +73,15 @@ __all__ = [
     "Lae",
     "LowRankEdlae",
     "Mrf",
+    "MultDae",
+    "MultVae",
+    "Network",
     "NonnegativeEase",
     "PairWeights",
     "Plan",
     "Popularity",
     "PureSvd",
+    "RecVae",
     "Recommendations",
     "Report",
     "Rlae",

@@ -11,13 +11,15 @@ SHOW_AFTER_SECONDS = 1.0
 
 
 @contextlib.contextmanager
-def progress_bar(label: str, total: float) -> Iterator[Callable[[float], None]]:
-    """Yields `advance(amount)`, which moves a bar of length `total` on standard error.
+def progress_bar(label: str, total: float) -> Iterator[Callable[..., None]]:
+    """Yields `advance(amount, note=None)`, which moves a bar of length `total` on standard error.
+
+    A note stands behind the label until another replaces it.
 
     Nothing is drawn where standard error is no terminal, nor for work that is over within a second.
     """
     if not sys.stderr.isatty():
-        yield lambda amount: None
+        yield lambda amount, note=None: None
         return
 
     from rich.console import Console
@@ -29,9 +31,11 @@ def progress_bar(label: str, total: float) -> Iterator[Callable[[float], None]]:
     begun = time.perf_counter()
     try:
 
-        def advance(amount: float) -> None:
+        def advance(amount: float, note: str | None = None) -> None:
             if not bar.live.is_started and time.perf_counter() - begun > SHOW_AFTER_SECONDS:
                 bar.start()
+            if note is not None:
+                bar.update(task, description=f"{label}: {note}")
             bar.advance(task, amount)
 
         yield advance

@@ -21,30 +21,20 @@ from typing import Any, BinaryIO
 import jax
 import numpy as np
 
-from jaxrec import parallel, sharded_io
+from jaxrec import models, parallel, sharded_io
 from jaxrec._checks import InputError
 from jaxrec._files import check_parent, flush, temporary, write_json
 from jaxrec.data import Catalogue
 from jaxrec.methods import METHODS
-from jaxrec.models import (
-    FitInfo,
-    Fitted,
-    ItemFactors,
-    ItemScores,
-    ItemWeights,
-    PairWeights,
-    SparseItemWeights,
-    UserItemFactors,
-)
+from jaxrec.models import FitInfo, Fitted
+from jaxrec.networks import Network
 from jaxrec.status import Certificate, Status
 
 if sys.platform != "win32":
     import fcntl
 
-MODELS: dict[str, type] = {
-    model.__name__: model
-    for model in (ItemWeights, ItemFactors, ItemScores, PairWeights, SparseItemWeights, UserItemFactors)
-}
+_NAMES = ("ItemWeights", "ItemFactors", "ItemScores", "PairWeights", "SparseItemWeights", "UserItemFactors")
+MODELS: dict[str, type] = {**{name: getattr(models, name) for name in _NAMES}, "Network": Network}
 FORMAT = "jaxrec model"
 FORMAT_VERSION = 1
 CONFIG = "config.json"
@@ -135,9 +125,15 @@ def load_model(path: str | os.PathLike, mesh: Any = None) -> Fitted:
                 raise ValueError(f"parts {parts['folder']!r}")
             weights = sharded_io.read(folder / parts["folder"], tuple(parts["shape"]), np.dtype(parts["dtype"]), mesh)
             content |= {"weights": weights, "padding": parts["padding"]}
+        numbers = {
+            name: tuple(v) if isinstance(v, list) else v for name, v in config["method"]["hyper_parameters"].items()
+        }
+        method = METHODS[config["method"]["name"]](**numbers)
+        if config["model"] == Network.__name__:
+            content["architecture"] = method.architecture(config["n_items"])
         model = _assembled(MODELS[config["model"]], content)
         info = FitInfo(
-            method=METHODS[config["method"]["name"]](**config["method"]["hyper_parameters"]),
+            method=method,
             certificate=Certificate(**certificate),
             items=Catalogue(config["n_items"], **names),
             data=config["data"],
@@ -218,16 +214,21 @@ def _describe(fitted: Fitted) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 
 def _arrays_of(model: Any, name: str) -> dict[str, Any]:
     """The arrays of a model and of its parts, under dotted names."""
+    if isinstance(model, dict):
+        return {f"{name}.{key}": array for key, array in model.items()}
     found = {}
     for field in dataclasses.fields(model):
         value, dotted = getattr(model, field.name), f"{name}.{field.name}"
         if not field.metadata.get("static"):
-            found |= _arrays_of(value, dotted) if dataclasses.is_dataclass(value) else {dotted: value}
+            inside = isinstance(value, dict) or dataclasses.is_dataclass(value)
+            found |= _arrays_of(value, dotted) if inside else {dotted: value}
     return found
 
 
 def _assembled(kind: type, content: dict[str, Any]) -> Any:
     """A model of this kind from its arrays under dotted names."""
+    if kind is dict:
+        return content
     parts = {field.name: field.metadata["part"] for field in dataclasses.fields(kind) if "part" in field.metadata}
     own = {name: array for name, array in content.items() if "." not in name}
     for name, part in parts.items():

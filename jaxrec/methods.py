@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from jaxrec import _checks
 from jaxrec.data import Interactions
+from jaxrec.deep import Autoencoder, MultDae, MultVae, RecVae
 from jaxrec.factorization import Awmf, Ials, WeightedEase
 from jaxrec.linear import (
     Dan,
@@ -57,6 +58,10 @@ METHODS: dict[str, Any] = {
     "pure-svd": PureSvd,
     "elsa": Elsa,
     "ials": Ials,
+    "mult-vae": MultVae,
+    "mult-dae": MultDae,
+    "rec-vae": RecVae,
+    "autoencoder": Autoencoder,
     "weighted-ease": WeightedEase,
     "awmf": Awmf,
 }

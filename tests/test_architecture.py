@@ -29,10 +29,14 @@ LAYERS = (
     {"models"},
     {"kkt"},
     {"closed_form", "neighbourhoods", "spectral"},
-    {"linear", "factorization", "deep"},
-    {"recommend", "metrics", "methods", "downdates", "conventions"},
+    {"linear", "factorization"},
+    {"recommend", "metrics", "downdates", "conventions"},
     {"sharded_io", "similarity"},
-    {"evaluate", "io"},
+    {"evaluate"},
+    {"networks"},
+    {"deep"},
+    {"methods"},
+    {"io"},
     {"leave_user_out", "update"},
     {"tune"},
     {"conversational"},
@@ -44,7 +48,7 @@ LAYER_OF = {room: depth for depth, layer in enumerate(LAYERS) for room in layer}
 SIBLINGS = {"linear", "factorization", "deep"}  # one file a method, none of which imports another
 OPTIONAL = {"flax", "optax", "matplotlib", "pandas", "orbax"}
 MAY_IMPORT_OPTIONAL = (
-    *("jaxrec.deep", "jaxrec.experiments"),
+    *("jaxrec.networks", "jaxrec.deep", "jaxrec.experiments"),
     *("jaxrec.descent", "jaxrec.sharded_io"),
     "jaxrec._plots",  # matplotlib, inside functions
 )

@@ -8,20 +8,44 @@ import pytest
 
 from jaxrec import InputError, Interactions, Plan, Scorer, Status, load_model, parallel, plan, recommend, save
 from jaxrec.data import row_batches
+from jaxrec.deep import rec_vae
 from jaxrec.methods import METHODS
 
 pytestmark = pytest.mark.parametrize("name", METHODS)
 NOT_PERSONAL = {"popularity": "gives everyone the same scores"}
 RANDOM_START = "starts from random factors, one draw an item"
-ORDER_MATTERS = {"elsa": RANDOM_START, "ials": RANDOM_START}
+# Networks, small and for a few epochs: at this size all the time goes into compiling them.
+NETWORKS = {
+    "mult-vae": {"hidden": (8,), "latent": 4, "kl_weight": 0.01, "kl_steps": 0},
+    "mult-dae": {"latent": 4},
+    "rec-vae": {"hidden": 8, "latent": 4, "gamma": 1e-4},
+    "autoencoder": {"encoder": (8, 4), "decoder": (8,)},
+}
+SETTINGS = {
+    name: {"epochs": 60, "batch_size": 30, "dropout": 0.1, "learning_rate": 0.02} | more
+    for name, more in NETWORKS.items()
+}
+ORDER_MATTERS = {name: RANDOM_START for name in ("elsa", "ials", *NETWORKS)}
 # Enough rank for the two kinds of items, and not for the holes as well.
 FEW_KINDS = {"pure-svd": {"rank": 4}, "elsa": {"rank": 4}}
 # Not convex: it stops where the loss stops falling, and rounding, which depends on the order, decides where that is.
 ORDER_TOLERANCE = {"low-rank-edlae": 5e-2}
-ON_A_MESH = {"low-rank-edlae": 5e-2, "ials": 1e-3}  # for the same reason
+ON_A_MESH = {"low-rank-edlae": 5e-2, "ials": 1e-3, **dict.fromkeys(NETWORKS, 1e-2)}  # for the same reason
 ORDER_SETTINGS = {"low-rank-edlae": {"rank": 4}}  # few enough that the descent is over soon
 
-SCORE_TOLERANCE = {"ials": 1e-5}  # a system is solved for each history
+# A system is solved for each history; layers are summed in another order.
+SCORE_TOLERANCE = {"ials": 1e-5, **dict.fromkeys(NETWORKS, 1e-5)}
+
+
+def made(name, **more):
+    """The method, with its defaults but for what `SETTINGS` makes smaller."""
+    return METHODS[name](**SETTINGS.get(name, {}) | more)
+
+
+@pytest.fixture(autouse=True)
+def few_layers(monkeypatch):
+    """Two hidden layers of RecVAE in place of five, which compile faster."""
+    monkeypatch.setattr(rec_vae, "HIDDEN_LAYERS", 2)
 
 
 @pytest.fixture
@@ -42,7 +66,7 @@ def data(rng) -> Interactions:
 
 
 def test_fit_reports_itself(name, data):
-    method = METHODS[name]()
+    method = made(name)
     model, info = method.fit(data)
     assert info.method == method and info.certificate.status is Status.OK
     assert info.certificate.residual <= info.certificate.limit
@@ -64,12 +88,12 @@ def test_config_is_frozen_hashable_and_printable(name):
 def test_fills_in_a_checkerboard(name, checkerboard):
     if name in NOT_PERSONAL:
         pytest.skip(NOT_PERSONAL[name])
-    first = recommend(METHODS[name](**FEW_KINDS.get(name, {})).fit(checkerboard).model, checkerboard, 1).items[:, 0]
+    first = recommend(made(name, **FEW_KINDS.get(name, {})).fit(checkerboard).model, checkerboard, 1).items[:, 0]
     np.testing.assert_array_equal(first, [(u + 2 * (u % 7)) % 20 for u in range(40)])
 
 
 def test_saved_and_loaded_models_recommend_the_same(name, data, tmp_path):
-    fitted = METHODS[name]().fit(data)
+    fitted = made(name).fit(data)
     save(tmp_path / "model", fitted)
     loaded = load_model(tmp_path / "model")
     for before, after in zip(recommend(fitted.model, data, 5), recommend(loaded.model, data, 5), strict=True):
@@ -81,7 +105,7 @@ def test_items_may_come_in_any_order(name, data, rng):
     if name in ORDER_MATTERS:
         pytest.skip(ORDER_MATTERS[name])
     order = rng.permutation(data.n_items)
-    method = METHODS[name](**ORDER_SETTINGS.get(name, {}))
+    method = made(name, **ORDER_SETTINGS.get(name, {}))
     plain = method.fit(data).model.score_host(data.to_csr())
     shuffled = data.select_items(order)
     found = method.fit(shuffled).model.score_host(shuffled.to_csr())
@@ -89,14 +113,16 @@ def test_items_may_come_in_any_order(name, data, rng):
 
 
 def test_same_data_same_result(name, data):
-    one, two = (METHODS[name]().fit(data).model for _ in range(2))
+    one, two = (made(name).fit(data).model for _ in range(2))
     jax.tree.map(np.testing.assert_array_equal, one, two)
 
 
 @pytest.mark.parametrize("devices", (1, 2, 8))
 def test_a_mesh_gives_the_same(name, devices, data):
+    if name in NETWORKS and devices < 8:
+        pytest.skip("compiles long, and 8 devices show the same")
     mesh = parallel.make_mesh(jax.devices()[:devices])
-    method = METHODS[name](**ORDER_SETTINGS.get(name, {}))
+    method = made(name, **ORDER_SETTINGS.get(name, {}))
     expected = method.fit(data).model.score_host(data.to_csr())
     model, info = method.fit(data, mesh=mesh)
     found = model.score_host(data.to_csr())
@@ -106,7 +132,7 @@ def test_a_mesh_gives_the_same(name, devices, data):
 
 
 def test_both_scoring_paths_agree(name, data):
-    model = METHODS[name]().fit(data).model
+    model = made(name).fit(data).model
     (batch,) = row_batches(data, data.n_users)
     expected = model.score_host(data.to_csr())
     atol = SCORE_TOLERANCE.get(name, 1e-6) * max(1, np.abs(expected).max())
@@ -115,13 +141,13 @@ def test_both_scoring_paths_agree(name, data):
 
 
 def test_unseen_users_are_folded_in(name, data):
-    model = METHODS[name]().fit(data.rows(np.arange(30))).model
+    model = made(name).fit(data.rows(np.arange(30))).model
     assert recommend(model, data.rows(np.arange(30, 60)), 4).items.shape == (30, 4)
 
 
 def test_nothing_to_learn_from_is_refused(name):
     with pytest.raises(InputError, match="no interactions"):
-        METHODS[name]().fit(Interactions.from_triples([], [], n_users=2, n_items=2))
+        made(name).fit(Interactions.from_triples([], [], n_users=2, n_items=2))
 
 
 def test_plan(name):
@@ -137,7 +163,7 @@ def test_plan(name):
 def test_numbers_are_checked_and_made_plain(name):
     """Of every field that is a number: what is none, or NaN, is refused in one sentence; NumPy's become Python's."""
 
-    def made(field, value):
+    def with_field(field, value):
         method = METHODS[name]()
         object.__setattr__(method, field, value)  # the constructor's types are checked in tests, and only there
         method.__post_init__()
@@ -149,7 +175,7 @@ def test_numbers_are_checked_and_made_plain(name):
             continue
         for wrong in ("1", float("nan"), -1, 1j, True, np.array(0.5), np.float32("nan")):
             with pytest.raises(InputError, match=rf"^{field.name} must .*\.$"):
-                made(field.name, wrong)
+                with_field(field.name, wrong)
         plain = {"int": 1, "float": 0.5}[kind]
-        same = made(field.name, np.dtype(f"{kind}32").type(plain))
-        assert type(getattr(same, field.name)) is type(plain) and repr(same) == repr(made(field.name, plain))
+        same = with_field(field.name, np.dtype(f"{kind}32").type(plain))
+        assert type(getattr(same, field.name)) is type(plain) and repr(same) == repr(with_field(field.name, plain))

@@ -13,7 +13,7 @@ from tyro.conf import arg, subcommand
 from jaxrec import io
 from jaxrec._checks import InputError
 from jaxrec.cli import machine, results, show
-from jaxrec.cli.options import SPLIT, Devices, Protocol, Source, devices_from, divide, flags_of, method_from
+from jaxrec.cli.options import SPLIT, Devices, Protocol, Source, devices_from, divide, flags_of, method_from, validated
 from jaxrec.cli.reproduce import Reproduce
 from jaxrec.cli.tuning import METHODS_TO_TUNE, Tune, grid_flags_of
 from jaxrec.data import Interactions
@@ -67,7 +67,7 @@ class Run(Generic[Method]):
             name, parts = self.protocol.divide(data)
         show.lines(out, {"data": f"{data.name}: {show.size(data)}", "split": show.division(name, parts)})
         with watch.stage("fit"):
-            fitted = method.fit(parts.train, mesh=mesh)
+            fitted = method.fit(parts.train, mesh=mesh, **validated(method, parts))
         reports = results.beside_popularity(fitted, parts, self.protocol.metrics, watch)
         if self.save is not None:
             with watch.stage("save"):
@@ -125,10 +125,11 @@ class Fit(Generic[Method]):
         watch = machine.Stopwatch()
         with watch.stage("load"):
             data = self.source.load()
-            train = data if self.split == "all" else divide(data, self.split, self.seed)[1].train
+            parts = Split(data, HeldOut(data, data)) if self.split == "all" else divide(data, self.split, self.seed)[1]
+            train = parts.train
         show.lines(out, {"data": f"{data.name}: {show.size(train)}"})
         with watch.stage("fit"):
-            fitted = method.fit(train, mesh=mesh)
+            fitted = method.fit(train, mesh=mesh, **validated(method, parts))
         with watch.stage("save"):
             io.save(self.out, fitted)
         show.lines(

@@ -121,3 +121,9 @@ def method_from(flags: Any) -> Any:
     """
     (method,) = type(flags).__bases__
     return method(**dataclasses.asdict(flags))
+
+
+def validated(method: Any, parts: Split) -> dict[str, Any]:
+    """The validation users of a split as an argument of `fit`, for methods that stop by them."""
+    takes = "validation" in inspect.signature(method.fit).parameters
+    return {"validation": parts.validation} if takes and parts.validation is not None else {}

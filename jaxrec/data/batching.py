@@ -62,18 +62,20 @@ def row_batches(data: Interactions, batch_size: int, *, by_length: bool = False)
     start = 0
     while start < data.n_users:
         size = batch_size
-        while size > 1 and size * _width(lengths[order[start : start + size]]) > MOST_CELLS:
+        while size > 1 and size * width_for(lengths[order[start : start + size]]) > MOST_CELLS:
             size = (size + 1) // 2
-        yield _padded(data, order[start : start + size], size)
+        chosen = order[start : start + size]
+        yield padded_rows(data, chosen, size, width_for(lengths[chosen]))
         start += size
 
 
-def _padded(data: Interactions, users: np.ndarray, size: int) -> RowBatch:
+def padded_rows(data: Interactions, users: np.ndarray, size: int, width: int) -> RowBatch:
+    """The rows of `users`, each padded to `width` entries, filled up to `size` rows with empty ones (row index -1)."""
     part = data.rows(users)
     counts = part.user_counts
     rows = np.full(size, -1, np.int32)
     rows[: len(users)] = users
-    items = np.zeros((size, _width(counts)), np.int32)
+    items = np.zeros((size, width), np.int32)
     values = np.zeros(items.shape, np.float32)
     at = part.user_of_entry, np.arange(part.nnz) - np.repeat(part.indptr[:-1], counts)
     items[at] = part.indices
@@ -81,6 +83,6 @@ def _padded(data: Interactions, users: np.ndarray, size: int) -> RowBatch:
     return RowBatch(jnp.asarray(rows), jnp.asarray(items), jnp.asarray(values))
 
 
-def _width(lengths: np.ndarray) -> int:
+def width_for(lengths: np.ndarray) -> int:
     """The smallest power of two that holds the longest of some histories."""
     return 1 << (max(1, int(lengths.max(initial=1))) - 1).bit_length()

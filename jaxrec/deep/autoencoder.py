@@ -1,0 +1,159 @@
+"""An autoencoder of any depth, with the linear ones among them: what deep ones are compared with."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal
+
+import numpy as np
+
+from jaxrec import _checks
+from jaxrec._checks import InputError
+from jaxrec.data import Interactions
+from jaxrec.memory import Plan
+from jaxrec.networks import Architecture
+from jaxrec.networks.architecture import ACTIVATIONS, check_widths
+from jaxrec.networks.fitting import Pass, Task, Trained, check_training
+from jaxrec.networks.losses import RECONSTRUCTIONS
+from jaxrec.networks.training import OPTIMIZERS, Knobs, Recipe
+
+
+@dataclasses.dataclass(frozen=True)
+class Autoencoder(Trained):
+    """An autoencoder of given depth, widths, activation, loss and noise, trained by gradient steps.
+
+    It minimises the sum over users of the loss of (x, f(x~)), x~ being x with items dropped, plus the penalty. With
+    activation "linear" and loss "squared" closed forms exist, which it comes to as far as the steps lead:
+
+    - encoder (), bias off: `Lae(reg)`, with dropout DLAE, with full emphasis `Edlae(reg, dropout)`;
+    - encoder (K,), untied, bias off: with reg 0 `PureSvd(K)`; with a penalty see `jaxrec.linear.bounds`.
+
+    Attributes:
+      encoder: widths of the hidden layers up to the code, outermost first; empty for one linear map I x I.
+      decoder: widths of the hidden layers after the code; tied weights need the encoder's, mirrored, without the code.
+      activation: after every hidden layer, the code included; "linear" is none.
+      loss: "multinomial" (softmax), "squared", "gaussian" (squared / 2, observed cells times `confidence`) or
+        "logistic" (each item by itself; 0/1 data).
+      confidence: weight of observed cells under the gaussian loss; that of the others is 1.
+      tied: the decoder's kernels are the encoder's, transposed.
+      bias: whether the layers have one.
+      normalize: histories are scaled to length 1 first.
+      reg: L2 strength in the sum over all users, as in the closed forms.
+      penalty: what is penalised: all kernels ("weights"), or code and last kernel ("bottleneck", without `decoder`).
+      dropout: share of a history's items that the input lacks, in training; the others are scaled up.
+      full_emphasis: with dropout: only what the input lacks counts, as in EDLAE.
+      hidden_dropout: share of each hidden layer's outputs that are dropped, in training.
+      optimizer: "adam", "nadam", "momentum" (0.9) or "sgd".
+      schedule: of the learning rate: "constant", or "cosine" down to 0 at the last step.
+      learning_rate: at the start.
+      epochs: passes over the users, at most.
+      batch_size: users in a step.
+      patience: with a validation, epochs without a better ndcg@100 after which to stop; 0 never does.
+      compute: type in which matrices are multiplied.
+      parameters: type in which the parameters are kept.
+      first_layer: how sparse histories enter; "auto" takes the faster by a rule (`jaxrec.networks.Architecture`).
+    """
+
+    encoder: tuple[int, ...] = (600, 200)
+    decoder: tuple[int, ...] = (600,)
+    activation: Literal["linear", "tanh", "relu", "gelu", "sigmoid", "swish", "selu", "elu"] = "tanh"
+    loss: Literal["multinomial", "squared", "gaussian", "logistic"] = "multinomial"
+    confidence: float = 10.0
+    tied: bool = False
+    bias: bool = True
+    normalize: bool = True
+    reg: float = 0.0
+    penalty: Literal["weights", "bottleneck"] = "weights"
+    dropout: float = 0.5
+    full_emphasis: bool = False
+    hidden_dropout: float = 0.0
+    optimizer: Literal["adam", "nadam", "momentum", "sgd"] = "adam"
+    schedule: Literal["constant", "cosine"] = "constant"
+    learning_rate: float = 1e-3
+    epochs: int = 100
+    batch_size: int = 500
+    patience: int = 0
+    compute: Literal["float32", "bfloat16"] = "float32"
+    parameters: Literal["float32", "bfloat16"] = "float32"
+    first_layer: Literal["auto", "dense", "gather"] = "auto"
+
+    def __post_init__(self):
+        check_training(self)
+        check_widths("encoder", self.encoder)
+        check_widths("decoder", self.decoder)
+        _checks.one_of("activation", self.activation, ACTIVATIONS)
+        _checks.one_of("loss", self.loss, RECONSTRUCTIONS)
+        _checks.one_of("penalty", self.penalty, ("weights", "bottleneck"))
+        _checks.one_of("optimizer", self.optimizer, OPTIMIZERS)
+        _checks.one_of("schedule", self.schedule, ("constant", "cosine"))
+        _checks.positive("confidence", self.confidence)
+        _checks.nonnegative("reg", self.reg)
+        _checks.dropout(self.dropout)
+        _checks.number("hidden_dropout", self.hidden_dropout)
+        if not 0 <= self.hidden_dropout < 1:
+            raise InputError(f"hidden_dropout must be at least 0 and below 1, got {self.hidden_dropout!r}.")
+        if not self.encoder and (self.decoder or self.tied or self.penalty == "bottleneck"):
+            raise InputError(
+                "encoder=() is one linear map and has no decoder, tied weights or bottleneck; give the encoder a width."
+            )
+        if self.penalty == "bottleneck" and self.decoder:
+            raise InputError(
+                f"penalty='bottleneck' is on the code, which must be the last hidden layer: give decoder=(), got "
+                f"{self.decoder}."
+            )
+        if self.tied and self.decoder != self.encoder[-2::-1]:
+            raise InputError(
+                f"tied weights need decoder={self.encoder[-2::-1]}, the encoder's widths mirrored without the code, "
+                f"got {self.decoder}."
+            )
+        if self.full_emphasis and (self.dropout == 0 or self.loss not in ("squared", "logistic")):
+            raise InputError(
+                "full_emphasis counts what was dropped, cell by cell: it needs a dropout above 0 and loss 'squared' or "
+                f"'logistic', got dropout={self.dropout!r} and loss={self.loss!r}."
+            )
+
+    def architecture(self, n_items: int) -> Architecture:
+        """The network of a fit to so many items."""
+        return Architecture(
+            n_items,
+            encoder=self.encoder,
+            decoder=self.decoder,
+            activation=self.activation,
+            tied=self.tied,
+            bias=self.bias,
+            normalize=self.normalize,
+            compute=self.compute,
+            parameters=self.parameters,
+            first_layer=self.first_layer,
+        )
+
+    def task(self, train: Interactions) -> Task:
+        """The training of a fit to these interactions."""
+        if self.loss == "logistic" and (train.values.min() < 0 or train.values.max() > 1):
+            raise InputError(
+                f"loss='logistic' takes values between 0 and 1, and {train.name} has {train.values.min():g} to "
+                f"{train.values.max():g}; use train.binarised(), or another loss."
+            )
+        n_users = int(np.count_nonzero(train.user_counts))
+        knobs = Knobs(
+            learning_rate=self.learning_rate,
+            dropout=self.dropout,
+            hidden_dropout=self.hidden_dropout,
+            kernel_reg=self.reg / n_users,  # the steps work on means over users
+            code_reg=self.reg if self.penalty == "bottleneck" else 0.0,
+            confidence=self.confidence,
+        )
+        recipe = Recipe(
+            self.architecture(train.n_items),
+            reconstruction=self.loss,
+            penalty=self.penalty,
+            full_emphasis=self.full_emphasis,
+            hidden_noise=self.hidden_dropout > 0,
+            optimizer=self.optimizer,
+            schedule=self.schedule,
+        )
+        return Task(recipe, knobs, (Pass(),), self.epochs, self.batch_size, self.patience)
+
+    def plan(self, n_users: int, n_items: int, nnz: int, devices: Any = None) -> Plan:
+        """What a fit on data of this size takes; on each device of a mesh, or of such as "8xH100"."""
+        return self._plan((n_users, n_items, nnz), devices, self.epochs, self.batch_size)

@@ -1,0 +1,110 @@
+"""How far a trained autoencoder is from the linear optimum of its width, where that bounds it."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxrec._checks import InputError
+from jaxrec.data import Interactions, row_batches
+from jaxrec.linear import bounds
+from jaxrec.linear.bounds import Bound
+from jaxrec.models import Fitted
+
+BATCH_SIZE = 512
+
+
+class Excess(NamedTuple):
+    """The training loss beside the linear optimum.
+
+    Attributes:
+      loss: of the trained network on the data, without noise, in float64; with the penalty where the bound has it.
+      bound: the optimum of the linear autoencoders of its width.
+      ratio: loss / bound; below 1 (but for rounding, some 1e-6) no autoencoder can come.
+    """
+
+    loss: float
+    bound: Bound
+    ratio: float
+
+    def __str__(self) -> str:
+        return f"loss {self.loss:.6g}, {self.ratio - 1:.3%} over the linear optimum {self.bound.value:.6g}"
+
+
+def linear_optimum(method: Any, train: Interactions) -> Bound:
+    """The linear optimum that bounds the training loss of an autoencoder on these data; see `jaxrec.linear.bounds`.
+
+    The width is that of the last hidden layer. With noise the bound holds and is not reached. A penalty on the weights
+    is part of it only for linear networks of one hidden layer or none; for others it bounds the loss without penalty.
+
+    Raises:
+      InputError: the loss is none that the bound is about.
+    """
+    if not hasattr(method, "full_emphasis"):
+        raise InputError(f"the linear optimum bounds an Autoencoder with loss='squared', got {type(method).__name__}.")
+    if method.loss != "squared":
+        why = "weights cells" if method.loss == "gaussian" else "is no squared error of a linear output"
+        raise InputError(f"the linear optimum bounds squared errors: loss={method.loss!r} {why}; use loss='squared'.")
+    if method.full_emphasis:
+        raise InputError(
+            "the linear optimum bounds errors on all cells alike, and full_emphasis weights them by what was dropped; "
+            "compare with jaxrec.Edlae, or train without it."
+        )
+    width = (*method.encoder, *method.decoder, train.n_items)[-1 if not method.encoder else -2]
+    noise = method.dropout > 0 or method.hidden_dropout > 0
+    seen = train.rows(np.flatnonzero(train.user_counts))  # the others are not trained on
+    found = bounds.linear_optimum(seen, width, reg=_shared_reg(method), penalty=_penalty(method), bias=method.bias)
+    return found._replace(tight=not noise and (_shared_reg(method) == method.reg))
+
+
+def excess(fitted: Fitted, train: Interactions) -> Excess:
+    """The training loss of a fitted `Autoencoder` beside the linear optimum that bounds it.
+
+    Args:
+      fitted: what `Autoencoder.fit` returned.
+      train: what it was fitted on.
+
+    Raises:
+      InputError: the bound does not hold for this autoencoder, or it was fitted on other data.
+
+    Cost: scoring all users, and the spectrum of X (`bounds.spectrum`).
+    """
+    if fitted.info.data.get("fingerprint") != train.fingerprint:
+        raise InputError(f"the bound is of the training data, and the model was not fitted on {train.name}.")
+    method, model = fitted.info.method, fitted.model
+    bound = linear_optimum(method, train)
+    forward = jax.jit(_outputs_and_codes)
+    loss, codes = 0.0, 0.0
+    for batch in row_batches(train.rows(np.flatnonzero(train.user_counts)), BATCH_SIZE):
+        outputs, code = (np.asarray(part, np.float64) for part in forward(model, batch))
+        real = np.asarray(batch.rows) >= 0
+        loss += float(np.sum((np.asarray(batch.dense(train.n_items)) - outputs)[real] ** 2))
+        codes += float(np.sum(code[real] ** 2))
+    kernels = {name: np.asarray(leaf, np.float64) for name, leaf in model.parameters.items() if ".kernel" in name}
+    if (reg := _shared_reg(method)) > 0:
+        of = [kernel for name, kernel in kernels.items() if method.penalty == "weights" or name.startswith("decoder.")]
+        loss += reg * (sum(float(np.sum(kernel**2)) for kernel in of) + codes * (method.penalty == "bottleneck"))
+    return Excess(loss, bound, loss / bound.value if bound.value > 0 else np.inf)
+
+
+def _penalty(method: Any) -> str:
+    if method.penalty == "bottleneck" or not method.reg:
+        return "bottleneck"
+    return "product" if not method.encoder else "tied" if method.tied else "weights"
+
+
+def _shared_reg(method: Any) -> float:
+    """The strength of the penalty, where the bound takes account of it."""
+    linear = method.activation == "linear" and len(method.encoder) <= 1 and not method.decoder and not method.normalize
+    return method.reg if linear or method.penalty == "bottleneck" else 0.0
+
+
+def _outputs_and_codes(model: Any, batch: Any) -> tuple[Any, Any]:
+    from jaxrec.networks import modules
+
+    network = modules.merged(model.architecture, model.parameters)
+    entering = modules.normalized(batch) if model.architecture.normalize else batch
+    code, _ = network.encode(entering, modules.keep)
+    return network.decode(code, modules.keep), code

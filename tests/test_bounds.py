@@ -1,0 +1,153 @@
+"""The linear optima: written out from the singular values, reached by factors, and below everything else."""
+
+import numpy as np
+import pytest
+
+from jaxrec import Autoencoder, Ease, InputError, Interactions, MultDae
+from jaxrec.deep import excess, linear_optimum
+from jaxrec.linear import bounds
+
+LINEAR = {
+    "decoder": (),
+    "activation": "linear",
+    "loss": "squared",
+    "bias": False,
+    "normalize": False,
+    "dropout": 0.0,
+    "batch_size": 150,
+    "schedule": "cosine",
+    "learning_rate": 0.03,
+    "epochs": 400,
+}
+
+
+@pytest.fixture
+def x(data):
+    return data.to_csr(np.float64).toarray()
+
+
+def losses(x, kind, reg, u, v):
+    """The loss of encoder U and decoder V with each penalty, from its definition."""
+    penalty = {
+        "bottleneck": np.sum((x @ u) ** 2) + np.sum(v**2),
+        "weights": np.sum(u**2) + np.sum(v**2),
+        "tied": np.sum(u**2),
+        "product": np.sum((u @ v.T) ** 2),
+    }[kind]
+    return np.sum((x - x @ u @ v.T) ** 2) + reg * penalty
+
+
+def best_factors(x, kind, reg, k):
+    """Encoder and decoder along the first k singular directions, the scale of each found by a search on a grid."""
+    _, s, vt = np.linalg.svd(x, full_matrices=False)
+    s, v = s[:k], vt[:k].T
+    p = np.linspace(0, 1, 20_001)[:, None]
+    cost = {
+        "bottleneck": 2 * reg * s * p,
+        "weights": 2 * reg * p,
+        "tied": reg * p,
+        "product": reg * p**2,
+    }[kind]
+    best = p[np.argmin(s**2 * (1 - p) ** 2 + cost, axis=0), 0]
+    balance = 1 / np.sqrt(s) if kind == "bottleneck" else np.ones(k)
+    return v * np.sqrt(best) * balance, v * np.sqrt(best) / balance
+
+
+def test_eckart_young_is_what_the_svd_leaves(data, x):
+    s = np.linalg.svd(x, compute_uv=False)
+    centred = np.linalg.svd(x - x.mean(0), compute_uv=False)
+    for k in (1, 5, 24):
+        assert bounds.linear_optimum(data, k).value == pytest.approx(np.sum(s[k:] ** 2), rel=1e-9, abs=1e-8)
+        with_bias = bounds.linear_optimum(data, k, bias=True)
+        assert with_bias.value == pytest.approx(np.sum(centred[k:] ** 2), rel=1e-9, abs=1e-8)
+    assert with_bias.nothing == pytest.approx(np.sum((x - x.mean(0)) ** 2))
+
+
+@pytest.mark.parametrize("kind", bounds.PENALTIES)
+@pytest.mark.parametrize("reg", (0.5, 30.0))
+def test_penalised_optima_are_reached_and_nothing_is_below(data, x, kind, reg, rng):
+    bound = bounds.linear_optimum(data, 6, reg=reg, penalty=kind)
+    u, v = best_factors(x, kind, reg, 6)
+    assert losses(x, kind, reg, u, v) == pytest.approx(bound.value, rel=1e-6)
+    for size in (1e-3, 1e-2, 0.1):
+        a, b = (part + size * rng.normal(size=part.shape) for part in (u, v))
+        assert losses(x, kind, reg, a, a if kind == "tied" else b) > bound.value
+
+
+def test_lanczos_gives_the_same_spectrum(data, monkeypatch):
+    whole = bounds.spectrum(data, 5, bias=True)
+    monkeypatch.setattr(bounds, "DENSE_UP_TO", 0)
+    some = bounds.spectrum(data, 5, bias=True)
+    np.testing.assert_allclose(some.values, whole.values[:5], rtol=1e-9)
+    assert some.total == whole.total and len(some.values) == 5
+    with pytest.raises(InputError, match="fewer than width=6"):
+        bounds.eckart_young(some, 6)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    (
+        {"encoder": (4,)},
+        {"encoder": (4,), "reg": 5.0},
+        {"encoder": (4,), "reg": 5.0, "tied": True},
+        {"encoder": (4,), "reg": 3.0, "penalty": "bottleneck"},
+        {"encoder": (), "reg": 5.0},
+    ),
+    ids=str,
+)
+def test_linear_autoencoders_come_within_a_thousandth(data, settings):
+    found = excess(Autoencoder(**LINEAR | settings).fit(data), data)
+    assert found.bound.tight
+    assert 1 - 1e-6 < found.ratio < 1.001
+
+
+@pytest.mark.parametrize(
+    "settings",
+    (
+        {"encoder": (32, 4), "activation": "tanh", "bias": True},
+        {"encoder": (16, 4), "activation": "swish", "reg": 2.0, "penalty": "bottleneck", "dropout": 0.2},
+    ),
+    ids=str,
+)
+def test_nonlinear_autoencoders_stay_above(data, settings):
+    found = excess(Autoencoder(**LINEAR | {"epochs": 100} | settings).fit(data), data)
+    assert found.bound.width == 4 and found.bound.tight == ("dropout" not in settings)
+    assert 1 - 1e-6 < found.ratio < found.bound.nothing / found.bound.value
+    assert "over the linear optimum" in str(found)
+
+
+def test_a_penalty_on_the_weights_of_a_deep_network_leaves_the_bound_without_it(data):
+    settings = LINEAR | {"encoder": (16, 8), "decoder": (4,), "activation": "relu", "reg": 1.0}
+    bound = linear_optimum(Autoencoder(**settings), data)
+    assert bound == bounds.linear_optimum(data, 4)._replace(tight=False)
+
+
+def test_users_without_items_make_no_difference(data, x):
+    method = Autoencoder(**LINEAR | {"encoder": (4,), "bias": True})
+    more = Interactions.from_triples(*np.nonzero(x), n_users=400, n_items=24)
+    assert linear_optimum(method, more).value == pytest.approx(linear_optimum(method, data).value, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    (
+        ({"loss": "multinomial"}, "'multinomial' is no squared error"),
+        ({"loss": "logistic"}, "'logistic' is no squared error"),
+        ({"loss": "gaussian"}, "'gaussian' weights cells"),
+        ({"full_emphasis": True, "dropout": 0.5}, "full_emphasis weights them"),
+    ),
+)
+def test_what_the_bound_is_not_about_is_refused(data, settings, why):
+    with pytest.raises(InputError, match=rf"{why}.*\.$"):
+        linear_optimum(Autoencoder(**LINEAR | {"encoder": (4,)} | settings), data)
+
+
+def test_other_methods_and_other_data_are_refused(data):
+    with pytest.raises(InputError, match=r"bounds an Autoencoder .* got MultDae"):
+        linear_optimum(MultDae(), data)
+    with pytest.raises(InputError, match="was not fitted on"):
+        excess(Ease().fit(data), data.rows(np.arange(20)))
+    with pytest.raises(InputError, match="penalty must be one of"):
+        bounds.linear_optimum(data, 3, reg=1.0, penalty="l1")
+    with pytest.raises(InputError, match="reg must be"):
+        bounds.linear_optimum(data, 3, reg=-1.0)
