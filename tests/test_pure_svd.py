@@ -20,7 +20,7 @@ def literal(x: np.ndarray, rank: int, reg: float) -> np.ndarray:
 @pytest.mark.parametrize(("rank", "reg"), ((1, 0.0), (5, 0.0), (5, 30.0), (12, 200.0)))
 def test_weights_equal_the_truncated_svd(data, rank, reg, lanczos, monkeypatch):
     if lanczos:
-        monkeypatch.setattr(pure_svd, "DENSE_UP_TO", 0)
+        monkeypatch.setattr(spectral, "DENSE_UP_TO", 0)
         monkeypatch.setattr(spectral.stats, "gram", lambda *_: pytest.fail("the Gram matrix was formed"))
     model = PureSvd(rank, reg).fit(data).model
     assert model.encoder.shape == model.decoder.shape == (24, rank)
