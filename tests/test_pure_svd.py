@@ -7,7 +7,7 @@ import pytest
 from reference import dense
 from scipy.optimize import minimize
 
-from jaxrec import FitError, InputError, PureSvd
+from jaxrec import FitError, InputError, PureSvd, spectral
 from jaxrec.linear import pure_svd
 
 
@@ -20,8 +20,8 @@ def literal(x: np.ndarray, rank: int, reg: float) -> np.ndarray:
 @pytest.mark.parametrize(("rank", "reg"), ((1, 0.0), (5, 0.0), (5, 30.0), (12, 200.0)))
 def test_weights_equal_the_truncated_svd(data, rank, reg, lanczos, monkeypatch):
     if lanczos:
-        monkeypatch.setattr(pure_svd, "DENSE_UP_TO", 0)
-        monkeypatch.setattr(pure_svd.stats, "gram", lambda *_: pytest.fail("the Gram matrix was formed"))
+        monkeypatch.setattr(spectral, "DENSE_UP_TO", 0)
+        monkeypatch.setattr(spectral.stats, "gram", lambda *_: pytest.fail("the Gram matrix was formed"))
     model = PureSvd(rank, reg).fit(data).model
     assert model.encoder.shape == model.decoder.shape == (24, rank)
     np.testing.assert_allclose(model.encoder @ model.decoder.T, literal(dense(data), rank, reg), atol=1e-6)

@@ -90,6 +90,7 @@ def problem(x: Interactions, weights: Weights, reg: float) -> Problem:
     return Problem(sparse, users, items, base, constant)
 
 
+@np.errstate(all="ignore")  # what overflows is not certified
 def step(
     state: State, products: Any, problem: Problem, kind: str, reg: float, how: tuple[float, int]
 ) -> tuple[State, Info]:
