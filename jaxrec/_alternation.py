@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxrec import _checkpoint
@@ -40,7 +43,7 @@ def alternate(
       callback: called after each sweep with its number (from 1), its report and the state; stops where it returns
         something true.
       checkpoint: a file that is replaced after each sweep, from which a run that was killed goes on.
-      belongs_to: what must be the same where a run is taken up again, in JSON's types.
+      belongs_to: what must be the same where a run is taken up again, from `identity`; with a checkpoint.
     """
     course: list[Any] = []
     if checkpoint is not None and (found := _checkpoint.read(checkpoint, belongs_to or {})) is not None:
@@ -60,6 +63,24 @@ def alternate(
             if callback is not None and callback(len(course), info, fetch(state)):
                 break
     return fetch(state), np.array(course)
+
+
+def identity(method: Any, data: str, arrays: Iterable[np.ndarray], key: Any) -> dict[str, Any]:
+    """What a run that is taken up again must share with the one before, all but how long they go on.
+
+    Args:
+      method: its configuration, with `sweeps` and `tolerance`.
+      data: fingerprint of what it is trained on.
+      arrays: the weights.
+      key: random key of the start, or None.
+    """
+    digest = hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in arrays))
+    return {
+        "method": str(dataclasses.replace(method, sweeps=1, tolerance=0.0)),
+        "data": data,
+        "weights": digest.hexdigest()[:16],
+        "key": None if key is None else np.asarray(jax.random.key_data(key)).tolist(),
+    }
 
 
 def _is_done(course: list[Any], tolerance: float) -> bool:

@@ -30,7 +30,7 @@ class Reproduce:
         a paper.
     """
 
-    name: Positional[Annotated[Name | None, arg(metavar="NAME", help_behavior_hint="")]] = None
+    name: Positional[Annotated[Name | None, arg(metavar="NAME", help_behavior_hint="")]] = None  # pyright: ignore[reportInvalidTypeForm]
     list: bool = False
     data: Annotated[str, arg(metavar="DIR")] = "data"
     only: Annotated[tuple[str, ...], arg(metavar="SET [SET ...]", help_behavior_hint="(default: all at hand)")] = ()

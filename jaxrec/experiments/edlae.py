@@ -227,7 +227,7 @@ def write_plot(found: dict[str, Any], name: str, path: Any) -> None:
             axes.stairs(density, edges, label=label, color=f"C{kind}", linestyle=style, linewidth=1.5)
     for axes, title in zip(panels, ("without dropout", "with dropout"), strict=True):
         axes.set(xlabel="median cosine of the most similar items", title=title)
-        axes.legend(fontsize="small")
+        axes.legend(fontsize="small", loc="upper right")
     panels[0].set_ylabel("density over items")
     figure.suptitle(name)
     write(figure, path)

@@ -13,7 +13,6 @@ Factorization for Recommender Systems?" (WWW 2025, arXiv 2510.10440). The proble
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 import time
 from collections.abc import Callable
@@ -25,8 +24,8 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from jaxrec import _checks, parallel
-from jaxrec._alternation import alternate
+from jaxrec import _checks, parallel, ridge
+from jaxrec._alternation import alternate, identity
 from jaxrec._checks import InputError
 from jaxrec.data import Interactions
 from jaxrec.factorization import asymmetric_sweeps as sweeps
@@ -35,14 +34,14 @@ from jaxrec.factorization.asymmetric_products import OnHost
 from jaxrec.factorization.asymmetric_start import spectrum, start
 from jaxrec.factorization.asymmetric_sweeps import Info, Problem, State
 from jaxrec.linalg import HIGHEST
-from jaxrec.memory import Plan, available_bytes, rough_seconds
+from jaxrec.memory import Plan, hardware, plan_on
 from jaxrec.models import FitInfo, Fitted, ItemFactors
 from jaxrec.spectral import KINDS
 from jaxrec.status import Certificate, FitError, Status
 from jaxrec.weights import Weights
 
 LIMIT = 1e-3  # of the relative gradient in V, whose equations were solved last, exactly
-EXACT_UP_TO = {"cpu": 8192, "device": 20_000}  # items whose I x I decomposition is worth its I^3 flops
+EXACT_UP_TO = {"cpu": 8192, "gpu": 20_000, "tpu": 20_000}  # items, where I^3 flops are a small part of a fit
 Callback = Callable[[int, Info, State], Any]
 
 
@@ -165,7 +164,8 @@ class Awmf:
           train: U x I interactions X, both what is predicted and what it is predicted from. Values other than 1 are
             used as they are, as in `Ease`. Where they are strengths that shall only weigh (`Ials` reads them so), fit
             `train.binarised()` with `weights=Weights.constant(train, alpha)`.
-          mesh: devices to split users and items over (see `jaxrec.parallel.make_mesh`).
+          mesh: devices to split users and items over (see `jaxrec.parallel.make_mesh`). The I x I matrix of an exact
+            preconditioner is factored whole before it is split, see `plan`.
           weights: W in place of unobserved_weight + alpha on the interactions, made from `train`.
           key: random key of a random start. Default is the solution in closed form for weights without S, which
             depends on no key.
@@ -195,10 +195,13 @@ class Awmf:
         begun = time.perf_counter()
         weights = self.weights(train) if weights is None else weights
         problem = self.problem(train, weights)
-        found, pairs = spectrum(train, problem.base, self.regularizer, self.reg, self._exact(train.n_items))
+        found, pairs = spectrum(
+            train, problem.base, self.regularizer, self.reg, self._exact(train.n_items, jax.default_backend())
+        )
         dtype = np.dtype(jnp.zeros(()).dtype)
         parts = problem.x, problem.users, problem.items, found
-        products = OnHost(*parts, dtype) if host else OnDevices(*parts, self.rank, mesh)
+        with np.errstate(over="ignore"):
+            products = OnHost(*parts, dtype) if host else OnDevices(*parts, self.rank, mesh)
         seconds = {"prepare": time.perf_counter() - begun}
 
         begun = time.perf_counter()
@@ -226,7 +229,7 @@ class Awmf:
             fetch=lambda state: State(*map(products.fetch, state)),
             callback=callback,
             checkpoint=checkpoint,
-            belongs_to=None if checkpoint is None else self._belongs_to(train, problem, key),
+            belongs_to=None if checkpoint is None else identity(self, train.fingerprint, problem.users[2:], key),
         )
         seconds["sweeps"] = time.perf_counter() - begun
 
@@ -243,19 +246,10 @@ class Awmf:
             raise InputError("solver='host' runs without a mesh; leave out the mesh, or the solver.")
         return self.solver == "host" or (self.solver == "auto" and mesh is None and jax.default_backend() == "cpu")
 
-    def _exact(self, n_items: int) -> bool:
+    def _exact(self, n_items: int, platform: str) -> bool:
         if self.preconditioner == "auto":
-            return n_items <= EXACT_UP_TO["cpu" if jax.default_backend() == "cpu" else "device"]
+            return n_items <= EXACT_UP_TO[platform]
         return self.preconditioner == "exact"
-
-    def _belongs_to(self, train: Interactions, problem: Problem, key: Any) -> dict[str, Any]:
-        digest = hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in problem.users[2:]))
-        return {
-            "method": str(dataclasses.replace(self, sweeps=1, tolerance=0.0)),
-            "data": train.fingerprint,
-            "weights": digest.hexdigest()[:16],
-            "key": None if key is None else np.asarray(jax.random.key_data(key)).tolist(),
-        }
 
     def plan(self, n_users: int, n_items: int, nnz: int, devices: Any = None) -> Plan:
         """What a fit on data of this size takes, on each device.
@@ -264,24 +258,34 @@ class Awmf:
           n_users: U.
           n_items: I.
           nnz: number of interactions.
-          devices: a mesh or its devices, or such as "8xH100"; None is what `fit` takes without a mesh.
+          devices: a mesh or its devices, or such as "8xH100"; None is what `fit` takes without a mesh. The I x I matrix
+            of the exact preconditioner is factored whole, on the host or the default device, and then split by rows: no
+            decomposition over devices is at hand. Above 8,192 items on a CPU, 20,000 elsewhere, "auto" does without.
         """
         rank = min(self.rank, n_users, n_items)
-        parts = {"factors": 4 * rank * (4 * n_users + 10 * n_items), "interactions": 80 * nnz}
-        flops = self.sweeps * (6.0 * (8.0 * nnz * rank) + 2.0 * nnz * rank**2 + n_items * rank**3 / 3)
-        if self._exact(n_items):
-            parts["eigendecomposition"] = 16 * n_items**2
-            flops += 9.0 * n_items**3 + self.sweeps * 20.0 * n_items**2 * rank
-        return Plan(
-            str(self),
-            (n_users, n_items, nnz),
-            "host",
-            parts,
-            available_bytes(),
-            flops,
-            rough_seconds(flops),
-            "use a lower rank, or preconditioner='diagonal'",
-        )
+        found = hardware(devices)
+        split = devices is not None and found.count > 1
+        host = devices is None and self._on_host(None)
+        copies = found.on_host  # of what is whole on every device
+        batch = 0 if host else 8 * ridge.batch_numbers(found.platform)
+        parts = {
+            "factors and images": found.share(4 * rank * (4 * n_users + 12 * n_items)),
+            "factors of the other side, gathered": 4 * rank * max(n_users, n_items) * copies * split,
+            "interactions by user and by item": 100 * nnz,
+            "interactions padded": 0 if host else found.share(72 * nnz),
+            "a batch of rows": batch * copies,
+        }
+        # A product with the matrix of the equations for A, the right-hand side, and V; about 4 steps a sweep.
+        flops = 6 * (8.0 * nnz * rank + 4.0 * (n_users + n_items) * rank**2)
+        flops += 2.0 * nnz * rank**2 + n_items * rank**3 / 3
+        once = 0.0
+        if self._exact(n_items, found.platform):
+            parts["preconditioner"] = found.share(4 * n_items**2)
+            parts["its factorization"] = 16 * n_items**2
+            once = 9.0 * n_items**3
+            flops += 24.0 * n_items**2 * rank
+        advice = "use a lower rank, preconditioner='diagonal', or more devices with mesh="
+        return plan_on(found, self, (n_users, n_items, nnz), parts, once + self.sweeps * flops, advice)
 
 
 def certify(problem: Problem, state: State, course: np.ndarray, kind: str, reg: float) -> Certificate:

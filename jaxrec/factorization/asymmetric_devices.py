@@ -37,19 +37,15 @@ class OnDevices:
         devices = 1 if mesh is None else mesh.size
         self.at_users, self.at_items = (ridge.positions(rows.counts, devices) for rows in (users, items))
         by_item: Any = x.T.tocsr()
-        plain = [
-            Rows(form.indptr, form.indices, np.zeros(form.nnz), form.data, *(np.zeros(n) for n in shape))
-            for form, shape in ((x, (*x.shape[:1] * 2, x.shape[1])), (by_item, (*x.shape[1:] * 2, x.shape[0])))
-        ]
-        sides = self.at_users, self.at_items
         made = []
-        for pair in ((users, items), plain):
+        for pair in ((users, items), (_sums(x), _sums(by_item))):
             shapes = ridge.shapes(list(pair), rank, devices, square=pair[0] is users)
-            made += [ridge.side(pair[0], *sides, shapes, mesh), ridge.side(pair[1], *sides[::-1], shapes, mesh)]
+            made.append(ridge.side(pair[0], self.at_users, self.at_items, shapes, mesh))
+            made.append(ridge.side(pair[1], self.at_items, self.at_users, shapes, mesh))
         self.users, self.items, self.x, self.by_item = made
         self.empty_users = ridge.put(np.zeros((self.at_users[1], rank)), mesh)
         self.empty_items = ridge.put(np.zeros((self.at_items[1], rank)), mesh)
-        self.ones_users, self.ones_items = (ridge.put(np.ones(at[1]), mesh) for at in sides)
+        self.ones_users, self.ones_items = (ridge.put(np.ones(at[1]), mesh) for at in (self.at_users, self.at_items))
         diagonal = spectrum.basis is None
         table = np.asarray(spectrum.scale if diagonal else spectrum.basis)
         values = ridge.at_positions(spectrum.values, self.at_items) if diagonal else spectrum.values
@@ -125,6 +121,13 @@ class OnDevices:
     def dot(self, a: Any, b: Any) -> float:
         """The sum of a b."""
         return float(self.compiled["dot"](a, b))
+
+
+def _sums(matrix: Any) -> Rows:
+    """The rows of a sparse matrix as what `summed` takes: its entries are the targets."""
+    n, m = matrix.shape
+    none = np.zeros(matrix.nnz)
+    return Rows(matrix.indptr, matrix.indices, none, matrix.data, np.zeros(n), np.zeros(n), np.zeros(m))
 
 
 def summed(systems: Systems, near: Any, start: Any, axis: str | None = None) -> tuple[Any]:

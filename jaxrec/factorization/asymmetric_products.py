@@ -69,6 +69,7 @@ class OnHost:
         if not self.weights.any():
             return y
 
+        @np.errstate(all="ignore")  # which threads do not inherit
         def add(rows: slice) -> None:
             first = self.users.indptr[rows.start]
             indptr = self.users.indptr[rows.start : rows.stop + 1] - first

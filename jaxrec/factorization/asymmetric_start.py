@@ -20,7 +20,7 @@ from jaxrec.spectral import Eigenpairs, closed_form_factor, closed_form_l2, clos
 
 CLOSED_FORMS = {"product": closed_form_product, "factor": closed_form_factor, "l2": closed_form_l2}
 FLOOR = {4: 2e-6, 8: 1e-10}  # eigenvalues of the Gram matrix below this share of the largest count as rounding
-POWER_ITERATIONS = 4  # of the subspace to start from, where it need not be exact
+POWER_ITERATIONS = 10  # of the subspace to start from, where it need not be exact
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,8 +155,9 @@ def _eigh(data: Interactions) -> tuple[np.ndarray, np.ndarray]:
 def _inverse_root(matrix: np.ndarray, ridge: float) -> np.ndarray:
     """[I, I] E with E'(matrix + ridge I) E = I, the transposed inverse of its Cholesky factor; in place."""
     np.einsum("ii->i", matrix)[:] += ridge
-    factor, failed = lapack.dpotrf(matrix.T, lower=1, clean=1, overwrite_a=1)
-    inverse, singular = lapack.dtrtri(factor, lower=1, overwrite_c=1)
+    potrf, trtri = lapack.get_lapack_funcs(("potrf", "trtri"), (matrix,))
+    factor, failed = potrf(matrix.T, lower=1, clean=1, overwrite_a=1)
+    inverse, singular = trtri(factor, lower=1, overwrite_c=1)
     if failed or singular:  # of rounding, where there is next to no ridge
         return np.diag(1 / np.sqrt(matrix.diagonal()))
     return np.ascontiguousarray(inverse.T)

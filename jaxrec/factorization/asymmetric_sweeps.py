@@ -90,7 +90,9 @@ def problem(x: Interactions, weights: Weights, reg: float) -> Problem:
     return Problem(sparse, users, items, base, constant)
 
 
-def step(state: State, products: Any, problem: Problem, kind: str, reg: float, how: tuple) -> tuple[State, Info]:
+def step(
+    state: State, products: Any, problem: Problem, kind: str, reg: float, how: tuple[float, int]
+) -> tuple[State, Info]:
     """One sweep. Changes no argument.
 
     Args:
@@ -106,14 +108,14 @@ def step(state: State, products: Any, problem: Problem, kind: str, reg: float, h
     a, v = balanced(state, products, kind)
     gram = products.item_gram(v)
     base = products.item_gram(v, problem.base[1])
-    t, turn = np.linalg.eigh(np.asarray(base, np.float64))
+    t, turn = _eigh(np.asarray(base, np.float64))
     t = np.maximum(t, 1e-12 * max(t[-1], np.finfo(float).tiny))
 
     apply, right = equations(products, v, gram, kind, reg)
-    least = float(np.finfo(products.dtype).eps) * problem.constant  # where rounding begins
+    least = float(np.finfo(products.dtype).eps) ** 1.5 * problem.constant  # below it is mostly rounding
     ridge = reg if products.ridge is None else products.ridge
     a, steps, before, after = conjugate_gradient(
-        apply, lambda r: products.precondition(r, t, turn, ridge), products.dot, a, right, *how, least
+        apply, lambda r: products.precondition(r, t, turn, ridge), products.dot, a, right, how[0], how[1], least
     )
     if kind == "product":
         a, corner = products.orthonormal(a)
@@ -168,12 +170,19 @@ def balance(own: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     own, other = (np.asarray(part, np.float64) for part in (own, other))
     if min(np.trace(own), np.trace(other)) < NOTHING:
         return np.eye(len(own)), np.eye(len(own))
-    values, vectors = np.linalg.eigh(own)
+    values, vectors = _eigh(own)
     root = np.sqrt(np.maximum(values, 1e-12 * values[-1] + 1e-300))
     inner = (vectors * root).T @ other @ (vectors * root)
-    values, turn = np.linalg.eigh(inner)
+    values, turn = _eigh(inner)
     quarter = np.maximum(values, 1e-12 * values[-1] + 1e-300) ** 0.25
     return (vectors / root) @ turn * quarter, (vectors * root) @ turn / quarter
+
+
+def _eigh(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """NumPy's, with NaN where it would raise: what overflows ends as no certified model."""
+    if not np.isfinite(matrix).all():
+        return np.full(len(matrix), np.nan), np.full_like(matrix, np.nan)
+    return np.linalg.eigh(matrix)
 
 
 def conjugate_gradient(

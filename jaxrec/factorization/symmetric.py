@@ -14,7 +14,6 @@ Zhang & Koren, "Revisiting the Performance of iALS", RecSys 2022, and "iALS++", 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 import time
 from collections.abc import Callable
@@ -26,9 +25,9 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from jaxrec import _checkpoint, _checks, parallel, ridge
+from jaxrec import _checks, parallel, ridge
+from jaxrec._alternation import alternate, identity
 from jaxrec._checks import InputError
-from jaxrec._progress import progress_bar
 from jaxrec._threads import n_threads
 from jaxrec.data import Interactions
 from jaxrec.factorization import symmetric_sweeps as sweeps
@@ -270,38 +269,20 @@ class Ials:
         self, problem: Problem, sides: Any, how: How, key: Any, callback: Any, checkpoint: Any, data: str
     ) -> tuple[State, np.ndarray]:
         """The factors on the host, and [sweeps, 3] what the sweeps reported."""
-        n_users, n_items = len(problem.users.scale), len(problem.items.scale)
-        state = sweeps.init(key, n_users, n_items, self.rank, self.init_std)
-        course: list[Info] = []
-        belongs_to: dict[str, Any] = {}
-        if checkpoint is not None:
-            method = str(dataclasses.replace(self, sweeps=1, tolerance=0.0))
-            digest = hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in problem.users[2:]))
-            belongs_to = {"method": method, "data": data, "weights": digest.hexdigest()[:16]}
-            belongs_to["key"] = np.asarray(jax.random.key_data(key)).tolist()
-            if (found := _checkpoint.read(checkpoint, belongs_to)) is not None:
-                state = State(found["user_factors"], found["item_factors"])
-                course = [Info._make(row) for row in found["course"].tolist()]
-        state = sweeps.place(state, sides, how)
-        with progress_bar("iALS", self.sweeps) as advance:
-            advance(len(course))
-            while len(course) < self.sweeps and not self._is_done(course):
-                state, info = sweeps.step(state, sides, problem.constant, how)
-                course.append(info)
-                advance(1)
-                if checkpoint is not None:
-                    arrays = sweeps.fetch(state, sides, how)._asdict() | {"course": np.array(course)}
-                    _checkpoint.write(checkpoint, belongs_to, arrays)
-                if not np.isfinite(info.objective):
-                    break
-                if callback is not None and callback(len(course), info, sweeps.fetch(state, sides, how)):
-                    break
-        return sweeps.fetch(state, sides, how), np.array(course)
-
-    def _is_done(self, course: list[Info]) -> bool:
-        if self.tolerance == 0 or len(course) < 2:
-            return False
-        return course[-2].objective - course[-1].objective < self.tolerance * course[-2].objective
+        shape = len(problem.users.scale), len(problem.items.scale)
+        return alternate(
+            "iALS",
+            lambda state: sweeps.step(state, sides, problem.constant, how),
+            sweeps.init(key, *shape, self.rank, self.init_std),
+            Info,
+            sweeps=self.sweeps,
+            tolerance=self.tolerance,
+            place=lambda state: sweeps.place(state, sides, how),
+            fetch=lambda state: sweeps.fetch(state, sides, how),
+            callback=callback,
+            checkpoint=checkpoint,
+            belongs_to=None if checkpoint is None else identity(self, data, problem.users[2:], key),
+        )
 
     def plan(self, n_users: int, n_items: int, nnz: int, devices: Any = None) -> Plan:
         """What a fit on data of this size takes, on each device.
