@@ -506,6 +506,29 @@ def test_what_overflows_is_no_model(data, mode):
         Ials(RANK, reg=1e-30, alpha=1e37, unobserved_weight=1e37, **mode).fit(data)
 
 
+PEAK = """
+import gc
+from jaxrec import Ials
+from jaxrec.data import synthetic
+def status(key):
+    return 1024 * next(int(line.split()[1]) for line in open("/proc/self/status") if key in line)
+Ials(4, sweeps=1).fit(synthetic(60, 40))
+x = synthetic(12_000, 2_000)
+gc.collect()
+open("/proc/self/clear_refs", "w").write("5")
+before = status("VmRSS")
+Ials(128, sweeps=2).fit(x)
+print(status("VmHWM") - before, Ials(128).plan(*x.shape, x.nnz).total)
+"""
+
+
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="the peak of a fit alone is not known here")
+def test_plan_is_the_peak():
+    done = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True, timeout=200, check=True)
+    measured, planned = map(int, done.stdout.split())
+    assert 0.6 * planned < measured < 1.1 * planned
+
+
 def test_plan_counts_the_devices():
     one, eight = (Ials(128).plan(10**6, 10**5, 10**8, devices) for devices in ("h100", "8xh100"))
     assert eight.parts["factors, old and new"] * 8 == one.parts["factors, old and new"]

@@ -28,6 +28,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from jaxrec import _checks, parallel, ridge
 from jaxrec._alternation import alternate, identity
 from jaxrec._checks import InputError
+from jaxrec._threads import n_threads
 from jaxrec.data import Interactions
 from jaxrec.factorization import symmetric_sweeps as sweeps
 from jaxrec.factorization.symmetric_sweeps import How, Info, Problem, State
@@ -41,6 +42,7 @@ from jaxrec.weights import Weights
 MODES = ("cg", "cholesky", "block")
 # Of the relative gradient in the item factors, whose equations were solved last: exactly, or for a few steps.
 LIMITS = {"cholesky": 1e-3, "cg": 0.1, "block": 0.1}
+PROGRAMS = 420_000_000  # bytes that XLA takes on a CPU to compile a solver for some ten widths
 Callback = Callable[[int, Info, State], Any]
 
 
@@ -291,21 +293,34 @@ class Ials:
           nnz: number of interactions.
           devices: a mesh or its devices, or such as "8xH100"; None is what `fit` takes without a mesh.
         """
-        rank = min(self.rank, n_users, n_items)
+        rank = self.rank
         how = self._how(None if isinstance(devices, str) else devices)
         found = hardware(devices if isinstance(devices, str) else how.mesh) if devices is not None else None
         count, copies = (found.count, found.on_host) if found else (1, 1)
         device = jax.devices()[0]
         host = found is None and device.platform == "cpu"
-        square = 1 if self.mode == "cg" else 2
-        batch = 4 * ridge.batch_numbers("cpu" if host else found.platform if found else device.platform)
+        numbers = rank * (n_users + n_items)
+        on_cpu = host or (found is not None and found.platform == "cpu")
         parts = {
-            "factors, old and new": 8 * rank * (n_users + n_items) * copies // count,
+            "factors, old and new": 8 * numbers * copies // count,
             "factors of the other side, gathered": 4 * rank * max(n_users, n_items) * copies * (count > 1),
-            "interactions by user and by item": 56 * nnz,
-            "interactions padded": 0 if how.host else 36 * nnz * copies // count,
-            "a batch of rows": (batch * square + 8 * rank**2) * copies,
         }
+        if on_cpu:  # on an accelerator these are in the memory of the host
+            parts |= {
+                "factors on the host and their gradients": 12 * numbers,
+                "interactions by user and by item": 72 * nnz,
+            }
+        if how.host:
+            chunks = {"interactions padded": 25 * nnz} if self.mode == "cg" else {}
+            parts |= chunks | {"a chunk of rows a thread": ridge.HOST_BYTES[self.mode] * n_threads()}
+        else:
+            square = 1 if self.mode == "cg" else 2  # of K x K numbers a row, or none
+            batch = 4 * ridge.batch_numbers("cpu" if on_cpu else found.platform if found else device.platform)
+            parts |= {
+                "interactions padded": 36 * nnz * copies // count,
+                "batches of rows, in flight": ridge.IN_FLIGHT * (batch * square + 8 * rank**2) * copies,
+            }
+            parts |= {"compiled programs": PROGRAMS} if on_cpu else {}
         per_sweep = {
             "cholesky": 2.0 * nnz * rank**2 + (n_users + n_items) * rank**3 / 3,
             "cg": (self.cg_steps + 1) * (8.0 * nnz * rank + 2.0 * (n_users + n_items) * rank**2),

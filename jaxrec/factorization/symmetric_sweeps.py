@@ -23,7 +23,7 @@ from jaxrec.data import Interactions
 from jaxrec.ridge import FoldIn, Rows, Side, Solved
 from jaxrec.weights import Weights
 
-NUMBERS_AT_ONCE = 2**20  # of factors in float64, in the certificate
+NUMBERS_AT_ONCE = 2**18  # of factors in float64, in the certificate
 
 
 class State(NamedTuple):

@@ -3,7 +3,7 @@
 from jaxrec.ridge.batches import Batch, Shapes, batch_numbers, batches, positions, shapes
 from jaxrec.ridge.gauge import orthonormal, orthonormal_on_host
 from jaxrec.ridge.host import solve_on_host
-from jaxrec.ridge.host_steps import Chunk, chunks, steps_on_host
+from jaxrec.ridge.host_steps import CHUNK_NUMBERS, Chunk, chunks, steps_on_host
 from jaxrec.ridge.rows import FoldIn, Rows, transposed
 from jaxrec.ridge.systems import (
     Solved,
@@ -15,9 +15,14 @@ from jaxrec.ridge.systems import (
     gram,
     right_sides,
 )
-from jaxrec.ridge.tables import Side, at_positions, moves, over_batches, put, side
+from jaxrec.ridge.tables import IN_FLIGHT, Side, at_positions, moves, over_batches, put, side
+
+# Of a thread on the host: gathered factors and what is made of them; in "cholesky" also what OpenBLAS takes.
+HOST_BYTES = {"cg": 12 * CHUNK_NUMBERS, "cholesky": 60_000_000}
 
 __all__ = [
+    "HOST_BYTES",
+    "IN_FLIGHT",
     "Batch",
     "Chunk",
     "FoldIn",

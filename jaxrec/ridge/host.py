@@ -21,7 +21,7 @@ from jaxrec._threads import map_in_order
 from jaxrec.ridge.rows import Rows
 from jaxrec.ridge.systems import Solved
 
-BLOCK_NUMBERS = 2**22  # of gathered factors at a time and thread
+BLOCK_NUMBERS = 2**20  # of gathered factors at a time and thread
 _SCALARS = {np.dtype(np.float32): ("s", ctypes.c_float), np.dtype(np.float64): ("d", ctypes.c_double)}
 
 
