@@ -128,7 +128,7 @@ def test_balancing_keeps_the_product_and_lowers_the_penalty(data, kind, rng, x64
 @kinds
 @pytest.mark.parametrize("start", ("closed form", "random"))
 def test_without_weights_it_is_one_of_three_shrinkage_curves(data, kind, start, x64):
-    method = Awmf(RANK, 2.0, kind, sweeps=600, tolerance=0.0, cg_tolerance=1e-3)
+    method = Awmf(RANK, 2.0, kind, sweeps=300, tolerance=0.0, cg_tolerance=1e-3)
     key = None if start == "closed form" else jax.random.key(1)
     if key is None:
         method = dataclasses.replace(method, sweeps=1)  # it starts at the solution
@@ -216,7 +216,7 @@ def test_at_full_rank_product_is_the_full_rank_optimum(data, make, x64):
     w = weights.to_dense(data)
     columns = [np.linalg.solve(x.T @ (w[:, [j]] * x) + 2 * np.eye(ITEMS), x.T @ (w * x)[:, j]) for j in range(ITEMS)]
     b = np.array(columns).T
-    method = Awmf(ITEMS, 2.0, "product", sweeps=300, tolerance=0.0, cg_tolerance=1e-6)
+    method = Awmf(ITEMS, 2.0, "product", sweeps=120, tolerance=0.0, cg_tolerance=1e-6)
     fitted = method.fit(data, weights=weights)
     np.testing.assert_allclose(fitted.model.encoder @ fitted.model.decoder.T, b, atol=1e-7)
     best = np.sum(w * (x - x @ b) ** 2) + 2 * np.sum(b**2)
@@ -256,7 +256,7 @@ def test_sharded_equals_single_equals_host(data, kind, exact, rng, x64):
         return sweeps.State(*map(products.fetch, state)), course
 
     host, expected = run()
-    for devices in (None, 1, 2, 8):
+    for devices in (None, 8):
         mesh = None if devices is None else parallel.make_mesh(jax.devices()[:devices])
         state, course = run(host=False, mesh=mesh)
         np.testing.assert_allclose(course, expected, rtol=1e-7, atol=1e-10)
@@ -317,10 +317,10 @@ def losses(fitted):
 @pytest.mark.parametrize("make", (WEIGHTS["constant"], WEIGHTS["popular zeros"], WEIGHTS["dense"]))
 @pytest.mark.parametrize("preconditioner", ("exact", "diagonal"))
 def test_the_loss_never_rises_and_it_certifies_itself(data, kind, make, preconditioner):
-    method = Awmf(RANK, 0.5, kind, sweeps=25, tolerance=0.0, preconditioner=preconditioner)
+    method = Awmf(RANK, 0.5, kind, sweeps=12, tolerance=0.0, preconditioner=preconditioner)
     fitted = method.fit(data, weights=make(data))
     course, certificate = losses(fitted), fitted.info.certificate
-    assert all(after <= before * (1 + 1e-5) for before, after in itertools.pairwise(course)) and len(course) == 25
+    assert all(after <= before * (1 + 1e-5) for before, after in itertools.pairwise(course)) and len(course) == 12
     assert certificate.status is Status.OK and certificate.residual < 1e-4
     assert certificate.detail["gradient in A"] < 0.02 and certificate.detail["steps"] >= 1
     w = make(data).to_dense(data)
