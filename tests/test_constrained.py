@@ -53,9 +53,9 @@ def iterate(x: np.ndarray, reg: float, l1: float, nonnegative: bool, iterations:
     gram = jnp.asarray(x.T @ x)
     rho = constrained.couplings(jnp.diagonal(gram), reg)
     inverse = jnp.linalg.inv(gram + jnp.diag(reg + rho))
-    states = [jnp.zeros_like(gram)]
+    states, step = [jnp.zeros_like(gram)], jax.jit(constrained.step, static_argnums=5)
     for _ in range(iterations):
-        states.append(constrained.step(states[-1], inverse, rho, reg, l1, nonnegative))
+        states.append(step(states[-1], inverse, rho, reg, l1, nonnegative))
     return states, rho
 
 

@@ -513,11 +513,11 @@ from jaxrec.data import synthetic
 def status(key):
     return 1024 * next(int(line.split()[1]) for line in open("/proc/self/status") if key in line)
 Ials(4, sweeps=1).fit(synthetic(60, 40))
-x = synthetic(12_000, 2_000)
+x = synthetic(8_000, 1_500)
 gc.collect()
 open("/proc/self/clear_refs", "w").write("5")
 before = status("VmRSS")
-Ials(128, sweeps=2).fit(x)
+Ials(128, sweeps=1).fit(x)
 print(status("VmHWM") - before, Ials(128).plan(*x.shape, x.nnz).total)
 """
 
