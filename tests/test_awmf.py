@@ -433,3 +433,21 @@ def test_plan():
     assert "preconditioner" in small.parts and "preconditioner" not in large.parts
     one, eight = (Awmf(64, preconditioner="diagonal").plan(10**6, 10**5, 10**8, where) for where in ("h100", "8xh100"))
     assert eight.parts["factors and images"] * 8 == one.parts["factors and images"] and eight.seconds < one.seconds
+
+
+@pytest.mark.parametrize("kind", ["l2", "product", "factor"])
+@pytest.mark.parametrize("alpha", [0.0, 4.0])
+def test_more_items_than_users(rng, kind, alpha):
+    """X'X is singular: what X maps to 0 stays out of A. Without weights the closed form is there, to the end."""
+    x = (rng.random((40, 90)) < 0.3).astype(float)
+    x[:, 1], x[:, 3] = x[:, 0], 0
+    data = Interactions.from_triples(*np.nonzero(x), n_users=40, n_items=90)
+    weights = Weights.constant(data, alpha) if alpha else Weights.uniform(data)
+    fitted = Awmf(6, 2.0, kind, sweeps=60).fit(data, weights=weights)
+    losses = [value for name, value in fitted.info.certificate.detail.items() if name.startswith("loss after")]
+    assert np.all(np.diff(losses) <= 1e-5 * losses[0])
+    if not alpha:
+        u, sigma, v = np.linalg.svd(x, full_matrices=False)
+        expected = (u[:, :6] * sigma[:6] * shrinkage(sigma[:6], 2.0, kind)) @ v[:6]
+        found = x @ np.asarray(fitted.model.encoder, float) @ np.asarray(fitted.model.decoder, float).T
+        np.testing.assert_allclose(found, expected, atol=1e-4)

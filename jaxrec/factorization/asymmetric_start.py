@@ -20,6 +20,7 @@ from jaxrec.spectral import Eigenpairs, closed_form_factor, closed_form_l2, clos
 
 CLOSED_FORMS = {"product": closed_form_product, "factor": closed_form_factor, "l2": closed_form_l2}
 FLOOR = {4: 2e-6, 8: 1e-10}  # eigenvalues of the Gram matrix below this share of the largest count as rounding
+SMALLEST = 1e-8  # the same where X'X is inverted
 POWER_ITERATIONS = 10  # of the subspace to start from, where it need not be exact
 
 
@@ -68,14 +69,16 @@ def spectrum(train: Interactions, base: Any, kind: str, reg: float, exact: bool)
         return Spectrum(values / plain, None, 1 / np.sqrt(plain)), None
     dtype, on_cpu = np.dtype(jnp.zeros(()).dtype), jax.default_backend() == "cpu"
     if kind == "product" and np.ptp(col) == 0 and reg > 0 and on_cpu:
-        basis = _inverse_root(col[0] * stats.gram(weighted, np.float64), reg)
+        matrix = col[0] * stats.gram(weighted, np.float64)
+        np.einsum("ii->i", matrix)[:] += max(reg, 2 * SMALLEST * float(matrix.diagonal().max()))
+        basis = _inverse_root_on_range(matrix)
         return Spectrum(np.zeros(len(basis)), basis.astype(dtype), ridge=1.0), None
     if kind != "factor":
         values, vectors = _eigh(weighted)
         return Spectrum(_floored(values), vectors), Eigenpairs(values[::-1], vectors[:, ::-1])
     if on_cpu:
         gram, pairs = stats.gram(train, np.float64), None
-        basis = _inverse_root(gram, FLOOR[8] * gram.diagonal().max()).astype(dtype)
+        basis = _inverse_root_on_range(gram).astype(dtype)
     else:
         values, vectors = _eigh(train)
         basis = vectors / np.sqrt(_floored(values)).astype(vectors.dtype)
@@ -152,15 +155,26 @@ def _eigh(data: Interactions) -> tuple[np.ndarray, np.ndarray]:
     return values, np.ascontiguousarray(vectors)
 
 
-def _inverse_root(matrix: np.ndarray, ridge: float) -> np.ndarray:
-    """[I, I] E with E'(matrix + ridge I) E = I, the transposed inverse of its Cholesky factor; in place."""
-    np.einsum("ii->i", matrix)[:] += ridge
+def _inverse_root(matrix: np.ndarray) -> np.ndarray | None:
+    """[I, I] E with E'matrix E = I, the transposed inverse of its Cholesky factor; None where it is nearly singular."""
     potrf, trtri = lapack.get_lapack_funcs(("potrf", "trtri"), (matrix,))
-    factor, failed = potrf(matrix.T, lower=1, clean=1, overwrite_a=1)
-    inverse, singular = trtri(factor, lower=1, overwrite_c=1)
-    if failed or singular:  # of rounding, where there is next to no ridge
-        return np.diag(1 / np.sqrt(matrix.diagonal()))
-    return np.ascontiguousarray(inverse.T)
+    factor, failed = potrf(matrix.T, lower=1, clean=1)
+    if failed or factor.diagonal().min() ** 2 <= SMALLEST * matrix.diagonal().max(initial=0.0):
+        return None
+    return np.ascontiguousarray(trtri(factor, lower=1, overwrite_c=1)[0].T)
+
+
+def _inverse_root_on_range(matrix: np.ndarray) -> np.ndarray:
+    """[I, N] the same for any positive semi-definite matrix, N being its rank but for rounding.
+
+    With fewer users than items, or items that others add up to, the loss sees X A alone: what X maps to 0 must stay out
+    of E, which else holds numbers of any size there.
+    """
+    if (root := _inverse_root(matrix)) is not None:
+        return root
+    values, vectors = scipy.linalg.eigh(matrix, driver="evd", overwrite_a=True, check_finite=False)
+    kept = values > SMALLEST * values[-1]
+    return vectors[:, kept] / np.sqrt(values[kept])
 
 
 def _floored(values: np.ndarray, share: float | None = None) -> np.ndarray:
