@@ -143,6 +143,24 @@ def test_steps_on_the_host_equal_those_of_the_kernel(data, make, dtype, toleranc
     np.testing.assert_allclose(solved.factors, exact, atol=tolerance * np.abs(exact).max())
 
 
+def test_the_weights_alone_bound_the_steps(data, rng, x64):
+    """However badly scaled the factors are: the error in the norm of the system falls by CG's bound at 1 + alpha."""
+    alpha, steps = 4.0, 6
+    rows = FOLD.rows(data, Weights.constant(data.binarised(), alpha))
+    factors = rng.normal(size=(ITEMS, RANK)) * np.logspace(-3, 3, RANK)
+    exact = by_dense_solves(data.binarised(), Weights.constant(data.binarised(), alpha), factors, 1.0)
+    gram = factors.T @ (rows.col[:, None] * factors)
+    found = ridge.steps_on_host(ridge.chunks(rows, RANK), factors, gram, np.zeros((USERS, RANK)), steps).factors
+    root = np.sqrt(1 + alpha)
+    bound = 2 * ((root - 1) / (root + 1)) ** steps
+    for user in np.flatnonzero(data.user_counts):
+        own = slice(rows.indptr[user], rows.indptr[user + 1])
+        near = factors[rows.indices[own]]
+        system = rows.scale[user] * gram + rows.ridge[user] * np.eye(RANK) + near.T @ (rows.weights[own, None] * near)
+        error = found[user] - exact[user]
+        assert error @ system @ error <= (1.001 * bound) ** 2 * (exact[user] @ system @ exact[user])
+
+
 def test_chunks_hold_every_entry_and_little_else(rng, monkeypatch):
     x = rng.random((200, 90)) < rng.random((200, 1)) ** 3
     data = Interactions.from_triples(*np.nonzero(x), n_users=200, n_items=90)

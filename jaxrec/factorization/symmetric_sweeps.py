@@ -231,7 +231,8 @@ def _half_on_host(side: Side, own: np.ndarray, other: np.ndarray, how: How) -> S
 def _half(side: Side, own: Any, other: Any, how: How) -> Solved:
     solve = _compiled(how.mode, how.block_size if how.mode == "block" else 0, how.mesh)["solve"]
     gram = ridge.moves(how.mesh)["gram"](other, side.col)
-    table, sums = ridge.over_batches(solve, side, own, other, how.mesh, gram, how.cg_steps)
+    shared = (gram, ridge.spectrum(parallel.to_host(gram)), how.cg_steps) if how.mode == "cg" else (gram,)
+    table, sums = ridge.over_batches(solve, side, own, other, how.mesh, *shared)
     return Solved(table, *sums)
 
 
@@ -239,16 +240,18 @@ def _half(side: Side, own: Any, other: Any, how: How) -> Solved:
 def _compiled(mode: str, block_size: int, mesh: Any) -> dict[str, Any]:
     """The solver of a batch, which is dear to compile and knows nothing of the tables' sizes."""
 
-    def solve(systems, near, start, gram, steps, axis):
+    def solve(systems, near, start, gram, *steps, axis):
         if mode == "cholesky":
             solved = ridge.cholesky(systems, near, gram, start)
         elif mode == "block":
             solved = ridge.block_sweep(systems, near, gram, start, min(block_size, gram.shape[0]))
         else:
-            solved = ridge.conjugate_gradient(systems, near, gram, start, steps)
+            spectrum, count = steps
+            solved = ridge.conjugate_gradient(systems, near, gram, start, count, spectrum)
         return Solved(solved.factors, *(parallel.psum(part, axis) for part in solved[1:]))
 
     rows, same = parallel.ROWS, parallel.REPLICATED
     outputs = Solved(rows, *[same] * 6)
-    over = parallel.over_columns(solve, mesh, inputs=(rows, rows, rows, same, same), outputs=outputs)
+    inputs = (rows, rows, rows, same) + ((ridge.Spectrum(same, same), same) if mode == "cg" else ())
+    over = parallel.over_columns(solve, mesh, inputs=inputs, outputs=outputs)
     return {"solve": jax.jit(over)}

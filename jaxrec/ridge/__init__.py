@@ -7,6 +7,7 @@ from jaxrec.ridge.host_steps import CHUNK_NUMBERS, Chunk, chunks, steps_on_host
 from jaxrec.ridge.rows import FoldIn, Rows, transposed
 from jaxrec.ridge.systems import (
     Solved,
+    Spectrum,
     Systems,
     apply,
     block_sweep,
@@ -14,6 +15,7 @@ from jaxrec.ridge.systems import (
     conjugate_gradient,
     gram,
     right_sides,
+    spectrum,
 )
 from jaxrec.ridge.tables import IN_FLIGHT, Side, at_positions, moves, over_batches, put, side
 
@@ -30,6 +32,7 @@ __all__ = [
     "Shapes",
     "Side",
     "Solved",
+    "Spectrum",
     "Systems",
     "apply",
     "at_positions",
@@ -50,6 +53,7 @@ __all__ = [
     "shapes",
     "side",
     "solve_on_host",
+    "spectrum",
     "steps_on_host",
     "transposed",
 ]

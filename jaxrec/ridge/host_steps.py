@@ -15,7 +15,7 @@ import numpy as np
 from jaxrec import _blas
 from jaxrec._threads import map_in_order
 from jaxrec.ridge.rows import Rows
-from jaxrec.ridge.systems import Solved
+from jaxrec.ridge.systems import Solved, base, spectrum
 
 CHUNK_NUMBERS = 2**20  # of gathered factors in a chunk: 4 MB in float32
 LONGER = 1.1  # how much longer the longest row of a chunk may be than its shortest
@@ -73,19 +73,23 @@ def steps_on_host(cut: list[Chunk], factors: np.ndarray, gram: np.ndarray, start
       start: [N, K], such as the factors of the sweep before.
       steps: how many.
 
-    Cost: (steps + 1) (4 nnz K + 2 N K^2) flops; a chunk of gathered factors a thread.
+    Cost: (steps + 1) 4 nnz K + 4 (M + N) K^2 flops; a second table of factors, and a chunk of them a thread.
     """
+    values, turn = spectrum(gram)
     y = np.zeros_like(start)
-    work = functools.partial(_chunk, factors, gram, start, steps, y)
+    # In the basis of the Gram matrix the preconditioner is diagonal, and so is what all rows share.
+    work = functools.partial(_chunk, factors @ turn, values, start @ turn, steps, y)
     with _blas.one_thread():
-        return Solved(y, *np.sum([np.zeros(6), *map_in_order(work, cut)], axis=0))
+        sums = np.sum([np.zeros(6), *map_in_order(work, cut)], axis=0)
+    return Solved(y @ turn.T, *sums)
 
 
 @np.errstate(all="ignore")  # what overflows shows in the solution
-def _chunk(factors: np.ndarray, gram: np.ndarray, start: np.ndarray, steps: int, out: Any, chunk: Chunk) -> np.ndarray:
+def _chunk(factors: Any, values: np.ndarray, start: np.ndarray, steps: int, out: Any, chunk: Chunk) -> np.ndarray:
     """Solves the rows of a chunk into `out`; returns the sums of `Solved`."""
     near = factors.take(chunk.items, axis=0)  # twice as fast as indexing
-    scale, ridge = chunk.scale[:, None], chunk.ridge[:, None]
+    shared = chunk.scale[:, None] * values
+    diagonal = shared + chunk.ridge[:, None]
 
     def apply(y: np.ndarray, and_sum: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """The left-hand sides, and V_u'b_u of what else is given, which costs nothing in the same product."""
@@ -94,30 +98,34 @@ def _chunk(factors: np.ndarray, gram: np.ndarray, start: np.ndarray, steps: int,
         weighed[:, 0] *= chunk.weights
         weighed[:, 1:] = 0 if and_sum is None else and_sum[:, None]
         sums = np.matmul(weighed, near)
-        image, everywhere = sums[:, 0], y @ gram
-        everywhere *= scale
-        image += everywhere
-        image += np.multiply(ridge, y, out=everywhere)
+        image = sums[:, 0]
+        image += diagonal * y
         return image, sums[:, -1]
 
     y = start[chunk.at]
     image, right = apply(y, chunk.targets)
     residual, empty = right - image, ~right.any(axis=1)
     y[empty] = residual[empty] = 0
-    direction, square = residual.copy(), _dots(residual, residual)
-    before = square
-    for _ in range(steps):
+    before = _dots(residual, residual)
+    inverse = 1 / base(values, chunk.scale, chunk.ridge)
+    direction = inverse * residual
+    square = _dots(residual, direction)
+    for step in range(steps):
         image, _ = apply(direction)
         length = _quotient(square, _dots(direction, image))
         y += np.multiply(length, direction)
         residual -= np.multiply(length, image, out=image)
-        square, last = _dots(residual, residual), square
-        direction *= _quotient(square, last)
-        direction += residual
+        if step + 1 < steps:
+            conditioned = np.multiply(inverse, residual, out=image)
+            square, last = _dots(residual, conditioned), square
+            direction *= _quotient(square, last)
+            direction += conditioned
     out[chunk.at] = y
-    everywhere, penalty = chunk.scale * _dots(y, y @ gram), chunk.ridge * _dots(y, y)
+    penalty = chunk.ridge * _dots(y, y)
+    everywhere = _dots(y, shared * y)
     linear = _dots(y, right) + _dots(y, residual)
-    parts = before, square, _dots(right, right), -linear - everywhere - penalty, everywhere, penalty
+    after = _dots(residual, residual)
+    parts = before, after, _dots(right, right), -linear - everywhere - penalty, everywhere, penalty
     return np.array([np.sum(part, dtype=np.float64) for part in parts])
 
 

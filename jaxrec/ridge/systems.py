@@ -9,11 +9,14 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxrec.linalg import HIGHEST
+
+FLOOR = 1e-6  # of the preconditioner's largest entry in a row: below it is rounding
 
 
 class Systems(NamedTuple):
@@ -104,12 +107,45 @@ def cholesky(systems: Systems, near: Float[Array, "B L K"], gram: Float[Array, "
     return _solved(systems, gram, y, right, before, jnp.zeros_like(y))
 
 
-def conjugate_gradient(
-    systems: Systems, near: Float[Array, "B L K"], gram: Float[Array, "K K"], start: Float[Array, "B K"], steps: Any
-) -> Solved:
-    """The solutions after `steps` of conjugate gradients from `start` (Takacs, Pilaszy & Tikk, RecSys 2011).
+class Spectrum(NamedTuple):
+    """G = V'D(q)V made diagonal, turn' G turn = D(values): what the rows without S share.
 
-    Every step lowers the loss of its row. A row that is solved stays as it is, and one whose targets are all 0 is 0.
+    Attributes:
+      values: [K] at least 0.
+      turn: [K, K] orthogonal.
+    """
+
+    values: Any
+    turn: Any
+
+
+def spectrum(gram: np.ndarray) -> Spectrum:
+    """Of a Gram matrix on the host, in float64 and rounded once. Cost: 9 K^3 flops."""
+    values, turn = np.linalg.eigh(np.nan_to_num(gram.astype(np.float64)))
+    return Spectrum(np.maximum(values, 0).astype(gram.dtype), turn.astype(gram.dtype))
+
+
+def base(values: Any, scale: Any, ridge: Any) -> Any:
+    """[B, K] p D(values) + r, the rows' equations without S in the basis of `Spectrum`, kept away from 0."""
+    found = scale[:, None] * values[None, :] + ridge[:, None]
+    largest = found.max(axis=1, keepdims=True)
+    return found.clip(FLOOR * largest) + (largest <= 0)
+
+
+def conjugate_gradient(
+    systems: Systems,
+    near: Float[Array, "B L K"],
+    gram: Float[Array, "K K"],
+    start: Float[Array, "B K"],
+    steps: Any,
+    spectrum: Spectrum | None = None,
+) -> Solved:
+    """The solutions after `steps` of conjugate gradients from `start`, preconditioned by p G + r I.
+
+    Takacs, Pilaszy & Tikk (RecSys 2011) take plain conjugate gradients. With the exact solution for S = 0 as
+    preconditioner the condition number is at most that of W over p q', such as 1 + alpha, whatever the factors are; two
+    steps then come further than three plain ones. Every step lowers the loss of its row. A row that is solved stays as
+    it is, and one whose targets are all 0 is 0.
 
     Args:
       systems: the rows.
@@ -117,12 +153,19 @@ def conjugate_gradient(
       gram: [K, K] V'D(q)V.
       start: [B, K], such as the factors of the sweep before.
       steps: how many; may be traced.
+      spectrum: of `gram`, which all batches can share; worked out where None.
 
-    Cost: (steps + 1) B (4 L K + 2 K^2) flops.
+    Cost: (steps + 1) B (4 L K + 6 K^2) flops.
     """
+    values, turn = jnp.linalg.eigh(gram) if spectrum is None else spectrum
+    below = base(jnp.maximum(values, 0), systems.scale, systems.ridge)
     right = right_sides(systems, near)
     start = jnp.where(jnp.all(right == 0, axis=1)[:, None], 0, start)
     before = right - apply(systems, near, gram, start)
+
+    def precondition(residual):
+        turned = jnp.matmul(residual, turn, precision=HIGHEST) / below
+        return jnp.matmul(turned, turn.T, precision=HIGHEST)
 
     def body(_, carry):
         y, residual, direction, square = carry
@@ -130,12 +173,13 @@ def conjugate_gradient(
         curvature = jnp.sum(direction * image, axis=1)
         length = jnp.where(curvature > 0, square / jnp.where(curvature > 0, curvature, 1), 0)[:, None]
         y, residual = y + length * direction, residual - length * image
-        following = jnp.sum(residual**2, axis=1)
-        turn = jnp.where(square > 0, following / jnp.where(square > 0, square, 1), 0)[:, None]
-        return y, residual, residual + turn * direction, following
+        conditioned = precondition(residual)
+        following = jnp.sum(residual * conditioned, axis=1)
+        ahead = jnp.where(square > 0, following / jnp.where(square > 0, square, 1), 0)[:, None]
+        return y, residual, conditioned + ahead * direction, following
 
-    carry = (start, before, before, jnp.sum(before**2, axis=1))
-    y, residual, _, _ = lax.fori_loop(0, steps, body, carry)
+    first = precondition(before)
+    y, residual, _, _ = lax.fori_loop(0, steps, body, (start, before, first, jnp.sum(before * first, axis=1)))
     return _solved(systems, gram, y, right, before, residual)
 
 
