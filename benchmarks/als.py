@@ -4,11 +4,11 @@
     python benchmarks/als.py --modes exact --ranks 128 --data ratings.npz --out FOLDER
 
 Writes als.md and als.json to FOLDER. Each library has a process of its own, which sets everything up, does one epoch
-(jaxrec may compile in it; stated as "first"), and then one whenever it is told to: the libraries take turns, in another
-order each round, and the ratio is the median over rounds of that within a round. The loss is weight ALPHA on positives,
-1 elsewhere, target 1, plain reg, which all three can be told; it is computed of everyone's factors after the last epoch
-by the same float64 function, and shown relative to implicit's. All have the same number of threads; BLAS calls of
-implicit have one, as its manual asks. On a GPU run `--only jaxrec`, with ranks up to 1,024.
+(jaxrec may compile in it), and then one whenever it is told to: the libraries take turns, in another order each round,
+and the ratio is the median over rounds of that within a round. The loss is weight ALPHA on positives, 1 elsewhere,
+target 1, plain reg, which all three can be told; after every epoch it is computed of everyone's factors by the same
+float64 function, and so is the time that reaches implicit's last loss. All have the same number of threads; BLAS calls
+of implicit have one, as its manual asks. On a GPU run `--only jaxrec`, with ranks up to 1,024.
 """
 
 import argparse
@@ -26,6 +26,7 @@ import scipy.sparse as sp
 from harness import machine, peak_gb
 
 ALPHA, REG, CG_STEPS, BLOCK, STD = 10.0, 1.0, 3, 128, 0.1
+SAME = 1e-5  # losses that differ by less, relatively, are the same
 LIBRARIES = ("jaxrec", "implicit", "irspack")
 MODES = ("cg", "exact", "block")
 
@@ -85,22 +86,22 @@ def irspack(x, start, mode, threads):
 
 
 def work(library, folder, mode):
-    """A process of one library: an epoch for each line it is sent, then its factors."""
+    """A process of one library: an epoch for each line it is sent, whose factors it writes."""
     x = sp.csr_matrix(sp.load_npz(folder / "data.npz"))
     saved = np.load(folder / "start.npz")
     begun = time.perf_counter()
     epoch, factors = globals()[library](x, (saved["p"], saved["v"]), mode, int(os.environ["OMP_NUM_THREADS"]))
     print(time.perf_counter() - begun, flush=True)
-    for order in sys.stdin:
+    for number, order in enumerate(sys.stdin):
         if order.strip() == "end":
             break
         begun = time.perf_counter()
         epoch()
-        print(time.perf_counter() - begun, flush=True)
-    peak = peak_gb()
-    p, v = (np.asarray(factor) for factor in factors())
-    np.savez(folder / f"{library}.npz", p=p, v=v)
-    print(peak, flush=True)
+        seconds = time.perf_counter() - begun
+        p, v = (np.asarray(factor) for factor in factors())
+        np.savez(folder / f"{library}-{number}.npz", p=p, v=v)
+        print(seconds, flush=True)
+    print(peak_gb(), flush=True)
 
 
 class Process:
@@ -151,16 +152,27 @@ def compare(x, rank, mode, options):
         problem, _ = made.method().problem(data, made.weights)
         losses = {}
         for library in libraries:
-            saved = np.load(folder / f"{library}.npz")
-            losses[library] = sweeps.loss_and_gradients(problem, saved["p"], saved["v"])[0]
+            saved = (np.load(folder / f"{library}-{number}.npz") for number in range(options.rounds + 1))
+            losses[library] = [sweeps.loss_and_gradients(problem, each["p"], each["v"])[0] for each in saved]
     base = "implicit" if "implicit" in libraries else libraries[0]
+    aim = losses[base][-1] * (1 + SAME)
+    needed = {
+        library: next((n for n, loss in enumerate(losses[library], 1) if loss <= aim), None) for library in losses
+    }
+    epochs = {library: statistics.median(rounds[library]) for library in libraries}
+    ratios = {
+        library: statistics.median(a / b for a, b in zip(rounds[library], rounds[base], strict=True))
+        for library in libraries
+    }
     return [
         {
             "library": library,
-            "epoch": statistics.median(rounds[library]),
-            "ratio": statistics.median(a / b for a, b in zip(rounds[library], rounds[base], strict=True)),
-            "excess": losses[library] / losses[base] - 1,
-            "loss": losses[library],
+            "epoch": epochs[library],
+            "ratio": ratios[library],
+            "excess": losses[library][-1] / losses[base][-1] - 1,
+            "epochs to the loss": needed[library],
+            "ratio to the loss": needed[library] and ratios[library] * needed[library] / needed[base],
+            "losses": losses[library],
             "first": first[library],
             "prepare": running[library].prepare,
             "peak GB": peaks[library],
@@ -176,15 +188,17 @@ def markdown(figures):
         f"Seconds of an epoch, median of {figures['rounds']} rounds, {figures['machine']['threads']} threads; loss "
         f"after {figures['rounds'] + 1} epochs.",
         "",
-        "| data | rank | solver | library | epoch | relative to implicit | loss relative to implicit's | first epoch |"
-        " set-up | peak memory |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| data | rank | solver | library | epoch | relative to implicit | loss relative to implicit's | epochs to "
+        "implicit's loss | time to it, relative | set-up | peak memory |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for one in figures["runs"]:
         for row in one["libraries"]:
             lines.append(
                 f"| {one['data']} | {one['rank']} | {one['mode']} | {row['library']} | {row['epoch']:.3f} s | "
-                f"{row['ratio']:.2f} | {row['excess']:+.0e} | {row['first']:.2f} s | {row['prepare']:.2f} s | "
+                f"{row['ratio']:.2f} | {row['excess']:+.0e} | {row['epochs to the loss'] or '-'} | "
+                f"{'-' if row['epochs to the loss'] is None else format(row['ratio to the loss'], '.2f')} | "
+                f"{row['prepare']:.2f} s | "
                 f"{row['peak GB']:.2f} GB |"
             )
     return "\n".join(lines) + "\n"
