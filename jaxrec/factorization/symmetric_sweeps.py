@@ -65,7 +65,7 @@ class How:
     """
 
     mode: str = "cholesky"
-    cg_steps: int = 3
+    cg_steps: int = 2
     block_size: int = 128
     host: bool = False
     mesh: Any = None
