@@ -78,7 +78,7 @@ class Awmf:
     Attributes:
       rank: K, at most the number of users and of items.
       reg: strength; in the unit of W times squared singular values of X for "l2" and "product", of W times singular
-        values for "factor".
+        values for "factor". For 0/1 data hundreds to thousands are usual for the former two (see `tune`).
       regularizer: "l2" for ||A||^2 + ||V||^2, "product" for ||A V'||^2, "factor" for ||X A||^2 + ||V||^2.
       alpha: what an observed cell weighs on top of a missing one.
       unobserved_weight: weight of a missing cell.
