@@ -233,6 +233,11 @@ def gram_diagonal(data: Interactions) -> np.ndarray:
     return np.bincount(data.indices, np.square(data.values, dtype=np.float64), minlength=data.n_items)
 
 
+def drowned(data: Interactions, reg: float) -> bool:
+    """Whether `reg` is so far above every item's sum of squares that it leaves nothing to learn."""
+    return reg >= 1e3 * float(gram_diagonal(data).max())
+
+
 def offdiagonal_norm(products: np.ndarray, signs: np.ndarray) -> float:
     """An unbiased estimate of the Frobenius norm of a matrix without its diagonal, from random-sign probes.
 

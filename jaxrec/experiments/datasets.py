@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,7 @@ class Prepared:
     source: DataSet
     parts: Split
 
-    @property
+    @cached_property
     def plain(self) -> Split:
         """The split with all values 1."""
 

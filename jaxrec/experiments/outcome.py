@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 from jaxrec.experiments.trials import Line
 
+Figures = dict[str, dict[str, tuple[float, float]]]  # mean and standard error, by line and metric
+
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
@@ -23,10 +25,7 @@ class Outcome:
     table: str
     record: dict[str, Any]
     plots: dict[str, Callable[[Any], None]]
-    figures: dict[str, dict[str, tuple[float, float]]] = dataclasses.field(default_factory=dict)
-
-
-Figures = dict[str, dict[str, tuple[float, float]]]
+    figures: Figures = dataclasses.field(default_factory=dict)
 
 
 class Published(NamedTuple):
@@ -49,9 +48,7 @@ class Published(NamedTuple):
     tolerance: float | None = None
 
 
-def compared(
-    published: Sequence[Published], figures: dict[str, dict[str, tuple[float, float]]]
-) -> list[dict[str, Any]]:
+def compared(published: Sequence[Published], figures: Figures) -> list[dict[str, Any]]:
     """Every published figure beside ours, as far as we have it; the difference also in standard errors of ours."""
     found = []
     for each in published:

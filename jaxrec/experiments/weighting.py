@@ -23,7 +23,7 @@ from jaxrec.experiments.cells import Cells, climb
 from jaxrec.experiments.datasets import STRONG, Prepared
 from jaxrec.experiments.outcome import Outcome
 from jaxrec.experiments.trials import STEP, attempt, examine, scores
-from jaxrec.experiments.weighting_report import Line, record, table, write_plot
+from jaxrec.experiments.weighting_report import NONE, Line, record, table, write_plot
 from jaxrec.factorization import Awmf, Ials, WeightedEase
 from jaxrec.linear import Ease, Edlae, Lae, Popularity
 from jaxrec.models import Fitted
@@ -47,7 +47,6 @@ class Scheme:
     on_counts: bool = False
 
 
-NONE = "none"
 SCHEMES = {
     NONE: Scheme(Weights.uniform),
     "alpha = 1": Scheme(partial(Weights.constant, alpha=1.0)),

@@ -106,7 +106,7 @@ class OnDevices:
 
     def turned(self, table: Any, by: Any) -> Any:
         """[I, K] a table of the items times a K x K matrix."""
-        return self.compiled["turned"](table, self._shared(by))
+        return ridge.moves(self.mesh)["turned"](table, self._shared(by))
 
     def precondition(self, r: Any, t: np.ndarray, turn: np.ndarray, ridge: float) -> Any:
         """[I, K] the A that solves the equations with S = 0 and right-hand side r."""
@@ -178,15 +178,11 @@ def _compiled(mesh: Any) -> dict[str, Any]:
     def dot(a, b, axis):
         return parallel.psum(jnp.sum(a * b), axis)
 
-    def turned(table, by, axis):
-        return jnp.matmul(table, by, precision=HIGHEST)
-
     return {
         "sum": jax.jit(over(summed, inputs=(rows, rows, rows), outputs=(rows,))),
         "weigh": jax.jit(over(weighed, inputs=(rows, rows, rows, same), outputs=(rows,))),
         "solve": jax.jit(over(solved, inputs=(rows, rows, rows, same), outputs=Solved(rows, *[same] * 6))),
         "dot": jax.jit(over(dot, inputs=(rows, rows), outputs=same)),
-        "turned": jax.jit(over(turned, inputs=(rows, same), outputs=rows)),
         "precondition": lambda r, table, *rest: (diagonal if table.ndim == 1 else exact)(r, table, *rest),
         "orthonormal": jax.jit(
             lambda table: tuple(jnp.linalg.qr(parallel.replicate(table, mesh))), out_shardings=placed

@@ -188,7 +188,6 @@ class Deql(ClosedForm):
         largest = max(own, info.certificate.residual)
         certificate = dataclasses.replace(info.certificate, residual=largest)
         if not own <= RESIDUAL_LIMIT[self.dtype]:
-            level = float(stats.gram_diagonal(train).max())
-            way = "raise reg" if self.reg < 1e3 * level else "lower reg: nothing is left to learn"
+            way = "lower reg: nothing is left to learn" if stats.drowned(train, self.reg) else "raise reg"
             raise FitError(Status.RESIDUAL_TOO_LARGE, f"{certificate}; {way}, or use Deql(dtype='float64').")
         return Fitted(model, dataclasses.replace(info, certificate=certificate))

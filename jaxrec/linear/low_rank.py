@@ -274,8 +274,8 @@ class LowRankEdlae:
         certificate = certify(gram, problem, model)
         seconds["certificate"] = time.perf_counter() - begun
         if certificate.status is not Status.OK:
-            most = float(stats.gram_diagonal(train).max())
-            way = "raise reg, or lower the rank" if self.reg < 1e3 * most else "lower reg: nothing is left to learn"
+            drowned = stats.drowned(train, self.reg)
+            way = "lower reg: nothing is left to learn" if drowned else "raise reg, or lower the rank"
             raise FitError(certificate.status, f"{certificate}; {way}.")
         if mesh is not None:
             model = ItemFactors(
