@@ -18,7 +18,7 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import PRNGKeyArray
 
-from jaxrec import parallel, ridge
+from jaxrec import _blas, parallel, ridge
 from jaxrec.data import Interactions
 from jaxrec.ridge import FoldIn, Rows, Side, Solved
 from jaxrec.weights import Weights
@@ -40,7 +40,7 @@ class Info(NamedTuple):
       objective: the loss after it, regularization included.
       gradient: norm of the gradient in the user factors before it, over that of their right-hand sides.
       residual: relative residual of the equations that it solved: of rounding size for "cholesky", else of how far
-        conjugate gradients or blocks came.
+        conjugate gradients came but for the last step, or blocks.
     """
 
     objective: float
@@ -192,7 +192,7 @@ def step(state: State, sides: tuple[Side, Side], constant: float, how: How) -> t
       constant: of the problem.
       how: the same as for `sides`.
 
-    Cost: nnz K^2 + (U + I) K^3/3 flops by Cholesky; (steps + 1) (8 nnz K + 2 (U + I) K^2) by conjugate gradients.
+    Cost: nnz K^2 + (U + I) K^3/3 flops by Cholesky; (steps + 1/2) (8 nnz K + 2 (U + I) K^2) by conjugate gradients.
     """
     half = _half_on_host if how.host else _half
     p, v = state
@@ -222,10 +222,11 @@ def _orthonormal(own: Any, other: Any, how: How) -> tuple[Any, Any]:
 
 
 def _half_on_host(side: Side, own: np.ndarray, other: np.ndarray, how: How) -> Solved:
-    gram = other.T @ (side.col.astype(other.dtype)[:, None] * other)
-    if how.mode == "cg":
-        return ridge.steps_on_host(side.batches, other, gram, own, how.cg_steps)
-    return ridge.solve_on_host(side.rows, other, gram, own)
+    with _blas.one_thread():  # for the products before the rows too: threads of OpenBLAS spin for a while after a call
+        gram = other.T @ (side.col.astype(other.dtype)[:, None] * other)
+        if how.mode == "cg":
+            return ridge.steps_on_host(side.batches, other, gram, own, how.cg_steps)
+        return ridge.solve_on_host(side.rows, other, gram, own)
 
 
 def _half(side: Side, own: Any, other: Any, how: How) -> Solved:

@@ -7,6 +7,7 @@ need not be few, so that hardly anything is padded. Threads work on different ch
 from __future__ import annotations
 
 import functools
+import threading
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -73,59 +74,87 @@ def steps_on_host(cut: list[Chunk], factors: np.ndarray, gram: np.ndarray, start
       start: [N, K], such as the factors of the sweep before.
       steps: how many.
 
-    Cost: (steps + 1) 4 nnz K + 4 (M + N) K^2 flops; a second table of factors, and a chunk of them a thread.
+    Cost: (steps + 1/2) 4 nnz K + 4 (M + N) K^2 flops; a second table of factors, and a chunk of them a thread. What it
+    takes is to read the chunks: twice a step, and in the last once.
     """
     values, turn = spectrum(gram)
     y = np.zeros_like(start)
-    # In the basis of the Gram matrix the preconditioner is diagonal, and so is what all rows share.
-    work = functools.partial(_chunk, factors @ turn, values, start @ turn, steps, y)
     with _blas.one_thread():
+        # In the basis of the Gram matrix the preconditioner is diagonal, and so is what all rows share.
+        gathered = Gathered(factors @ turn, max((chunk.items.size for chunk in cut), default=0))
+        work = functools.partial(_chunk, gathered, values, start @ turn, steps, y)
         sums = np.sum([np.zeros(6), *map_in_order(work, cut)], axis=0)
-    return Solved(y @ turn.T, *sums)
+        return Solved(y @ turn.T, *sums)
+
+
+class Gathered(threading.local):
+    """Rows of a table, put into memory that a thread keeps: fresh memory for every chunk costs more than the products.
+
+    Attributes:
+      table: [M, K].
+      room: for the rows of `most` entries; a thread has its own.
+    """
+
+    def __init__(self, table: np.ndarray, most: int):
+        self.table, self.room = table, np.empty((most, table.shape[1]), table.dtype)
+
+    def __call__(self, items: np.ndarray) -> np.ndarray:
+        """[B, L, K], until the next call of the thread."""
+        near = self.room[: items.size].reshape(*items.shape, -1)
+        return self.table.take(items, axis=0, out=near, mode="clip")  # any other mode takes a copy first
 
 
 @np.errstate(all="ignore")  # what overflows shows in the solution
-def _chunk(factors: Any, values: np.ndarray, start: np.ndarray, steps: int, out: Any, chunk: Chunk) -> np.ndarray:
+def _chunk(gathered: Gathered, values: np.ndarray, start: np.ndarray, steps: int, out: Any, chunk: Chunk) -> np.ndarray:
     """Solves the rows of a chunk into `out`; returns the sums of `Solved`."""
-    near = factors.take(chunk.items, axis=0)  # twice as fast as indexing
+    near = gathered(chunk.items)
     shared = chunk.scale[:, None] * values
     diagonal = shared + chunk.ridge[:, None]
 
-    def apply(y: np.ndarray, and_sum: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """The left-hand sides, and V_u'b_u of what else is given, which costs nothing in the same product."""
-        weighed = np.empty((len(y), 1 if and_sum is None else 2, near.shape[1]), y.dtype)
-        np.matmul(near, y[:, :, None], out=weighed[:, 0, :, None])
-        weighed[:, 0] *= chunk.weights
-        weighed[:, 1:] = 0 if and_sum is None else and_sum[:, None]
-        sums = np.matmul(weighed, near)
-        image = sums[:, 0]
-        image += diagonal * y
-        return image, sums[:, -1]
+    def predict(y: np.ndarray, rows: int = 1) -> np.ndarray:
+        """[B, rows, L] the predictions of the entries in the first row; the others are left to the caller."""
+        predicted = np.empty((len(y), rows, near.shape[1]), y.dtype)
+        np.matmul(near, y[:, :, None], out=predicted[:, 0, :, None])
+        return predicted
 
     y = start[chunk.at]
-    image, right = apply(y, chunk.targets)
-    residual, empty = right - image, ~right.any(axis=1)
+    weighed = predict(y, rows=2)
+    weighed[:, 0] *= chunk.weights
+    weighed[:, 1] = chunk.targets  # their sum costs nothing in the same product
+    image, right = np.matmul(weighed, near).swapaxes(0, 1)
+    residual, empty = right - image - diagonal * y, ~right.any(axis=1)
     y[empty] = residual[empty] = 0
     before = _dots(residual, residual)
     inverse = 1 / base(values, chunk.scale, chunk.ridge)
     direction = inverse * residual
     square = _dots(residual, direction)
-    for step in range(steps):
-        image, _ = apply(direction)
+    for _ in range(steps - 1):
+        predicted = predict(direction)
+        predicted[:, 0] *= chunk.weights
+        image = np.matmul(predicted, near)[:, 0]
+        image += diagonal * direction
         length = _quotient(square, _dots(direction, image))
         y += np.multiply(length, direction)
         residual -= np.multiply(length, image, out=image)
-        if step + 1 < steps:
-            conditioned = np.multiply(inverse, residual, out=image)
-            square, last = _dots(residual, conditioned), square
-            direction *= _quotient(square, last)
-            direction += conditioned
+        conditioned = np.multiply(inverse, residual, out=image)
+        square, last = _dots(residual, conditioned), square
+        direction *= _quotient(square, last)
+        direction += conditioned
+    # Of the last step's image only the curvature is needed, which the predictions tell.
+    predicted = predict(direction)[:, 0]
+    curvature = np.einsum("bl,bl,bl->b", predicted, predicted, chunk.weights) + _dots(direction, diagonal * direction)
+    length = _quotient(square, curvature)
+    image = right - residual
+    after = _dots(residual, residual)
+    quadratic = _dots(y, image)
+    direction *= length
+    quadratic += 2 * _dots(direction, image) + length[:, 0] * square
+    y += direction
     out[chunk.at] = y
     penalty = chunk.ridge * _dots(y, y)
     everywhere = _dots(y, shared * y)
-    linear = _dots(y, right) + _dots(y, residual)
-    after = _dots(residual, residual)
-    parts = before, after, _dots(right, right), -linear - everywhere - penalty, everywhere, penalty
+    entries = quadratic - 2 * _dots(y, right) - everywhere - penalty
+    parts = before, after, _dots(right, right), entries, everywhere, penalty
     return np.array([np.sum(part, dtype=np.float64) for part in parts])
 
 
