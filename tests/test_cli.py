@@ -229,6 +229,20 @@ def test_devices_split_a_fit_and_change_no_figure(cli, tmp_path):
     assert reports[0] == reports[1] == reports[2]
 
 
+def test_a_checkpoint_is_kept_and_gone_on_from(cli, tmp_path):
+    (tmp_path / "toy.csv").write_text(
+        "user_id,item_id\n" + "".join(f"u{n},i{n % k}\n" for n in range(40) for k in (5, 7))
+    )
+    words = ["fit", "mult-dae", "--latent", "2", "--epochs", "30", "--data", tmp_path / "toy.csv"]
+    words += ["--repeats", "last", "--checkpoint", tmp_path / "run.npz"]
+    assert [cli(*words, "--out", tmp_path / name)[0] for name in "ab"] == [0, 0]
+    first, second = (jaxrec.load_model(tmp_path / name) for name in "ab")
+    assert (tmp_path / "run.npz").exists()
+    for name, leaf in first.model.parameters.items():
+        np.testing.assert_array_equal(second.model.parameters[name], leaf)
+    failed(cli("run", "ease", "--checkpoint", tmp_path / "no.npz"), "--checkpoint", "Ease")
+
+
 def test_a_model_that_was_fitted_on_devices_is_saved_and_used(cli, tmp_path):
     pytest.importorskip("orbax.checkpoint", reason="split models are saved by orbax-checkpoint")
     assert cli("fit", "ease", "--devices", "8", "--out", tmp_path / "split", "--split", "auto")[0] == 0

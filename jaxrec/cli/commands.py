@@ -13,7 +13,18 @@ from tyro.conf import arg, subcommand
 from jaxrec import io
 from jaxrec._checks import InputError
 from jaxrec.cli import machine, results, show
-from jaxrec.cli.options import SPLIT, Devices, Protocol, Source, devices_from, divide, flags_of, method_from, validated
+from jaxrec.cli.options import (
+    SPLIT,
+    Checkpoint,
+    Devices,
+    Protocol,
+    Source,
+    devices_from,
+    divide,
+    fit,
+    flags_of,
+    method_from,
+)
 from jaxrec.cli.reproduce import Reproduce
 from jaxrec.cli.tuning import METHODS_TO_TUNE, Tune, grid_flags_of
 from jaxrec.data import Interactions
@@ -43,6 +54,8 @@ class Run(Generic[Method]):
       save: save the model, fitted on the training part, to this folder.
       samples: how many test users to show recommendations for.
       devices: split the fit over so many of the devices that JAX sees.
+      checkpoint: a file from which a long training that was killed goes on, with the result of an unbroken one; run the
+        same command again, and delete it afterwards.
     """
 
     method: Method
@@ -52,6 +65,7 @@ class Run(Generic[Method]):
     save: Annotated[str | None, arg(metavar="DIR", help_behavior_hint="(default: not saved)")] = None
     samples: int = 3
     devices: Devices = None
+    checkpoint: Checkpoint = None
 
     def __call__(self, out: Console) -> None:
         """Carries the command out."""
@@ -67,7 +81,7 @@ class Run(Generic[Method]):
             name, parts = self.protocol.divide(data)
         show.lines(out, {"data": f"{data.name}: {show.size(data)}", "split": show.division(name, parts)})
         with watch.stage("fit"):
-            fitted = method.fit(parts.train, mesh=mesh, **validated(method, parts))
+            fitted = fit(method, parts, mesh, self.checkpoint)
         reports = results.beside_popularity(fitted, parts, self.protocol.metrics, watch)
         if self.save is not None:
             with watch.stage("save"):
@@ -108,6 +122,8 @@ class Fit(Generic[Method]):
         be evaluated on the rest.
       seed: of the split's random draws.
       devices: split the fit over so many of the devices that JAX sees.
+      checkpoint: a file from which a long training that was killed goes on, with the result of an unbroken one; run the
+        same command again, and delete it afterwards.
     """
 
     method: Method
@@ -116,6 +132,7 @@ class Fit(Generic[Method]):
     split: Annotated[Literal["all"] | SPLIT, arg(metavar="SPLIT")] = "all"  # pyright: ignore[reportInvalidTypeForm]
     seed: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: the split's own)")] = None
     devices: Devices = None
+    checkpoint: Checkpoint = None
 
     def __call__(self, out: Console) -> None:
         """Carries the command out."""
@@ -129,7 +146,7 @@ class Fit(Generic[Method]):
             train = parts.train
         show.lines(out, {"data": f"{data.name}: {show.size(train)}"})
         with watch.stage("fit"):
-            fitted = method.fit(train, mesh=mesh, **validated(method, parts))
+            fitted = fit(method, parts, mesh, self.checkpoint)
         with watch.stage("save"):
             io.save(self.out, fitted)
         show.lines(

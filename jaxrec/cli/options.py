@@ -20,6 +20,7 @@ from jaxrec.data.splits import SPLITS, Split, automatic
 REPEATS = Literal[REPEAT_RULES]  # pyright: ignore[reportInvalidTypeForm]
 SPLIT = Literal["auto", *SPLITS]  # pyright: ignore[reportInvalidTypeForm]
 Devices = Annotated[str | None, arg(metavar="all|N", help_behavior_hint="(default: one, or the host)")]
+Checkpoint = Annotated[str | None, arg(metavar="FILE", help_behavior_hint="(default: none)")]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +124,19 @@ def method_from(flags: Any) -> Any:
     return method(**dataclasses.asdict(flags))
 
 
-def validated(method: Any, parts: Split) -> dict[str, Any]:
-    """The validation users of a split as an argument of `fit`, for methods that stop by them."""
-    takes = "validation" in inspect.signature(method.fit).parameters
-    return {"validation": parts.validation} if takes and parts.validation is not None else {}
+def fit(method: Any, parts: Split, devices: list[Any] | None, checkpoint: str | None) -> Any:
+    """What `method.fit` returns; one that stops by validation users is given those of the split.
+
+    Raises:
+      InputError: a checkpoint is asked for and the method keeps none.
+    """
+    takes, arguments = inspect.signature(method.fit).parameters, {}
+    if checkpoint is not None:
+        if "checkpoint" not in takes:
+            raise InputError(
+                f"--checkpoint is for long trainings, and {type(method).__name__} keeps none: leave it out."
+            )
+        arguments["checkpoint"] = checkpoint
+    if "validation" in takes and parts.validation is not None:
+        arguments["validation"] = parts.validation
+    return method.fit(parts.train, mesh=devices, **arguments)
