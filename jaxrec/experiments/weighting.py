@@ -77,7 +77,8 @@ class Family:
 
     Attributes:
       fit: what a task comes to.
-      start: the power of sqrt(10) of the regularization that the walk begins with.
+      start: the power of sqrt(10) of the regularization that the walk begins with. Rather too weak than too strong: where
+        all factors shrink to 0, the little that is left of the accuracy leads a walk astray.
       low_rank: whether it has a rank; full rank has not.
       random: whether it starts at random, so that seeds matter.
       folds_in: whether unseen users are solved for with the same weights, for which histories must carry strengths.
@@ -117,7 +118,7 @@ FAMILIES = {
     "asymmetric, factor": Family(partial(asymmetric, regularizer="factor"), 2),
     "asymmetric, L2": Family(partial(asymmetric, regularizer="l2"), 5),
     "symmetric, L2": Family(partial(symmetric, exponent=0.0), 2, random=True, folds_in=True),
-    "symmetric, frequency": Family(partial(symmetric, exponent=1.0), -4, random=True, folds_in=True),
+    "symmetric, frequency": Family(partial(symmetric, exponent=1.0), -6, random=True, folds_in=True),
 }
 
 
