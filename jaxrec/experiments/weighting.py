@@ -77,8 +77,8 @@ class Family:
 
     Attributes:
       fit: what a task comes to.
-      start: the power of sqrt(10) of the regularization that the walk begins with. Rather too weak than too strong: where
-        all factors shrink to 0, the little that is left of the accuracy leads a walk astray.
+      start: the power of sqrt(10) of the regularization that the walk begins with. Rather too weak than too strong:
+        where all factors shrink to 0, the little that is left of the accuracy leads a walk astray.
       low_rank: whether it has a rank; full rank has not.
       random: whether it starts at random, so that seeds matter.
       folds_in: whether unseen users are solved for with the same weights, for which histories must carry strengths.
