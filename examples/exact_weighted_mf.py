@@ -55,7 +55,8 @@ def loss(factors):
     return symmetric.objective(x, base, x * method.alpha, *factors, problem.users.ridge, problem.items.ridge)
 
 
-start = tuple(0.1 / np.sqrt(8) * jax.random.normal(jax.random.key(n), (n, 8)) for n in x.shape)
+rng = np.random.default_rng(0)
+start = tuple(rng.normal(0.0, 0.1 / np.sqrt(8), (n, 8)).astype(np.float32) for n in x.shape)
 adam = descend(loss, start, 500, optax.adam(1e-2))
 for sweeps, steps in ((1, 10), (5, 100), (20, 500)):
     exact, by_gradients = detail[f"loss after sweep {sweeps}"], adam.losses[list(adam.steps).index(steps)]

@@ -16,7 +16,7 @@ from jaxrec import closed_form, stats
 from jaxrec.leave_user_out import squared_error
 
 train, test, _ = jaxrec.split(jaxrec.load("msweb"))
-train = train.rows(np.arange(8000))  # of 32,711 users, to keep the example short
+train = train.rows(np.arange(5000))  # of 32,711 users, to keep the example short
 x = jnp.asarray(train.to_csr().toarray())
 gram = jnp.asarray(stats.gram(train))
 log_counts = np.log(np.maximum(train.item_counts, 1)).astype(np.float32)
