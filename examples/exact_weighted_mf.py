@@ -64,14 +64,14 @@ for sweeps, steps in ((1, 10), (5, 100), (20, 500)):
 
 # %% [markdown]
 # **Users who were not there.** Given the item factors, a new history is one more regression, with the same weights:
-# `fold_in` solves it, and evaluating does that by itself.
+# `fold_in` solves it; recommending and evaluating do so by themselves.
 
 # %%
 fitted = jaxrec.Ials(rank=32, reg=0.03, mode="cholesky").fit(train)
 history = jaxrec.Interactions.from_lists([[train.items.find("SQL Server")]], train.items)
 factors = fold_in(fitted.model, history)
-best = np.argsort(-(factors @ np.asarray(fitted.model.item_factors).T)[0])[:4]
-print("SQL Server, and then:", ", ".join(train.items.titles[item] for item in best))
+titles = jaxrec.recommend(fitted.model, history, k=3).titles(train.items)[0]
+print(f"{factors.shape[1]} factors of somebody who saw SQL Server, to whom is recommended: {', '.join(titles)}")
 for name, model in {
     "EASE": jaxrec.Ease(reg=100.0).fit(train),
     "weighted EASE": jaxrec.WeightedEase(reg=100.0).fit(train),
