@@ -1,10 +1,11 @@
-"""Takes what `python -m jaxrec reproduce` wrote into benchmarks/results/reproductions; writes docs/reproductions.md.
+"""Takes what `python -m jaxrec reproduce` wrote; writes docs/reproductions.md and the table of them in README.md.
 
     python benchmarks/reproductions.py [FOLDER ...]
 
 FOLDER is what `reproduce` was given as --out. Of every experiment and data set in it the table, the record and the
-plots are taken, not the cells; results of the smoke scale mean nothing and are passed over. Without a folder the page
-alone is written anew. No number on the page is typed by hand: it includes the tables.
+plots are taken into benchmarks/results/reproductions, not the cells; results of the smoke scale mean nothing and are
+passed over. Without a folder page and table alone are written anew, from the registry. No number on the page is typed
+by hand: it includes the tables.
 """
 
 import argparse
@@ -17,6 +18,8 @@ from jaxrec.experiments import EXPERIMENTS
 ROOT = pathlib.Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "reproductions"
 PAGE = ROOT / "docs" / "reproductions.md"
+README = ROOT / "README.md"
+BEGIN, END = "<!-- reproductions:begin -->\n", "<!-- reproductions:end -->"
 HEAD = """# Reproductions
 
 Each experiment of a paper is one command, which is taken up again where it was killed:
@@ -78,6 +81,20 @@ def section(name: str, record: pathlib.Path) -> str:
     return "\n".join(lines)
 
 
+def overview() -> str:
+    """The table of README.md: of each experiment what `reproduce --list` says in one line."""
+    rows = [("experiment", "paper", "what it shows", "data"), ("---",) * 4]
+    for name, experiment in EXPERIMENTS.items():
+        rows.append((f"[{name}](docs/reproductions.md#{name})", experiment.paper, experiment.shows, experiment.runs_on))
+    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |\n" for row in rows)
+
+
+def readme() -> str:
+    """README.md with the table between its marks written anew."""
+    before, rest = README.read_text("utf-8").split(BEGIN)
+    return before + BEGIN + overview() + END + rest.split(END)[1]
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -85,6 +102,7 @@ def main() -> None:
     for folder in parser.parse_args().folders:
         take(folder)
     PAGE.write_text(page(), "utf-8")
+    README.write_text(readme(), "utf-8")
 
 
 if __name__ == "__main__":

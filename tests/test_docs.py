@@ -1,5 +1,6 @@
 """What the pages show is true: their Python runs, their commands run, their links lead somewhere."""
 
+import importlib.util
 import json
 import os
 import re
@@ -20,8 +21,7 @@ if not README.exists():
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 MAIN_JOB = "pip install . && python -m jaxrec run ease"
 TESTS = "pip install '.[test]' && pytest"
-CELLS = json.loads((ROOT / "docs" / "quickstart.ipynb").read_text("utf-8"))["cells"]
-CODE_CELLS = [cell for cell in CELLS if cell["cell_type"] == "code"]
+NOTEBOOKS = [ROOT / "docs" / "quickstart.ipynb", *sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))]
 
 
 def blocks(page, language):
@@ -104,16 +104,46 @@ def test_changelog_has_the_current_version_and_a_numerics_heading():
     assert "### Numerics" in text
 
 
-class TestNotebook:
-    def test_outputs_are_stripped(self):
-        assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in CODE_CELLS)
+def cells(notebook):
+    return json.loads(notebook.read_text("utf-8"))["cells"]
 
-    def test_jax_is_never_installed_nor_upgraded(self):
-        installs = [line for cell in CODE_CELLS for line in cell["source"] if "install" in line]
+
+def code_cells(notebook):
+    return [cell for cell in cells(notebook) if cell["cell_type"] == "code"]
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+class TestNotebook:
+    def test_outputs_are_stripped(self, notebook):
+        assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code_cells(notebook))
+
+    def test_jax_is_never_installed_nor_upgraded(self, notebook):
+        installs = [line for cell in code_cells(notebook) for line in cell["source"] if "install" in line]
         assert len(installs) == 1
-        words = installs[0].split()
+        words = installs[0].replace('"', " ").split()
         assert not [word for word in words if re.match(r"jax(lib)?\b(?!rec)|-U|--upgrade|--force", word)]
 
-    def test_has_a_colab_badge_for_its_own_path(self):
-        text = "".join(line for cell in CELLS for line in cell["source"])
-        assert re.search(r"colab\.research\.google\.com/github/[\w-]+/jaxrec/blob/main/docs/quickstart\.ipynb", text)
+    def test_has_a_colab_badge_for_its_own_path(self, notebook):
+        text = "".join(line for cell in cells(notebook) for line in cell["source"])
+        path = notebook.relative_to(ROOT).as_posix()
+        assert f"https://colab.research.google.com/github/jaxrec/jaxrec/blob/main/{path})" in text
+
+
+def test_notebooks_are_what_their_script_writes():
+    script = ROOT / "docs" / "make_notebooks.py"
+    spec = importlib.util.spec_from_file_location("make_notebooks", script)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert NOTEBOOKS[1:] == [module.target(example) for example in module.EXAMPLES]
+    for example in module.EXAMPLES:
+        written = json.loads(module.target(example).read_text("utf-8"))
+        assert written == json.loads(module.notebook(example)), "run: python docs/make_notebooks.py"
+        code = "\n".join(line.rstrip("\n") for cell in written["cells"] for line in cell["source"])
+        assert example.read_text("utf-8").splitlines()[-1] in code
+
+
+def test_page_of_examples_shows_every_notebook():
+    page = ROOT / "docs" / "examples.md"
+    shown = [f"notebooks/{notebook.stem}" for notebook in NOTEBOOKS[1:]]
+    assert sorted(blocks(page, r"\{toctree\}")[0].split()[1:]) == shown
+    assert all(f"<{each}>`" in page.read_text("utf-8") for each in shown)

@@ -14,9 +14,13 @@ WITHOUT_CHECKOUT = pytest.mark.skipif(not EXAMPLES, reason="the examples are not
 
 # A line of the output that shows the script came to its point.
 SAYS = {
+    "deep_vs_linear": "Mult-VAE minus EASE",
     "ease_in_ten_lines": "relative KKT residual",
+    "exact_weighted_mf": "500 steps of Adam",
     "learn_regularization": "the learned penalty",
-    "one_gram_many_regs": "on validation users",
+    "one_gram_many_models": "on validation users",
+    "regularization_in_small": "EDLAE, reg 10",
+    "sharding_on_a_tpu": "8 x cpu",
     "your_own_data": "Ubik",
 }
 

@@ -201,6 +201,14 @@ def test_data_that_are_missing_are_named(tmp_path):
         reproduce("weighting", only=["msweb"])
 
 
+def test_a_choice_of_data_is_refused_where_there_is_none(tmp_path):
+    with pytest.raises(InputError, match="weighting at scale smoke always takes msweb, got only=ml1m; leave out only"):
+        reproduce("weighting", out=tmp_path, scale="smoke", only=["ml1m"])
+    with pytest.raises(InputError, match="cosine simulates its data"):
+        reproduce("cosine", out=tmp_path, scale="smoke", only=["ml1m"])
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_command_lists_and_refuses(capsys):
     assert cli.main(["reproduce", "--list"]) == 0
     listed = capsys.readouterr().out

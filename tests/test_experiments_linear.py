@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrec import Ease, Interactions, Popularity
+from jaxrec import Ease, Interactions, Popularity, cli
 from jaxrec.experiments import EXPERIMENTS, edlae, low_rank_forms, published, reproduce
 from jaxrec.experiments.cells import Cells
 from jaxrec.experiments.datasets import FIXED, GOWALLA, MSD, DataSet, Prepared
@@ -286,6 +286,17 @@ def test_the_page_of_reproductions_is_what_its_script_writes():
     assert module.PAGE.read_text("utf-8") == module.page(), "run: python benchmarks/reproductions.py"
     for name in EXPERIMENTS:
         assert f"## {name}\n" in module.page()
+
+
+def test_the_table_in_the_readme_is_what_the_list_says(capsys):
+    module = page_script()
+    assert module.README.read_text("utf-8") == module.readme(), "run: python benchmarks/reproductions.py"
+    assert cli.main(["reproduce", "--list"]) == 0
+    listed = " ".join(capsys.readouterr().out.split())
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in module.overview().splitlines()[2:]]
+    assert [row[0] for row in rows] == [f"[{name}](docs/reproductions.md#{name})" for name in EXPERIMENTS]
+    for _, paper, shows, data in rows:
+        assert f"{shows} paper {paper} it says" in listed and f"data {data} cost" in listed
 
 
 def test_results_are_taken_without_cells_and_smoke(tmp_path, monkeypatch):

@@ -24,7 +24,7 @@ class Reproduce:
       name: which experiment.
       list: show the experiments, what they need and what they cost, and run none.
       data: the folder with the data sets.
-      only: run it on these data sets alone.
+      only: run it on these data sets alone; not with --scale smoke.
       out: the folder for the results.
       scale: smoke shows in a minute that all works, on bundled data; small is for two cores; full has the grids of
         a paper.
@@ -48,7 +48,7 @@ class Reproduce:
                         "  paper": experiment.paper,
                         "  it says": experiment.expected,
                         "  figures": f"{len(experiment.published)} published ones of the same data to compare with",
-                        "  data": ", ".join(each.name for each in experiment.data) or "simulated",
+                        "  data": experiment.runs_on,
                         "  cost": experiment.cost,
                     },
                 )

@@ -60,6 +60,11 @@ class Experiment:
     module: str
     published: tuple[Published, ...] = ()
 
+    @property
+    def runs_on(self) -> str:
+        """The names of its data sets, as text."""
+        return ", ".join(each.name for each in self.data) or "simulated"
+
     def implementation(self) -> Any:
         """The module, imported when it is needed."""
         return importlib.import_module(self.module)
@@ -150,7 +155,7 @@ def reproduce(
       out: the folder that results go to, below it a folder for the experiment, the scale and the data set.
       scale: "smoke" shows in a minute that all works, its figures mean nothing; "small" is for two cores; "full" has
         the grids of a paper.
-      only: names of data sets, where not all of them are wanted.
+      only: names of data sets, where not all of them are wanted. "smoke" and simulations have no choice of them.
       say: told what is done, a line at a time.
 
     Returns:
@@ -165,10 +170,17 @@ def reproduce(
     experiment = EXPERIMENTS[name]
     target = Path(out) / name / scale
     if not experiment.data:
+        if only:
+            raise InputError(f"{name} simulates its data and has no data sets to choose from; leave out only.")
         return {"simulated": _run(experiment, None, scale, target, say)}
     if scale == "smoke":
         assert isinstance(experiment.smoke, DataSet)
         chosen = [experiment.smoke]
+        if set(only) - {experiment.smoke.name}:
+            raise InputError(
+                f"{name} at scale smoke always takes {experiment.smoke.name}, got only={', '.join(only)}; leave out "
+                "only, or choose scale small or full."
+            )
     else:
         chosen = _at_hand(name, experiment, Path(data), only, say)
     return {each.name: _run(experiment, each.prepare(Path(data)), scale, target / each.name, say) for each in chosen}
