@@ -156,6 +156,14 @@ def test_a_penalty_on_the_weights_of_a_deep_network_leaves_the_bound_without_it(
     assert bound == bounds.linear_optimum(data, 4)._replace(tight=False)
 
 
+def test_a_bound_that_is_known_is_taken_and_must_be_of_the_width(data):
+    fitted = Autoencoder(**LINEAR | {"encoder": (6, 4), "epochs": 3}).fit(data)
+    found = excess(fitted, data)
+    assert excess(fitted, data, found.bound) == found
+    with pytest.raises(InputError, match="bound must be of width 4"):
+        excess(fitted, data, found.bound._replace(width=5))
+
+
 def test_users_without_items_make_no_difference(data, x):
     method = Autoencoder(**LINEAR | {"encoder": (4,), "bias": True})
     more = Interactions.from_triples(*np.nonzero(x), n_users=400, n_items=24)
