@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from jaxrec import Interactions
+from jaxrec import FitError, Interactions
 from jaxrec.deep import excess
 from jaxrec.experiments import reproduce
 from jaxrec.experiments.regularization import SCALES, settings
@@ -117,7 +117,7 @@ def test_seeds_make_one_line_and_the_contrast_is_counted():
 
 def test_a_training_that_fails_is_recorded(data):
     both = divided(data, 8, 4)
-    with pytest.raises(Exception, match="not_finite"):
+    with pytest.raises(FitError, match="not finite"):
         predict(Setting(1, "linear", 4, 0, optimizer="momentum"), both._replace(targets=_huge(both.targets)), 2, 50)
 
 

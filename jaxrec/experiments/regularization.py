@@ -65,7 +65,7 @@ class Scale(NamedTuple):
       draws: settings drawn at random; None takes the whole grid.
       noise: dropout of those that have it; 0 for none.
       supervised: activations of the supervised networks.
-      epochs: of a training.
+      steps: of a training, at least; whole epochs are made of them.
       batch_size: users in a step.
       most: strengths tried for EDLAE.
       dropouts: tried for EDLAE.
@@ -80,7 +80,7 @@ class Scale(NamedTuple):
     draws: int | None
     noise: float
     supervised: tuple[str, ...]
-    epochs: int
+    steps: int
     batch_size: int
     most: int
     dropouts: tuple[float, ...]
@@ -89,13 +89,13 @@ class Scale(NamedTuple):
 OPTIMIZERS = tuple(LEARNING_RATES)
 SMALL = ("linear", "relu", "tanh", "gelu")
 SCALES = {
-    "smoke": Scale((2,), ("linear", "relu"), (4,), (8,), ("adam",), 1, 0, 0.0, ("relu",), 2, 100, 1, (0.3,)),
+    "smoke": Scale((2,), ("linear", "relu"), (4,), (8,), ("adam",), 1, 0, 0.0, ("relu",), 10, 100, 1, (0.3,)),
     "small": Scale(
-        (1, 2, 3, 4, 5), SMALL, (64, 16, 256), (256, 128, 512), OPTIMIZERS, 3, 6, 0.5, SMALL, 40, 100, 5, (0.25, 0.5)
+        (1, 2, 3, 4, 5), SMALL, (64, 16, 256), (256, 128, 512), OPTIMIZERS, 3, 4, 0.5, SMALL, 3200, 50, 5, (0.25, 0.5)
     ),
     "full": Scale(
         *((1, 2, 3, 4, 5), (*SMALL, "sigmoid", "swish"), (64, 16, 256, 1024), (256, 128, 512, 1024), OPTIMIZERS, 5),
-        *(None, 0.5, (*SMALL, "sigmoid", "swish"), 300, 100, 12, (0.1, 0.25, 0.5)),
+        *(None, 0.5, (*SMALL, "sigmoid", "swish"), 30_000, 100, 12, (0.1, 0.25, 0.5)),
     ),
 }
 
@@ -146,6 +146,7 @@ def run(data: Prepared, scale: str, cells: Cells, say: Callable[[str], None]) ->
     train = data.plain.train
     train = train.rows(np.flatnonzero(train.user_counts))
     parts = Split(train, data.plain.test)
+    epochs = -(-plan.steps // -(-train.n_users // plan.batch_size))
     widths = [width for width in plan.widths if 2 * width <= min(train.shape)]
     metric = trials.metrics[0]
 
@@ -155,18 +156,18 @@ def run(data: Prepared, scale: str, cells: Cells, say: Callable[[str], None]) ->
     for setting in settings(plan, widths):
 
         def compute(setting: Setting = setting) -> dict[str, Any]:
-            fit = partial(setting.method(plan.epochs, plan.batch_size).fit, train, key=jax.random.key(setting.seed))
+            fit = partial(setting.method(epochs, plan.batch_size).fit, train, key=jax.random.key(setting.seed))
             return examine(fit, parts, [metric], lambda fitted: beside_bound(fitted, train, bound(setting.width)))
 
-        result = attempt(cells, {"epochs": plan.epochs, **dataclasses.asdict(setting)}, compute)
+        result = attempt(cells, {"epochs": epochs, **dataclasses.asdict(setting)}, compute)
         found.append(Found(setting, result))
         say(str(found[-1]))
-    supervised = contrast(train, plan, widths[0], cells, say)
+    supervised = contrast(train, plan, widths[0], epochs, cells, say)
     if wrong := broken(found):
         say(f"BELOW THE BOUND: {'; '.join(map(str, wrong))}")
     name = data.train.name
     return Outcome(
-        table=markdown(found, supervised, references, metric, plan.epochs),
+        table=markdown(found, supervised, references, metric, epochs, plan.batch_size),
         record=record(found, supervised, references),
         plots={
             "depth": partial(write_depth, found, supervised, name),
@@ -205,7 +206,9 @@ def linear_references(
     return references
 
 
-def contrast(train: Interactions, plan: Scale, width: int, cells: Cells, say: Callable[[str], None]) -> list[Found]:
+def contrast(
+    train: Interactions, plan: Scale, width: int, epochs: int, cells: Cells, say: Callable[[str], None]
+) -> list[Found]:
     """The networks with another target than their input, every depth with every activation."""
     n_inputs = max(2, min(train.n_items // 2, train.n_users // INPUT_SHARE))
     parts = functools.cache(lambda: divided(train, n_inputs, width))
@@ -215,11 +218,11 @@ def contrast(train: Interactions, plan: Scale, width: int, cells: Cells, say: Ca
 
         def compute(setting: Setting = setting) -> dict[str, Any]:
             try:
-                return {"failed": None, **predict(setting, parts(), plan.epochs, plan.batch_size)}
+                return {"failed": None, **predict(setting, parts(), epochs, plan.batch_size)}
             except FitError as error:
                 return {"failed": str(error)}
 
-        words = {"inputs": n_inputs, "epochs": plan.epochs, **dataclasses.asdict(setting)}
+        words = {"inputs": n_inputs, "epochs": epochs, **dataclasses.asdict(setting)}
         found.append(Found(setting, attempt(cells, words, compute)))
         say(f"from {n_inputs} items to the others: {found[-1]}")
     return found

@@ -25,7 +25,7 @@ from jaxrec.spectral import Eigenpairs
 from jaxrec.status import Certificate, FitError, Status
 
 # At the start, down to 0 along half a cosine. That of a step is for the mean over users of the sum over items.
-LEARNING_RATES = {"adam": 3e-3, "nadam": 3e-3, "momentum": 1e-3}
+LEARNING_RATES = {"adam": 1e-3, "nadam": 1e-3, "momentum": 3e-3}
 BATCH_SIZE = 512  # users, when a loss is measured
 
 

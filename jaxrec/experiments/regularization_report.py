@@ -85,13 +85,14 @@ def markdown(
     references: Sequence[Reference],
     metric: str,
     epochs: int,
+    batch_size: int,
 ) -> str:
     """The sentences and all tables."""
     parts = [
         verdict(found),
-        f"Trainings of {epochs} epochs, from raw histories to themselves. Loss / bound is the squared error on the "
-        "training users, without noise, over that of the best linear autoencoder of the same width K (mean over "
-        f"seeds, and their range); {metric} is that of test users, with its standard error over users. "
+        f"Trainings of {epochs} epochs in batches of {batch_size} users, from histories to themselves. Loss / bound "
+        "is the squared error on training users, without noise, over that of the best linear autoencoder of the "
+        f"same width K (mean over seeds, and their range); {metric} is that of test users, with its standard error. "
         "Depth counts hidden layers, of which the last is K wide.",
         "\n".join(of_settings(found, metric)),
         "Linear models beside them, of the same test users. The optimum is the bound, as a network in closed form; "
