@@ -14,6 +14,7 @@ from jaxrec.experiments.outcome import rows
 from jaxrec.experiments.regularization_networks import Setting
 
 ROUNDING = 1e-5  # of loss / bound: the outputs are of float32
+LEAST = 1e-7  # that a plot shows of loss / bound - 1
 MARKERS = "os^Dv"
 
 
@@ -194,43 +195,59 @@ def record(found: Sequence[Found], supervised: Sequence[Found], references: Sequ
     }
 
 
+def by_depth_alone(found: Sequence[Found]) -> dict[str, list[Found]]:
+    """By activation, the trainings that are like the first one but for their depth."""
+    first = found[0].setting
+    hidden = next((each.setting.hidden for each in found if each.setting.depth > 1), 0)
+    groups: dict[str, list[Found]] = {}
+    for each in found:
+        one = each.setting
+        like = dataclasses.replace(
+            first, depth=one.depth, activation=one.activation, hidden=hidden if one.depth > 1 else 0
+        )
+        if one == like:
+            groups.setdefault(one.activation, []).append(each)
+    return groups
+
+
 def write_depth(found: Sequence[Found], supervised: Sequence[Found], name: str, path: Any) -> None:
-    """How far above the bound, by depth; and beside it the supervised networks, for which it is none."""
-    figure = new_figure(11.5, 4.8)
-    left, right = figure.subplots(1, 2)
+    """How far above the bound, by depth; and beside it the supervised networks, for which it is none.
+
+    Lines join the trainings that differ in depth alone; small marks are other widths, optimizers, seeds.
+    """
     found, supervised = trained(found), trained(supervised)
+    figure = new_figure(12, 5)
+    left, right = figure.subplots(1, 2)
+    plain = by_depth_alone(found)
     widths = list(dict.fromkeys(each.setting.width for each in found))
     names = list(dict.fromkeys(each.setting.activation for each in [*found, *supervised]))
-    first = found[0].setting
     for index, activation in enumerate(names):
-        own = [each for each in found if each.setting.activation == activation]
-        shift = 0.12 * (index - (len(names) - 1) / 2)
-        through = [each for each in own if _varied(each.setting, first) <= {"depth", "activation", "hidden"}]
-        through = [each for each in through if each.setting.hidden in (0, _common_hidden(found))]
-        left.plot(*_by_depth(through, shift, lambda ratio: ratio - 1), color=f"C{index}", alpha=0.6)
-        for number, width in enumerate(widths):
-            for noisy in (False, True):
-                some = [e for e in own if e.setting.width == width and (e.setting.dropout > 0) == noisy]
-                style = {"color": f"C{index}", "marker": MARKERS[number % len(MARKERS)], "linestyle": "none"}
-                style |= {"markerfacecolor": "none"} if noisy else {}
-                left.plot(*_by_depth(some, shift, lambda ratio: ratio - 1), markersize=6, **style)
+        shift, color = 0.12 * (index - (len(names) - 1) / 2), f"C{index}"
+        own = sorted(plain.get(activation, []), key=lambda each: each.setting.depth)
+        depths = np.array([each.setting.depth for each in own])
+        left.plot(depths + shift, [max(each.ratio - 1, LEAST) for each in own], color=color, alpha=0.6)
+        for each in (each for each in found if each.setting.activation == activation):
+            one = each.setting
+            style = {"marker": MARKERS[widths.index(one.width) % len(MARKERS)], "color": color}
+            style |= {"markersize": 8 if each in own else 5, "markerfacecolor": "none" if one.dropout else color}
+            left.plot(one.depth + shift, max(each.ratio - 1, LEAST), linestyle="none", **style)
         own = [each for each in supervised if each.setting.activation == activation]
-        right.plot(*_by_depth(own, 0.0, lambda ratio: ratio), color=f"C{index}", marker="o", label=activation)
-    for number, width in enumerate(widths):
-        left.plot([], [], color="0.3", marker=MARKERS[number % len(MARKERS)], linestyle="none", label=f"K = {width}")
+        right.plot([each.setting.depth for each in own], [each.ratio for each in own], color=color, marker="o")
+        left.plot([], [], color=color, marker="o", label=activation)
+    for width, marker in zip(widths, MARKERS, strict=False):
+        left.plot([], [], color="0.4", marker=marker, linestyle="none", label=f"K = {width}")
     if any(each.setting.dropout for each in found):
-        left.plot([], [], color="0.3", marker="o", linestyle="none", markerfacecolor="none", label="with dropout")
+        left.plot([], [], color="0.4", marker="o", linestyle="none", markerfacecolor="none", label="with dropout")
     left.set(yscale="log", ylabel="training loss / linear optimum - 1", title="target: the input itself")
-    left.legend(fontsize="small", ncols=2)
     if supervised:
         floor = supervised[0].result["floor"] / supervised[0].result["linear"]
         right.axhline(1, color="black", label="best linear map")
         right.axhline(floor, color="black", linestyle=":", label="best matrix of this rank")
     right.set(ylabel="training loss / linear optimum", title="target: other items")
-    right.legend(fontsize="small")
     for axes in (left, right):
         axes.set_xlabel("hidden layers")
         axes.xaxis.get_major_locator().set_params(integer=True)
+    figure.legend(loc="outside right center", fontsize="small")
     figure.suptitle(name)
     write(figure, path)
 
@@ -240,44 +257,27 @@ def write_accuracy(found: Sequence[Found], references: Sequence[Reference], metr
     found = trained(found)
     widths = sorted({each.setting.width for each in found})
     names = list(dict.fromkeys(each.setting.activation for each in found))
-    figure = new_figure(1.5 + 3.8 * len(widths), 4.6)
+    figure = new_figure(2.6 + 3.4 * len(widths), 4.6)
     panels = figure.subplots(1, len(widths), sharey=True, squeeze=False)[0]
-    full = next(each for each in references if each.width is None)
+    points: dict[str, Any] = {}
+    lines: dict[str, Any] = {}
+    (full,) = (each.test(metric)[0] for each in references if each.width is None)
     for axes, width in zip(panels, widths, strict=True):
-        for index, activation in enumerate(names):
-            for noisy in (False, True):
-                some = [e for e in found if (e.setting.activation, e.setting.width) == (activation, width)]
-                some = [each for each in some if (each.setting.dropout > 0) == noisy]
-                label = f"{activation}{', dropout' if noisy else ''}" if some else None
-                fill = {"markerfacecolor": "none"} if noisy else {}
-                values = [each.result["test"][metric][0] for each in some]
-                style = {"marker": "o", "linestyle": "none", "color": f"C{index}", **fill}
-                axes.plot([each.ratio for each in some], values, label=label, **style)
-        own = {each.name: each for each in references if each.width == width}
-        optimum = own["linear optimum"].test(metric)
-        axes.errorbar(1.0, optimum[0], optimum[1], color="black", marker="*", markersize=13, label="linear optimum")
-        axes.axhline(own["EDLAE"].test(metric)[0], color="black", linestyle="--", label=f"EDLAE, rank {width}")
-        axes.axhline(full.test(metric)[0], color="black", linestyle=":", label="EDLAE, full rank")
+        for each in (each for each in found if each.setting.width == width):
+            one, color = each.setting, f"C{names.index(each.setting.activation)}"
+            fill = "none" if one.dropout else color
+            label = f"{one.activation}{', dropout' if one.dropout else ''}"
+            point = (each.ratio, each.result["test"][metric][0])
+            points[label] = axes.plot(*point, marker="o", linestyle="none", color=color, markerfacecolor=fill)[0]
+        own = {each.name: each.test(metric) for each in references if each.width == width}
+        bar = axes.errorbar(1.0, *own["linear optimum"], color="black", marker="*", markersize=13, linestyle="none")
+        lines["linear optimum"] = bar
+        lines["EDLAE, rank K"] = axes.axhline(own["EDLAE"][0], color="black", linestyle="--")
+        lines["EDLAE, full rank"] = axes.axhline(full, color="black", linestyle=":")
         axes.set(xlabel="training loss / linear optimum", title=f"K = {width}")
     panels[0].set_ylabel(f"{metric} of test users")
-    panels[int(np.argmax([sum(e.setting.width == width for e in found) for width in widths]))].legend(fontsize="small")
+    labels = dict(sorted(points.items(), key=lambda each: (len(each[0].split()), names.index(each[0].split(",")[0]))))
+    labels |= lines
+    figure.legend(list(labels.values()), list(labels), loc="outside right center", fontsize="small")
     figure.suptitle(name)
     write(figure, path)
-
-
-def _varied(setting: Setting, first: Setting) -> set[str]:
-    """In what two settings differ."""
-    one, other = dataclasses.asdict(setting), dataclasses.asdict(first)
-    return {name for name in one if one[name] != other[name]}
-
-
-def _common_hidden(found: Sequence[Found]) -> int:
-    """The width that most layers before the last have."""
-    values, counts = np.unique([each.setting.hidden for each in found if each.setting.hidden], return_counts=True)
-    return int(values[np.argmax(counts)]) if len(values) else 0
-
-
-def _by_depth(found: Sequence[Found], shift: float, of: Any) -> tuple[list[float], list[float]]:
-    """Depths, moved aside a little, and values."""
-    some = sorted(found, key=lambda each: each.setting.depth)
-    return [each.setting.depth + shift for each in some], [max(of(each.ratio), 1e-7) for each in some]
