@@ -41,12 +41,13 @@ from jaxrec.experiments.regularization_report import (
     broken,
     markdown,
     record,
+    trained,
     write_accuracy,
     write_depth,
 )
 from jaxrec.experiments.trials import Contender, Trials, attempt, examine
 from jaxrec.linear import Edlae, LowRankEdlae
-from jaxrec.status import FitError
+from jaxrec.status import FitError, Status
 
 VERSION = 1
 INPUT_SHARE = 8  # users for every item that is an input of the supervised networks
@@ -89,7 +90,7 @@ class Scale(NamedTuple):
 OPTIMIZERS = tuple(LEARNING_RATES)
 SMALL = ("linear", "relu", "tanh", "gelu")
 SCALES = {
-    "smoke": Scale((2,), ("linear", "relu"), (4,), (8,), ("adam",), 1, 0, 0.0, ("relu",), 10, 100, 1, (0.3,)),
+    "smoke": Scale((2,), ("relu",), (4,), (8,), ("adam",), 1, 0, 0.0, ("relu",), 10, 100, 1, (0.3,)),
     "small": Scale(
         (1, 2, 3, 4, 5), SMALL, (64, 16, 256), (256, 128, 512), OPTIMIZERS, 3, 4, 0.5, SMALL, 3200, 50, 5, (0.25, 0.5)
     ),
@@ -162,6 +163,8 @@ def run(data: Prepared, scale: str, cells: Cells, say: Callable[[str], None]) ->
         result = attempt(cells, {"epochs": epochs, **dataclasses.asdict(setting)}, compute)
         found.append(Found(setting, result))
         say(str(found[-1]))
+    if not trained(found):
+        raise FitError(Status.NOT_FINITE, "none of the trainings converged: their cells say how they failed.")
     supervised = contrast(train, plan, widths[0], epochs, cells, say)
     if wrong := broken(found):
         say(f"BELOW THE BOUND: {'; '.join(map(str, wrong))}")
