@@ -88,7 +88,7 @@ def test_linear_networks_end_at_the_reduced_rank_and_others_below_it(monkeypatch
         spectrum=bounds.spectrum(targets, 1, bias=True),
     )
     assert both.linear(1) == pytest.approx(25) and both.floor(1) == pytest.approx(0, abs=1e-9)
-    linear, tanh = (predict(Setting(2, name, 1, 16), both, 50, 20)["ratio"] for name in ("linear", "tanh"))
+    linear, tanh = (predict(Setting(2, name, 1, 16), both, 80, 100)["ratio"] for name in ("linear", "tanh"))
     assert 1 - 1e-5 < linear < 1.1 and tanh < 0.9
 
 

@@ -47,6 +47,7 @@ from jaxrec.experiments.regularization_report import (
 )
 from jaxrec.experiments.trials import Contender, Trials, attempt, examine
 from jaxrec.linear import Edlae, LowRankEdlae
+from jaxrec.linear.bounds import Bound
 from jaxrec.status import FitError, Status
 
 VERSION = 1
@@ -151,8 +152,8 @@ def run(data: Prepared, scale: str, cells: Cells, say: Callable[[str], None]) ->
     widths = [width for width in plan.widths if 2 * width <= min(train.shape)]
     metric = trials.metrics[0]
 
-    references = linear_references(trials, parts, widths, plan, say)
     bound = functools.cache(lambda width: linear_optimum(Setting(1, "linear", width, 0).method(1, 1), train))
+    references = linear_references(trials, parts, {width: partial(bound, width) for width in widths}, plan, say)
     found = []
     for setting in settings(plan, widths):
 
@@ -180,19 +181,18 @@ def run(data: Prepared, scale: str, cells: Cells, say: Callable[[str], None]) ->
 
 
 def linear_references(
-    trials: Trials, parts: Split, widths: Sequence[int], plan: Scale, say: Callable[[str], None]
+    trials: Trials, parts: Split, bounds: dict[int, Callable[[], Bound]], plan: Scale, say: Callable[[str], None]
 ) -> list[Reference]:
     """What linear models do: the optimum of each width; EDLAE of full rank, tuned, and of each width, as strong."""
     train, metric, cells = parts.train, trials.metrics[0], trials.cells
-    pairs = functools.cache(lambda: spectral.eigenpairs(train, max(widths), centred=True))
+    pairs = functools.cache(lambda: spectral.eigenpairs(train, max(bounds), centred=True))
     full = trials.tune("EDLAE", Contender(Edlae, 5, variants=tuple({"dropout": p} for p in plan.dropouts)))
     references = [Reference("EDLAE", None, full.settings, full.result)]
-    for width in widths:
+    for width, bound in bounds.items():
 
-        def optimum(width: int = width) -> dict[str, Any]:
-            bound = linear_optimum(Setting(1, "linear", width, 0).method(1, 1), train)
+        def optimum(width: int = width, bound: Callable[[], Bound] = bound) -> dict[str, Any]:
             fit = partial(linear_network, train, pairs(), width)
-            return examine(fit, parts, [metric], lambda fitted: beside_bound(fitted, train, bound))
+            return examine(fit, parts, [metric], lambda fitted: beside_bound(fitted, train, bound()))
 
         def low_rank(width: int = width) -> dict[str, Any]:
             return examine(partial(LowRankEdlae(width, **full.settings).fit, train), parts, [metric])
