@@ -275,6 +275,7 @@ def write_accuracy(found: Sequence[Found], references: Sequence[Reference], metr
         lines["EDLAE, rank K"] = axes.axhline(own["EDLAE"][0], color="black", linestyle="--")
         lines["EDLAE, full rank"] = axes.axhline(full, color="black", linestyle=":")
         axes.set(xlabel="training loss / linear optimum", title=f"K = {width}")
+        axes.locator_params(axis="x", nbins=5)
     panels[0].set_ylabel(f"{metric} of test users")
     labels = dict(sorted(points.items(), key=lambda each: (len(each[0].split()), names.index(each[0].split(",")[0]))))
     labels |= lines
