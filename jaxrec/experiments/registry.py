@@ -127,9 +127,9 @@ EXPERIMENTS = {
     ),
     "regularization": Experiment(
         paper="On the Regularization of Autoencoders (arXiv 2110.11402), first result",
-        shows="that autoencoders of any depth, activation and optimizer stay above the training loss of the linear one "
-        "of their last hidden width, what that means for accuracy, and that with another target they need not "
-        "(the second result is regularization-low-rank)",
+        shows="that no autoencoder, however deep, fits the training data better than the linear one of its last hidden "
+        "width, what that means on test users, and that it ends with another target than the input (second result: "
+        "regularization-low-rank)",
         data=(ML1M, LASTFM, CITEULIKE_A, ML20M, NETFLIX, MSD),
         smoke=MSWEB,
         cost="half an hour a data set of a few thousand items on one core",
