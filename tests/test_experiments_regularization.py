@@ -11,7 +11,7 @@ from jaxrec import FitError, Interactions
 from jaxrec.deep import excess
 from jaxrec.experiments import regularization_networks, reproduce
 from jaxrec.experiments.regularization import SCALES, settings
-from jaxrec.experiments.regularization_networks import Setting, divided, linear_network, predict
+from jaxrec.experiments.regularization_networks import Setting, Supervised, divided, linear_network, predict
 from jaxrec.experiments.regularization_report import Found, broken, contrasted, of_settings, verdict
 from jaxrec.linear import bounds
 from jaxrec.spectral import eigenpairs
@@ -73,23 +73,36 @@ def test_the_optimum_as_a_network_is_at_the_bound(data, width):
     assert found.ratio == pytest.approx(1, abs=1e-6)
 
 
-def test_linear_networks_end_at_the_reduced_rank_and_others_below_it(monkeypatch):
-    """Users of the exclusive or of two items: no linear map explains any of it, and a hidden layer does."""
-    monkeypatch.setitem(regularization_networks.LEARNING_RATES, "adam", 0.03)
-    a, b = np.divmod(np.arange(100), 2)
-    a %= 2
+@pytest.fixture
+def exclusive_or():
+    """Users with one of two items have a third, those with both or none have not: no linear map explains any of it."""
+    a, b = np.arange(100) // 2 % 2, np.arange(100) % 2
     x = np.stack([a, b, a ^ b], axis=1)
     data = Interactions.from_triples(*np.nonzero(x), n_users=100, n_items=3)
     inputs, targets = data.select_items(np.arange(2)), data.select_items(np.arange(2, 3))
-    both = divided(data, 2, 1)._replace(
-        inputs=inputs,
-        targets=targets,
-        explained=bounds.explained(inputs, targets, bias=True),
-        spectrum=bounds.spectrum(targets, 1, bias=True),
-    )
-    assert both.linear(1) == pytest.approx(25) and both.floor(1) == pytest.approx(0, abs=1e-9)
-    linear, tanh = (predict(Setting(2, name, 1, 16), both, 80, 100)["ratio"] for name in ("linear", "tanh"))
+    spectra = bounds.explained(inputs, targets, bias=True), bounds.spectrum(targets, 1, bias=True)
+    return Supervised(inputs, targets, *spectra)
+
+
+def test_linear_networks_end_at_the_reduced_rank_and_others_below_it(exclusive_or, monkeypatch):
+    monkeypatch.setitem(regularization_networks.LEARNING_RATES, "adam", 0.03)
+    assert exclusive_or.linear(1) == pytest.approx(25) and exclusive_or.floor(1) == pytest.approx(0, abs=1e-9)
+    linear, tanh = (predict(Setting(2, name, 1, 16), exclusive_or, 80, 100)["ratio"] for name in ("linear", "tanh"))
     assert 1 - 1e-5 < linear < 1.1 and tanh < 0.9
+
+
+def test_a_training_that_fails_says_so(exclusive_or):
+    targets = dataclasses.replace(exclusive_or.targets, values=exclusive_or.targets.values * 1e30)
+    with pytest.raises(FitError, match="not finite"):
+        predict(Setting(2, "linear", 1, 16), exclusive_or._replace(targets=targets), 2, 100)
+
+
+def test_items_are_divided_once_and_for_all(data):
+    parts, again = divided(data, 8, 4), divided(data, 8, 4)
+    assert (parts.inputs.n_items, parts.targets.n_items) == (8, 16) and parts.inputs.nnz + parts.targets.nnz == data.nnz
+    assert parts.inputs.fingerprint == again.inputs.fingerprint
+    assert parts.linear(4) == pytest.approx(bounds.reduced_rank(parts.inputs, parts.targets, 4, bias=True).value)
+    assert parts.floor(4) < parts.linear(4)
 
 
 def found(ratio, seed=0, activation="relu", failed=None):
@@ -114,13 +127,3 @@ def test_seeds_make_one_line_and_the_contrast_is_counted():
     text = contrasted([found(0.9), found(1.1)])
     assert "1 of 2 networks" in text and "0.4000" in text
     assert "None of 1 trainings came below" in contrasted([found(1.1)])
-
-
-def test_a_training_that_fails_is_recorded(data):
-    both = divided(data, 8, 4)
-    with pytest.raises(FitError, match="not finite"):
-        predict(Setting(1, "linear", 4, 0, optimizer="momentum"), both._replace(targets=_huge(both.targets)), 2, 50)
-
-
-def _huge(data):
-    return dataclasses.replace(data, values=data.values * 1e30)
