@@ -114,7 +114,8 @@ def verdict(found: Sequence[Found]) -> str:
     least = min(done, key=lambda each: each.ratio)
     text = f"None of {len(done)} trainings is below the linear bound: "
     text += f"the smallest loss / bound is {least.ratio:.6f} ({least.said})."
-    if curved := [each for each in done if each.setting.activation != "linear"]:
+    curved = [each for each in done if each.setting.activation != "linear"]
+    if curved and least not in curved:
         least = min(curved, key=lambda each: each.ratio)
         text += f" Of a nonlinear network it is {least.ratio:.6f} ({least.said})."
     return text + failed
