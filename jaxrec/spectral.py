@@ -33,8 +33,8 @@ class Eigenpairs(NamedTuple):
     vectors: np.ndarray
 
 
-def eigenpairs(train: Interactions, rank: int) -> Eigenpairs:
-    """The `rank` largest eigenpairs of X'X in float64, on the host.
+def eigenpairs(train: Interactions, rank: int, *, centred: bool = False) -> Eigenpairs:
+    """The `rank` largest eigenpairs of X'X in float64, on the host; `centred`: of X minus its column means.
 
     Cost: Lanczos (ARPACK): about 2 to 10 times `rank` products with X and X', and I rank^2 flops each time it
     restarts; for few items, or ranks above I/2, 9 I^3 flops.
@@ -42,13 +42,30 @@ def eigenpairs(train: Interactions, rank: int) -> Eigenpairs:
     """
     n = train.n_items
     if n <= DENSE_UP_TO or 2 * rank > n:
-        values, vectors = np.linalg.eigh(stats.gram(train, np.float64))
+        shift = column_means(train) if centred else np.zeros(n)
+        values, vectors = np.linalg.eigh(stats.gram(train, np.float64) - train.n_users * np.outer(shift, shift))
     else:
-        x = train.to_csr(np.float64)
-        gram = LinearOperator((n, n), matvec=lambda v: x.T @ (x @ v), dtype=np.float64)  # pyright: ignore
         start = np.sqrt(train.item_counts + 1.0)  # fixed, so that the result is
-        values, vectors = eigsh(gram, rank, which="LA", v0=start, tol=1e-9)  # pyright: ignore[reportArgumentType]: SciPy documents a float
+        values, vectors = eigsh(gram_operator(train, centred), rank, which="LA", v0=start, tol=1e-9)  # pyright: ignore[reportArgumentType]: SciPy documents a float
     return Eigenpairs(np.maximum(values[::-1][:rank], 0), vectors[:, ::-1][:, :rank])
+
+
+def column_means(train: Interactions) -> np.ndarray:
+    """[I] the mean of each column of X over all users, in float64."""
+    sums = np.bincount(train.indices, train.values.astype(np.float64), train.n_items)
+    return sums / max(train.n_users, 1)
+
+
+def gram_operator(train: Interactions, centred: bool = False) -> LinearOperator:
+    """The map v -> X'X v in float64, without X'X; `centred`: of X minus its column means."""
+    x, n = train.to_csr(np.float64), train.n_items
+    shift = column_means(train) if centred else np.zeros(n)
+
+    def product(v: np.ndarray) -> np.ndarray:
+        v = v.ravel()
+        return x.T @ (x @ v) - train.n_users * shift * (shift @ v)
+
+    return LinearOperator((n, n), matvec=product, dtype=np.float64)  # pyright: ignore[reportCallIssue]: of SciPy
 
 
 def shrinkage(sigma: np.ndarray, reg: float, kind: str) -> np.ndarray:

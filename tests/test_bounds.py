@@ -84,6 +84,40 @@ def test_lanczos_gives_the_same_spectrum(data, monkeypatch):
         bounds.eckart_young(some, 6)
 
 
+@pytest.mark.parametrize("bias", (False, True))
+@pytest.mark.parametrize("n_inputs", (6, 16))
+def test_reduced_rank_regression_is_what_alternating_least_squares_comes_to(data, x, n_inputs, bias, rng):
+    """From the definition: B = U V' of rank K, one factor exactly for the other, from several starts."""
+    inputs, targets = (data.select_items(np.arange(24)[part]) for part in (slice(n_inputs), slice(n_inputs, None)))
+    a, y = x[:, :n_inputs], x[:, n_inputs:]
+    if bias:
+        a, y = a - a.mean(0), y - y.mean(0)
+    for k in (1, 3, 8):
+        ends = []
+        for _ in range(3):
+            v = rng.normal(size=(y.shape[1], k))
+            for _ in range(300):
+                u = np.linalg.pinv(a) @ y @ np.linalg.pinv(v).T
+                v = (np.linalg.pinv(a @ u) @ y).T
+            ends.append(np.sum((y - a @ u @ v.T) ** 2))
+        found = bounds.reduced_rank(inputs, targets, k, bias=bias)
+        assert found.value == pytest.approx(min(ends), rel=1e-6) and found.nothing == pytest.approx(np.sum(y**2))
+        floor = bounds.linear_optimum(targets, k, bias=bias).value  # what no output of rank K is below
+        assert found.value > floor * 1.01
+    whole = np.sum((y - a @ np.linalg.pinv(a) @ y) ** 2)
+    assert bounds.reduced_rank(inputs, targets, 24, bias=bias).value == pytest.approx(whole, rel=1e-9)
+
+
+def test_with_the_targets_among_the_inputs_nothing_is_left_between_the_two_bounds(data):
+    same = bounds.reduced_rank(data, data, 5, bias=True)  # one item that nobody has: X'X is singular
+    assert same.value == pytest.approx(bounds.linear_optimum(data, 5, bias=True).value, rel=1e-9)
+
+
+def test_targets_of_other_users_are_refused(data):
+    with pytest.raises(InputError, match="a row for each user"):
+        bounds.reduced_rank(data, data.rows(np.arange(20)), 3)
+
+
 @pytest.mark.parametrize(
     "settings",
     (
@@ -120,6 +154,14 @@ def test_a_penalty_on_the_weights_of_a_deep_network_leaves_the_bound_without_it(
     settings = LINEAR | {"encoder": (16, 8), "decoder": (4,), "activation": "relu", "reg": 1.0}
     bound = linear_optimum(Autoencoder(**settings), data)
     assert bound == bounds.linear_optimum(data, 4)._replace(tight=False)
+
+
+def test_a_bound_that_is_known_is_taken_and_must_be_of_the_width(data):
+    fitted = Autoencoder(**LINEAR | {"encoder": (6, 4), "epochs": 3}).fit(data)
+    found = excess(fitted, data)
+    assert excess(fitted, data, found.bound) == found
+    with pytest.raises(InputError, match="bound must be of width 4"):
+        excess(fitted, data, found.bound._replace(width=5))
 
 
 def test_users_without_items_make_no_difference(data, x):

@@ -156,6 +156,20 @@ def test_mult_dae_decays_kernels_only(data, x, rng, x64):
     assert float(total) == pytest.approx(float(expected), rel=1e-8)
 
 
+def test_another_target_is_what_the_outputs_are_compared_with(data, x, rng, x64):
+    inputs, targets = data.select_items(np.arange(10)), data.select_items(np.arange(10, 24))
+    recipe = Recipe(Architecture(10, (5,), n_outputs=14, normalize=False), "squared")
+    p = {
+        name: rng.normal(size=leaf.shape) for name, leaf in training.init(recipe, jax.random.key(0)).parameters.items()
+    }
+    assert p["decoder.layers.0.kernel"].shape == (5, 14) and recipe.shape.n_parameters == 10 * 5 + 5 + 5 * 14 + 14
+    users = np.arange(30)
+    batch, target = (padded_rows(part, users, 32, 32) for part in (inputs, targets))
+    found = loss(recipe, p, {}, batch, Knobs(), 0, jax.random.key(0), target)[0]
+    outputs = dense(p, "decoder.layers.0", np.tanh(dense(p, "encoder.layers.0", x[:30, :10])))
+    assert found == pytest.approx(np.sum((x[:30, 10:] - outputs) ** 2) / 30)
+
+
 def test_gathered_and_dense_first_layers_agree(data, rng, x64):
     recipe, state, knobs, batch = prepared(MultVae(hidden=(8,), latent=4), data, rng)
     found = []

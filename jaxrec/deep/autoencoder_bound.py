@@ -52,29 +52,34 @@ def linear_optimum(method: Any, train: Interactions) -> Bound:
             "the linear optimum bounds errors on all cells alike, and full_emphasis weights them by what was dropped; "
             "compare with jaxrec.Edlae, or train without it."
         )
-    width = (*method.encoder, *method.decoder, train.n_items)[-1 if not method.encoder else -2]
+    width = _width(method, train)
     noise = method.dropout > 0 or method.hidden_dropout > 0
     seen = train.rows(np.flatnonzero(train.user_counts))  # the others are not trained on
     found = bounds.linear_optimum(seen, width, reg=_shared_reg(method), penalty=_penalty(method), bias=method.bias)
     return found._replace(tight=not noise and (_shared_reg(method) == method.reg))
 
 
-def excess(fitted: Fitted, train: Interactions) -> Excess:
+def excess(fitted: Fitted, train: Interactions, bound: Bound | None = None) -> Excess:
     """The training loss of a fitted `Autoencoder` beside the linear optimum that bounds it.
 
     Args:
       fitted: what `Autoencoder.fit` returned.
       train: what it was fitted on.
+      bound: what `linear_optimum` returned for another training of this width, bias and penalty on the same data;
+        None computes it.
 
     Raises:
       InputError: the bound does not hold for this autoencoder, or it was fitted on other data.
 
-    Cost: scoring all users, and the spectrum of X (`bounds.spectrum`).
+    Cost: scoring all users, and without `bound` the spectrum of X (`bounds.spectrum`).
     """
     if fitted.info.data.get("fingerprint") != train.fingerprint:
         raise InputError(f"the bound is of the training data, and the model was not fitted on {train.name}.")
     method, model = fitted.info.method, fitted.model
-    bound = linear_optimum(method, train)
+    if bound is None:
+        bound = linear_optimum(method, train)
+    elif bound.width != _width(method, train):
+        raise InputError(f"bound must be of width {_width(method, train)}, as the autoencoder is, got {bound.width}.")
     forward = jax.jit(_outputs_and_codes)
     loss, codes = 0.0, 0.0
     for batch in row_batches(train.rows(np.flatnonzero(train.user_counts)), BATCH_SIZE):
@@ -87,6 +92,12 @@ def excess(fitted: Fitted, train: Interactions) -> Excess:
         of = [kernel for name, kernel in kernels.items() if method.penalty == "weights" or name.startswith("decoder.")]
         loss += reg * (sum(float(np.sum(kernel**2)) for kernel in of) + codes * (method.penalty == "bottleneck"))
     return Excess(loss, bound, loss / bound.value if bound.value > 0 else np.inf)
+
+
+def _width(method: Any, train: Interactions) -> int:
+    """Outputs of the last hidden layer; without one, of the only layer."""
+    widths = (*method.encoder, *method.decoder, train.n_items)
+    return min(widths[-2] if method.encoder else widths[-1], train.n_items)
 
 
 def _penalty(method: Any) -> str:

@@ -125,6 +125,19 @@ EXPERIMENTS = {
         module="jaxrec.experiments.edlae",
         published=published.EDLAE,
     ),
+    "regularization": Experiment(
+        paper="On the Regularization of Autoencoders (arXiv 2110.11402), first result",
+        shows="that no autoencoder, however deep, fits the training data better than the linear one of its last hidden "
+        "width, what that means on test users, and that it ends with another target than the input (second result: "
+        "regularization-low-rank)",
+        data=(ML1M, LASTFM, CITEULIKE_A, ML20M, NETFLIX, MSD),
+        smoke=MSWEB,
+        cost="half an hour a data set of a few thousand items on one core",
+        expected="with the input as the target, deep nonlinear autoencoders fit the training data no better than "
+        "linear ones whose only hidden layer is as wide as their last one; supervised networks are free of that (the "
+        "abstract; figures and the list of assumptions could not be read, so that the nets are a choice of ours)",
+        module="jaxrec.experiments.regularization",
+    ),
     "regularization-low-rank": Experiment(
         paper="On the Regularization of Autoencoders (arXiv 2110.11402), second result",
         shows="how close closed forms of the low-rank EDLAE come to its optimum, at every rank, in loss and accuracy",

@@ -18,7 +18,12 @@ What it rests on, and what becomes of other settings:
   than the bound without it. For linear autoencoders the optimum is known: `weight_penalty`, `tied_penalty` and
   `product_penalty`; these are no bounds for nonlinear ones.
 
-It says nothing about metrics on held-out items, nor about supervised targets other than X.
+It says nothing about metrics on held-out items.
+
+Supervised targets are another matter. A network from X to other targets Y still has an output of rank K, so that its
+loss is at least Eckart and Young's of Y. But a linear one gives X B, whose columns are combinations of those of X: it
+explains nothing of Y outside of them, and ends at `reduced_rank`, above that floor. Networks that are not linear have
+the room in between. An autoencoder's X lies within its own columns: there both are the same, and no room is left.
 """
 
 from __future__ import annotations
@@ -28,13 +33,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from scipy.sparse.linalg import LinearOperator, eigsh
+from scipy.sparse.linalg import eigsh
 
 from jaxrec import _checks, spectral, stats
 from jaxrec._checks import InputError
 from jaxrec.data import Interactions
 
 DENSE_UP_TO = 6000  # items, for which all eigenvalues are computed
+RANGE = 1e-12  # of the largest eigenvalue of X'X: what is below is rounding
 Values = Float[np.ndarray, " n"]
 
 
@@ -85,21 +91,14 @@ def spectrum(train: Interactions, width: int, *, bias: bool = False) -> Spectrum
     """
     _checks.count("width", width, at_least=1)
     n = train.n_items
-    mean = np.bincount(train.indices, train.values.astype(np.float64), n) / max(train.n_users, 1)
-    shift = mean if bias else np.zeros(n)
-    total = float(np.sum(train.values.astype(np.float64) ** 2) - train.n_users * shift @ shift)
+    shift = spectral.column_means(train) if bias else np.zeros(n)
+    total = _squared_norm(train, bias)
     if n <= DENSE_UP_TO or 2 * width > n:
         gram: Any = stats.gram(train, np.float64)
         values = np.linalg.eigvalsh(gram - train.n_users * np.outer(shift, shift))[::-1]
     else:
-        x = train.to_csr(np.float64)
-
-        def product(v: np.ndarray) -> np.ndarray:
-            v = v.ravel()
-            return x.T @ (x @ v) - train.n_users * shift * (shift @ v)
-
-        operator = LinearOperator((n, n), matvec=product, dtype=np.float64)  # pyright: ignore
         start = np.sqrt(train.item_counts + 1.0)
+        operator = spectral.gram_operator(train, bias)
         values = eigsh(operator, width, which="LA", v0=start, tol=1e-10, return_eigenvectors=False)[::-1]  # pyright: ignore
     return Spectrum(np.maximum(values, 0), total, n)
 
@@ -107,6 +106,65 @@ def spectrum(train: Interactions, width: int, *, bias: bool = False) -> Spectrum
 def eckart_young(found: Spectrum, width: int) -> float:
     """The least ||X - H W'||^2 over H [U, K] and W [I, K]: the sum of the squared singular values beyond the Kth."""
     return max(0.0, found.total - float(np.sum(_first(found, width))))
+
+
+def explained(inputs: Interactions, targets: Interactions, *, bias: bool = False) -> Spectrum:
+    """The squared singular values of P Y: of what linear maps of the inputs can explain of the targets, in float64.
+
+    P = X (X'X)^+ X' projects on the columns of X. With X'X = Q D Q' on its range, P Y has the singular values of
+    D^(-1/2) Q' X'Y, so that nothing of U x U is made.
+
+    Args:
+      inputs: U x I interactions X.
+      targets: U x J interactions Y of the same users.
+      bias: centre the columns of both.
+
+    Returns:
+      Spectrum, whose `total` is the squared norm of Y, more than the sum of the values by what nothing explains.
+      Directions of X below 1e-6 of its largest singular value count as none: of numbers like 0/1 there is nothing.
+
+    Raises:
+      InputError: X and Y differ in users.
+
+    Cost: Gram matrices, 9 I^3 flops and, with the smaller of I and J, 2 I J min(I, J), on the host.
+    """
+    if inputs.n_users != targets.n_users:
+        raise InputError(
+            f"targets must have a row for each user of the inputs, got {targets.n_users} rows and {inputs.n_users} "
+            "users; take both from the same interactions, with select_items."
+        )
+    n = inputs.n_users
+    of_x, of_y = (spectral.column_means(part) if bias else np.zeros(part.n_items) for part in (inputs, targets))
+    cross = (inputs.to_csr(np.float64).T @ targets.to_csr(np.float64)).toarray() - n * np.outer(of_x, of_y)
+    values, vectors = np.linalg.eigh(stats.gram(inputs, np.float64) - n * np.outer(of_x, of_x))
+    kept = values > RANGE * max(values[-1], 0)
+    whitened = (vectors[:, kept] / np.sqrt(values[kept])).T @ cross
+    small = whitened @ whitened.T if len(whitened) < targets.n_items else whitened.T @ whitened
+    return Spectrum(np.maximum(np.linalg.eigvalsh(small)[::-1], 0), _squared_norm(targets, bias), len(small))
+
+
+def reduced_rank(inputs: Interactions, targets: Interactions, width: int, *, bias: bool = False) -> Bound:
+    """The least ||Y - X B||^2 over B of rank K: ||Y||^2 less the first K squared singular values of P Y.
+
+    Y - X B is (Y - P Y) + (P Y - X B), orthogonal to each other. The best matrix of rank K for P Y is P Y V V', V its
+    first right singular vectors, and has the form X B (reduced rank regression; Izenman 1975). It is what linear
+    networks of any depth come to whose narrowest layer has K outputs, and no bound for others: see above.
+
+    Args:
+      inputs: U x I interactions X.
+      targets: U x J interactions Y of the same users.
+      width: K.
+      bias: whether the output has a bias.
+
+    Raises:
+      InputError: an argument is out of range, or X and Y differ in users.
+
+    Cost: see `explained`.
+    """
+    _checks.count("width", width, at_least=1)
+    found = explained(inputs, targets, bias=bias)
+    of = f"squared error of a linear map of rank {width} to other targets{' plus a bias' if bias else ''}"
+    return Bound(eckart_young(found, width), found.total, width, True, of)
 
 
 def bottleneck_penalty(found: Spectrum, width: int, reg: float) -> float:
@@ -167,6 +225,13 @@ PENALTIES = {
     "tied": tied_penalty,
     "product": product_penalty,
 }
+
+
+def _squared_norm(train: Interactions, bias: bool) -> float:
+    """||X||^2, or that of X minus its column means."""
+    squares = float(np.sum(train.values.astype(np.float64) ** 2))
+    shift = spectral.column_means(train)
+    return squares - train.n_users * float(shift @ shift) * bias
 
 
 def _first(found: Spectrum, width: int) -> np.ndarray:

@@ -38,6 +38,8 @@ class Architecture:
       parameters: type in which the parameters are kept.
       first_layer: "dense" multiplies its kernel by dense rows, "gather" sums its rows of a user's items; "auto" goes by
         the rule of `GATHER_FROM`. They differ by rounding.
+      n_outputs: J where the network predicts J other numbers than its I items, as from one half of a history the other;
+        0 where the outputs are the items.
     """
 
     n_items: int
@@ -53,6 +55,7 @@ class Architecture:
     compute: str = "float32"
     parameters: str = "float32"
     first_layer: str = "auto"
+    n_outputs: int = 0
 
     def gathers(self, longest: int) -> bool:
         """Whether the first layer gathers from histories padded to the length `longest`."""
@@ -62,7 +65,7 @@ class Architecture:
     @property
     def widths(self) -> tuple[tuple[int, int], ...]:
         """(inputs, outputs) of every layer in order; a gaussian code counts once."""
-        sizes = (self.n_items, *self.encoder, *self.decoder, self.n_items)
+        sizes = (self.n_items, *self.encoder, *self.decoder, self.n_outputs or self.n_items)
         return tuple(itertools.pairwise(sizes))
 
     @property

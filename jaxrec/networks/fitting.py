@@ -186,7 +186,7 @@ class Trained:
 
 
 class Run:
-    """One training of one task on one data set."""
+    """One training of one task on one data set: of its users' items, or of other targets for them, `target` [U, J]."""
 
     def __init__(
         self,
@@ -197,10 +197,11 @@ class Run:
         key: PRNGKeyArray,
         checkpoint: Any,
         belongs_to: dict[str, Any],
+        target: Interactions | None = None,
     ):
         self.task, self.mesh, self.validation = task, mesh, validation
-        self.data = train.rows(np.flatnonzero(train.user_counts))
-        self.width = -(-int(self.data.user_counts.max()) // 32) * 32  # one shape for all batches
+        self.data = train.rows(np.flatnonzero(train.user_counts)) if target is None else train
+        self.target, self.width = target, _width(self.data)
         self.batch_size = min(task.batch_size, self.data.n_users)
         self.start_key, self.order_key, self.noise_key = jax.random.split(key, 3)
         self.checkpoint, self.belongs_to = checkpoint, belongs_to
@@ -242,8 +243,13 @@ class Run:
             for start in range(0, len(order), self.batch_size):
                 users = order[start : start + self.batch_size]
                 batch = self._placed(padded_rows(self.data, users, self.batch_size, self.width))
+                target = None
+                if self.target is not None:
+                    target = self._placed(padded_rows(self.target, users, self.batch_size, _width(self.target)))
                 knobs = self.knobs if part.noisy else self.quiet
-                state, found = training.step(task.recipe, state, batch, knobs, self.noise_key, part.groups, self.mesh)
+                state, found = training.step(
+                    task.recipe, state, batch, knobs, self.noise_key, part.groups, self.mesh, target
+                )
                 parts.append((len(users), found))
                 advance(len(users))
             if part.remember:
@@ -329,6 +335,11 @@ def require_packages(name: str) -> None:
     except ImportError:
         raise InputError(f"{name} needs the packages flax and optax: pip install 'jaxrec[deep]'.") from None
     del flax, optax
+
+
+def _width(data: Interactions) -> int:
+    """The length that histories are padded to: one shape for all batches."""
+    return -(-int(data.user_counts.max()) // 32) * 32
 
 
 def _as_arrays(knobs: Knobs) -> Knobs:

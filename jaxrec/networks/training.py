@@ -126,7 +126,14 @@ def init(recipe: Recipe, key: PRNGKeyArray) -> State:
 
 
 def loss(
-    recipe: Recipe, parameters: Parameters, prior: Parameters, batch: RowBatch, knobs: Knobs, step: Any, key: Any
+    recipe: Recipe,
+    parameters: Parameters,
+    prior: Parameters,
+    batch: RowBatch,
+    knobs: Knobs,
+    step: Any,
+    key: Any,
+    target: RowBatch | None = None,
 ) -> tuple[Any, Losses]:
     """The mean loss of a batch, to be differentiated, and its parts.
 
@@ -138,6 +145,8 @@ def loss(
       knobs: the numbers.
       step: number of the step.
       key: of its noise.
+      target: [B, J] what the outputs are compared with, where that is not the batch itself (J is
+        `Architecture.n_outputs`); not with full emphasis.
     """
     from jaxrec.networks import modules
 
@@ -167,7 +176,7 @@ def loss(
             ramp = jnp.where(knobs.kl_steps > 0, step / jnp.maximum(knobs.kl_steps, 1), jnp.inf)
             kl_weight = jnp.minimum(knobs.kl_weight, ramp)
     outputs = network.decode(code, lambda h, number: drop(h, 1000 + number))
-    x = batch.dense(shape.n_items, outputs.dtype)
+    x = (batch if target is None else target).dense(outputs.shape[1], outputs.dtype)
     weights: Any = 1.0
     if recipe.full_emphasis:
         missed = jnp.where(kept, 0.0, 1 / knobs.dropout)
@@ -198,7 +207,14 @@ def loss(
 
 @partial(jax.jit, static_argnames=("recipe", "groups", "mesh"), donate_argnames="state")
 def step(
-    recipe: Recipe, state: State, batch: RowBatch, knobs: Knobs, key: PRNGKeyArray, groups: tuple[str, ...], mesh: Any
+    recipe: Recipe,
+    state: State,
+    batch: RowBatch,
+    knobs: Knobs,
+    key: PRNGKeyArray,
+    groups: tuple[str, ...],
+    mesh: Any,
+    target: RowBatch | None = None,
 ) -> tuple[State, Losses]:
     """The state after one step of the optimiser on a batch, and the losses of the state before it.
 
@@ -210,12 +226,13 @@ def step(
       key: of the run.
       groups: which of `GROUPS` are trained; the other stays. Static.
       mesh: what `parallel.make_mesh` returned, or None. Static.
+      target: of the same users, split alike: as in `loss`.
     """
     key = jax.random.fold_in(key, state.step)
     trained = {name: value for part in groups for name, value in group(state.parameters, part).items()}
 
     def of(some: Parameters) -> tuple[Any, Losses]:
-        return loss(recipe, {**state.parameters, **some}, state.prior, batch, knobs, state.step, key)
+        return loss(recipe, {**state.parameters, **some}, state.prior, batch, knobs, state.step, key, target)
 
     slope, parts = jax.grad(of, has_aux=True)(trained)
     rate = knobs.learning_rate
