@@ -25,18 +25,18 @@ def test_networks_make_as_many_steps_on_any_data(n_users):
             an_epoch = -(-n_users // method.batch_size) * passes
             assert abs(method.epochs * an_epoch - PLAN.steps) <= an_epoch / 2
             assert method.patience == 7 and 1 <= method.batch_size <= 500
-            if name == "Mult-VAE":  # the weight of the divergence has grown after a fifth of the steps
-                assert method.kl_weight * method.kl_steps == pytest.approx(0.2 * PLAN.steps, abs=1)
+            if name == "Mult-VAE":  # the weight of the divergence has grown after a tenth of the steps
+                assert method.kl_weight * method.kl_steps == pytest.approx(0.1 * PLAN.steps, abs=1)
 
 
 def test_published_settings_where_users_are_many():
     found = contenders.deep(116_677, PLAN)
-    vae = found["Mult-VAE"].make(width=600, kl_weight=0.2)
+    vae = found["Mult-VAE"].make(width=600, kl_weight=0.2, learning_rate=1e-3)
     assert (vae.hidden, vae.latent, vae.batch_size, vae.dropout) == ((600,), 200, 500, 0.5)
     narrow = contenders.deep(500, Training(10, 2, 1, widest=16))
     assert all(len(contender.variants) == 1 for contender in narrow.values())
     vae = narrow["Mult-VAE"].make(**narrow["Mult-VAE"].variants[0])
-    assert max(*vae.hidden, vae.latent) <= 16
+    assert vae.hidden == () and vae.latent == 16
 
 
 @dataclasses.dataclass(frozen=True)

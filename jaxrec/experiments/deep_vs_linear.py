@@ -42,7 +42,7 @@ class Scale(NamedTuple):
 SCALES = {
     # RecVAE takes longer to compile than all else together.
     "smoke": Scale(2, 8, math.inf, Training(20, 2, 1, widest=12), without=("RecVAE",)),
-    "small": Scale(5, 128, 1200.0, Training(4000, 10, 2)),
+    "small": Scale(5, 128, 1200.0, Training(8000, 10, 2)),
     "full": Scale(12, 1024, math.inf, Training(50_000, 50, 8)),
 }
 

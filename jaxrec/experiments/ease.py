@@ -36,7 +36,7 @@ class Scale(NamedTuple):
 
 SCALES = {
     "smoke": Scale(2, 8, math.inf, Training(20, 2, 1, widest=12)),
-    "small": Scale(7, 128, 1200.0, Training(4000, 10, 2)),
+    "small": Scale(7, 128, 1200.0, Training(8000, 10, 2)),
     "full": Scale(12, 512, math.inf, Training(50_000, 50, 8)),
 }
 NETWORKS = ("Mult-DAE", "Mult-VAE")  # of the paper's Table 2
