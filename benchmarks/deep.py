@@ -29,8 +29,12 @@ CANDIDATES = {
     "ease": [jaxrec.Ease(reg) for reg in (300.0, 600.0, 1000.0)],
     "edlae": [jaxrec.Edlae(reg=reg, dropout=p) for reg in (300.0, 600.0) for p in (0.2, 0.4)],
     "mult-dae": [jaxrec.MultDae(epochs=100, **SHORT)],
-    "mult-vae": [jaxrec.MultVae(epochs=100, kl_steps=steps, **SHORT) for steps in (20_000, 100_000)],
-    "rec-vae": [jaxrec.RecVae(epochs=30, batch_size=100, patience=5)],
+    "mult-vae": [
+        # No hidden layer beside the code, an annealing of 800 steps: found on validation users (docs).
+        jaxrec.MultVae((), epochs=100, kl_steps=4000, learning_rate=2e-3, batch_size=50, patience=10),
+        jaxrec.MultVae((), epochs=100, kl_steps=5000, kl_weight=0.1, learning_rate=3e-3, **SHORT),
+    ],
+    "rec-vae": [jaxrec.RecVae(200, 100, epochs=50, **SHORT)],
 }
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from jaxrec import Ease, Interactions, Popularity, cli
-from jaxrec.experiments import EXPERIMENTS, edlae, low_rank_forms, published, reproduce
+from jaxrec.experiments import EXPERIMENTS, deep_vs_linear, ease, edlae, low_rank_forms, published, reproduce
 from jaxrec.experiments.cells import Cells
 from jaxrec.experiments.datasets import FIXED, GOWALLA, MSD, DataSet, Prepared
 from jaxrec.experiments.outcome import Published, compared, comparison
@@ -53,7 +53,7 @@ def lines_of(folder):
 
 def test_ease_has_every_line_and_none_fails(folders):
     lines = lines_of(folders("ease"))
-    assert list(lines) == ["popularity", "item kNN", "PureSVD", "WMF", "SLIM", "EASE >= 0", "EASE"]
+    assert list(lines) == ["popularity", "item kNN", "PureSVD", "WMF", "SLIM", "EASE >= 0", "EASE", *ease.NETWORKS]
     assert not any(line["failed"] for line in lines.values())
     assert "WMF" in (folders("ease") / "table.md").read_text()
 
@@ -249,10 +249,9 @@ def test_published_figures_belong_to_data_and_lines_that_exist():
             assert each.data in sets, (name, each)
             assert each.metric in sets[each.data].metrics, (name, each)
             assert 0 < each.value < 1 and each.source
-    named = {each.line for each in published.EASE} - {"Mult-DAE", "Mult-VAE"}
-    from jaxrec.experiments.ease import contenders
-
-    assert named <= set(contenders(8))
+    training = ease.SCALES["full"].training
+    assert {each.line for each in published.EASE} <= set(ease.contenders(1000, 8, training))
+    assert {each.line for each in published.DEEP} <= set(deep_vs_linear.lineup(1000, 8, training))
     assert {each.line for each in published.EDLAE} - {"EDLAE"} <= {
         f"{kind}, rank 1000" for kind in edlae.contenders(8, edlae.Spectrum(8), edlae.SCALES["full"])
     }

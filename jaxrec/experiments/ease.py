@@ -1,8 +1,9 @@
-"""EASE beside what it was compared with: popularity, EASE >= 0, SLIM, WMF, PureSVD, item kNN, each tuned.
+"""EASE beside what it was compared with: popularity, EASE >= 0, SLIM, WMF, Mult-DAE, Mult-VAE, and more, each tuned.
 
 After Steck, "Embarrassingly Shallow Autoencoders for Sparse Data" (WWW 2019, arXiv 1905.03375), Table 2. Every method
-walks uphill over powers of sqrt(10) of its strength on held-out data. A fit that a machine or a scale cannot afford is
-left out by its plan, and said so in the table.
+walks uphill over powers of sqrt(10) of its strength on held-out data; the networks have settings to choose from, and
+lengths and batches that go by the number of users (`contenders`). A fit that a machine or a scale cannot afford is left
+out by its plan, and said so in the table.
 """
 
 from __future__ import annotations
@@ -14,34 +15,42 @@ from typing import Any, NamedTuple
 
 from jaxrec._plots import new_figure, write
 from jaxrec.experiments.cells import Cells
+from jaxrec.experiments.contenders import EASE, POPULARITY, Training, deep
 from jaxrec.experiments.datasets import Prepared
 from jaxrec.experiments.outcome import Outcome, figures, measured, recorded
 from jaxrec.experiments.trials import Contender, Line, Trials
 from jaxrec.factorization import Ials
-from jaxrec.linear import Ease, ItemKnn, NonnegativeEase, Popularity, PureSvd, Slim
+from jaxrec.linear import ItemKnn, NonnegativeEase, PureSvd, Slim
 
 VERSION = 1
 
 
 class Scale(NamedTuple):
-    """Strengths tried in a walk, rank of WMF, and rough seconds of a fit."""
+    """Strengths tried in a walk, rank of WMF, rough seconds of a fit, and the training of the networks."""
 
     most: int
     rank: int
     budget: float
+    training: Training
 
 
-SCALES = {"smoke": Scale(2, 8, math.inf), "small": Scale(7, 128, 1200.0), "full": Scale(12, 512, math.inf)}
+SCALES = {
+    "smoke": Scale(2, 8, math.inf, Training(20, 2, 1, widest=12)),
+    "small": Scale(7, 128, 1200.0, Training(8000, 10, 2)),
+    "full": Scale(12, 512, math.inf, Training(50_000, 50, 8)),
+}
+NETWORKS = ("Mult-DAE", "Mult-VAE")  # of the paper's Table 2
 
 
-def contenders(rank: int) -> dict[str, Contender]:
+def contenders(n_users: int, rank: int, training: Training) -> dict[str, Contender]:
     """The rows of the table; another row is another entry.
 
     WMF is that of Hu, Koren & Volinsky (2008): a missing cell weighs 1, all rows have one strength.
     """
+    networks = deep(n_users, training)
     wmf = partial(Ials, rank, unobserved_weight=1.0, reg_exponent=0.0, target="one", mode="cholesky")
     return {
-        "popularity": Contender(Popularity),
+        "popularity": POPULARITY,
         "item kNN": Contender(
             ItemKnn, 2, "shrinkage", variants=({"neighbours": 100}, {"neighbours": 20}, {"neighbours": 500})
         ),
@@ -49,16 +58,17 @@ def contenders(rank: int) -> dict[str, Contender]:
         "WMF": Contender(wmf, 2, variants=({"alpha": 4.0}, {"alpha": 1.0}, {"alpha": 16.0})),
         "SLIM": Contender(Slim, 4, variants=({"l1": 1.0}, {"l1": 5.0})),
         "EASE >= 0": Contender(NonnegativeEase, 4),
-        "EASE": Contender(Ease, 4),
+        "EASE": EASE,
+        **{name: networks[name] for name in NETWORKS},
     }
 
 
 def run(data: Prepared, scale: str, cells: Cells, say: Callable[[str], None]) -> Outcome:
     """The table on one data set."""
-    most, rank, budget = SCALES[scale]
-    trials = Trials(data, cells, most, budget)
+    most, rank, budget, training = SCALES[scale]
+    trials, shape = Trials(data, cells, most, budget), data.train.shape
     lines = []
-    for name, contender in contenders(min(rank, *(size - 1 for size in data.train.shape))).items():
+    for name, contender in contenders(shape[0], min(rank, *(size - 1 for size in shape)), training).items():
         lines.append(trials.tune(name, contender))
         say(str(lines[-1]))
     text = ["Settings chosen on held-out data; test users, with standard errors over users.", ""]

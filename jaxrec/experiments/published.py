@@ -25,6 +25,15 @@ def of(data: str, line: str, values: tuple[float | None, ...], source: str, tole
     return [Published(data, line, metric, value, source, tolerance) for metric, value in found if value is not None]
 
 
+MULT = (
+    *of("ml20m", "Mult-DAE", (0.387, 0.524, 0.419), VASP, TOLERANCE["ml20m"]),
+    *of("netflix", "Mult-DAE", (0.344, 0.438, 0.380), VASP, TOLERANCE["netflix"]),
+    *of("msd", "Mult-DAE", (None, 0.363, None), POSTER, TOLERANCE["msd"]),
+    *of("ml20m", "Mult-VAE", (0.395, 0.537, 0.426), VASP, TOLERANCE["ml20m"]),
+    *of("netflix", "Mult-VAE", (0.351, 0.444, 0.386), VASP, TOLERANCE["netflix"]),
+    *of("msd", "Mult-VAE", (None, 0.364, None), POSTER, TOLERANCE["msd"]),
+)
+
 EASE = (
     Published("gowalla", "EASE", "recall@20", 0.176493, f"{BARS}, l2 = 80", 0.001),
     Published("gowalla", "EASE", "ndcg@20", 0.146657, f"{BARS}, l2 = 80", 0.001),
@@ -42,12 +51,15 @@ EASE = (
     *of("msd", "WMF", (None, 0.312, None), POSTER, None),
     *of("ml20m", "SLIM", (None, 0.495, None), POSTER, None),
     *of("netflix", "SLIM", (None, 0.428, None), POSTER, None),
-    *of("ml20m", "Mult-DAE", (0.387, 0.524, 0.419), VASP, TOLERANCE["ml20m"]),
-    *of("netflix", "Mult-DAE", (0.344, 0.438, 0.380), VASP, TOLERANCE["netflix"]),
-    *of("msd", "Mult-DAE", (None, 0.363, None), POSTER, TOLERANCE["msd"]),
-    *of("ml20m", "Mult-VAE", (0.395, 0.537, 0.426), VASP, TOLERANCE["ml20m"]),
-    *of("netflix", "Mult-VAE", (0.351, 0.444, 0.386), VASP, TOLERANCE["netflix"]),
-    *of("msd", "Mult-VAE", (None, 0.364, None), POSTER, TOLERANCE["msd"]),
+    *MULT,
+)
+
+DEEP = (
+    *(each for each in EASE if each.line == "EASE"),
+    *MULT,
+    *of("ml20m", "RecVAE", (0.414, 0.553, 0.442), VASP, TOLERANCE["ml20m"]),
+    *of("netflix", "RecVAE", (0.361, 0.452, 0.394), VASP, TOLERANCE["netflix"]),
+    *of("msd", "EDLAE", (0.33408, 0.42948, 0.39151), EDLAE_NOTEBOOK, TOLERANCE["msd"]),
 )
 
 MRF = (

@@ -145,8 +145,9 @@ def predict(setting: Setting, data: Supervised, epochs: int, batch_size: int) ->
     task = method.task(inputs)
     shape = dataclasses.replace(task.recipe.shape, n_outputs=targets.n_items)
     task = task._replace(recipe=dataclasses.replace(task.recipe, shape=shape))
-    parameters, course = Run(task, inputs, None, None, jax.random.key(setting.seed), None, {}, targets)("network", None)
-    certificate = certify(parameters, course)
+    run = Run(task, inputs, None, None, jax.random.key(setting.seed), None, {}, targets)
+    parameters, course, again = run("network", None)
+    certificate = certify(parameters, course, again)
     if certificate.status is not Status.OK:
         raise FitError(certificate.status, str(certificate))
     score, loss = jax.jit(Network.score), 0.0

@@ -7,10 +7,12 @@ import inspect
 import math
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
-from jaxrec.data.splits import Split
+import numpy as np
+
+from jaxrec.data.splits import HeldOut, Split
 from jaxrec.evaluate import evaluate
 from jaxrec.experiments.cells import Cells, climb
 from jaxrec.experiments.datasets import Prepared
@@ -18,6 +20,8 @@ from jaxrec.models import Fitted
 from jaxrec.status import FitError, Status
 
 STEP = math.sqrt(10)  # between the strengths that a walk tries
+BEST_EPOCH = "best epoch"  # in the certificate of a training that stops early
+STOPPING_USERS = 5000  # at most, that a training is stopped by where a data set has no validation users
 
 
 class LeftOut(Exception):
@@ -55,6 +59,8 @@ def examine(
     found: dict[str, Any] = {"failed": None}
     if isinstance(fitted, Fitted):
         found |= {"method": str(fitted.info.method), "residual": fitted.info.certificate.residual}
+        if BEST_EPOCH in (detail := fitted.info.certificate.detail):
+            found["best_epoch"] = int(detail[BEST_EPOCH])
     if parts.validation is not None:
         found["validation"] = evaluate(fitted, *parts.validation, metrics[0]).mean[metrics[0]]
     test = evaluate(fitted, *parts.test, metrics)
@@ -111,12 +117,16 @@ class Line:
       settings: those that were chosen.
       method: what was made of them.
       result: its cell.
+      tried: how many settings it was chosen from.
+      tuning_seconds: of all fits that it was chosen by.
     """
 
     name: str
     settings: dict[str, Any]
     method: Any
     result: dict[str, Any]
+    tried: int = 1
+    tuning_seconds: float = 0.0
 
     @property
     def said(self) -> str:
@@ -135,6 +145,8 @@ class Trials:
 
     Where the data have validation users one fit serves both. Where they have none (a fixed split), settings are chosen
     by the first metric on a tenth of the training interactions, and the choice is fitted once more on all of them.
+    A training that stops early stops by the validation users. Where there are none it stops by what some users lack of
+    that tenth, and the choice is trained on everything for as many epochs as were best then.
 
     Attributes:
       data: the data set.
@@ -147,6 +159,7 @@ class Trials:
     def __init__(self, data: Prepared, cells: Cells, most: int, budget: float = math.inf, also: Any = None):
         self.data, self.cells, self.most, self.budget, self.also = data, cells, most, budget, also
         self.parts, self.tuning, self.metrics = data.plain, data.tuning, data.source.metrics
+        self.spent: dict[str, float] = {}  # seconds of every fit that the choice at hand is made by
 
     def final(self, settings: dict[str, Any], method: Any) -> dict[str, Any]:
         """The cell of a method learned from all training data."""
@@ -154,14 +167,15 @@ class Trials:
 
     def held_out(self, settings: dict[str, Any], method: Any) -> float:
         """The first metric on what is held out for choosing; -inf where the fit failed."""
-        if self.tuning is None:
-            return score(self.final(settings, method))
-        result = self._measured(settings | {"learned": "nine tenths"}, method, self.tuning, self.metrics[:1])
-        return -math.inf if result["failed"] else result["test"][self.metrics[0]][0]
+        result = self._for_choosing(settings, method)
+        if result["failed"]:
+            return -math.inf
+        return score(result) if self.tuning is None else result["test"][self.metrics[0]][0]
 
     def tune(self, name: str, contender: Contender) -> Line:
         """The best of a contender."""
         variants, found, number = contender.variants[: self.most], [], contender.start
+        self.spent = {}
         for variant in variants:
             settings = variant
             if number is not None:
@@ -175,7 +189,14 @@ class Trials:
             found.append((value, settings))
         settings = max(found, key=lambda each: each[0])[1]
         method = contender.make(**settings)
-        return Line(name, settings, method, self.final({"line": name, **settings}, method))
+        if self.tuning is not None and stops_early(method):
+            chosen = self._for_choosing({"line": name, **settings}, method)
+            if chosen["failed"]:
+                return Line(name, settings, method, chosen, len(self.spent), sum(self.spent.values()))
+            settings = settings | {"epochs": chosen["best_epoch"]}
+            method = dataclasses.replace(method, epochs=chosen["best_epoch"], patience=0)
+        tried, seconds = len(self.spent), sum(self.spent.values())
+        return Line(name, settings, method, self.final({"line": name, **settings}, method), max(1, tried), seconds)
 
     def _value(self, name: str, contender: Contender, settings: dict[str, Any]) -> float:
         """The first metric on held-out data; -inf for a rank that the data do not have."""
@@ -184,15 +205,47 @@ class Trials:
             return -math.inf
         return self.held_out({"line": name, **settings}, method)
 
-    def _measured(self, settings: Any, method: Any, parts: Split, metrics: Sequence[str]) -> dict[str, Any]:
-        compute = partial(examine, partial(fit_within, method, parts, self.budget), parts, metrics, self.also)
-        return attempt(self.cells, settings, compute)
+    def _for_choosing(self, settings: dict[str, Any], method: Any) -> dict[str, Any]:
+        """The cell of a method by which settings are chosen."""
+        if self.tuning is None:
+            result = self.final(settings, method)
+        else:
+            learned = settings | {"learned": "nine tenths"}
+            result = self._measured(learned, method, self.tuning, self.metrics[:1], self.stopping)
+        if math.isfinite(result["seconds"]):  # else it was left out
+            self.spent[str(settings)] = result["seconds"]
+        return result
+
+    @cached_property
+    def stopping(self) -> HeldOut | None:
+        """Of what settings are chosen on, the users that a training is stopped by; None where there are others."""
+        if self.tuning is None:
+            return None
+        users = np.flatnonzero(self.tuning.test.targets.user_counts)
+        if len(users) > STOPPING_USERS:
+            users = np.sort(np.random.default_rng(0).choice(users, STOPPING_USERS, replace=False))
+        return HeldOut(*(part.rows(users) for part in self.tuning.test))
+
+    def _measured(
+        self, settings: Any, method: Any, parts: Split, metrics: Sequence[str], stopping: HeldOut | None = None
+    ) -> dict[str, Any]:
+        fit = partial(fit_within, method, parts, self.budget, stopping)
+        return attempt(self.cells, settings, partial(examine, fit, parts, metrics, self.also))
 
 
-def fit_within(method: Any, parts: Split, budget: float) -> Any:
+def stops_early(method: Any) -> bool:
+    """Whether its `fit` takes validation users, and ends a training by them."""
+    return "validation" in inspect.signature(method.fit).parameters
+
+
+def fit_within(method: Any, parts: Split, budget: float, stopping: HeldOut | None = None) -> Any:
     """What `method.fit` returns, if its plan, where it has one, is within memory and so many rough seconds.
 
-    A method that stops early by validation users (its `fit` has an argument `validation`) is given those of `parts`.
+    Args:
+      method: one that stops early is given the validation users of `parts`, or `stopping` where it has none.
+      parts: the first is learned from.
+      budget: rough seconds.
+      stopping: users to stop by.
 
     Raises:
       FitError: it does not fit in memory.
@@ -204,6 +257,6 @@ def fit_within(method: Any, parts: Split, budget: float) -> Any:
         plan.require()
         if plan.seconds is not None and plan.seconds > budget:
             raise LeftOut(f"a fit takes roughly {plan.seconds / 60:.0f} minutes, this scale has {budget / 60:.0f}")
-    if "validation" in inspect.signature(method.fit).parameters:
-        return method.fit(train, validation=parts.validation)
+    if stops_early(method):
+        return method.fit(train, validation=stopping if parts.validation is None else parts.validation)
     return method.fit(train)

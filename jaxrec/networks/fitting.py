@@ -120,8 +120,8 @@ class Trained:
         """The trained network with what is known about it.
 
         The loss is not convex, and the certificate is no proof of an optimum: it says that all numbers are finite, that
-        the reconstruction loss of the last epoch is below that of the first step, and how large the gradient of a step
-        was then, as a share of the first (its residual, for which there is no limit). Among its details are the best
+        the reconstruction loss of the users of the first step fell, and how large the gradient of a step was at the
+        end, as a share of the first (its residual, for which there is no limit). Among its details are the best
         epoch and its validation metric, and the users trained on per second. The course is what `callback` sees.
 
         Args:
@@ -162,9 +162,9 @@ class Trained:
         belongs_to["validation"] = None if validation is None else [part.fingerprint for part in validation]
         begun = time.perf_counter()
         run = Run(self.task(train), train, mesh, validation, key, checkpoint, belongs_to)
-        parameters, course = run(type(self).__name__, callback)
+        parameters, course, again = run(type(self).__name__, callback)
         seconds = {"train": time.perf_counter() - begun}
-        certificate = certify(parameters, course)
+        certificate = certify(parameters, course, again)
         if certificate.status is not Status.OK:
             raise FitError(certificate.status, f"{certificate}; lower learning_rate.")
         model = Network(parameters, self.architecture(train.n_items))
@@ -209,8 +209,11 @@ class Run:
         self.knobs = _as_arrays(task.knobs._replace(total_steps=steps))
         self.quiet = _as_arrays(task.knobs._replace(total_steps=steps, dropout=0.0))
 
-    def __call__(self, label: str, callback: Callback | None) -> tuple[dict[str, Any], list[Epoch]]:
-        """The parameters on the default device, of the best epoch where there is a validation, and all epochs."""
+    def __call__(self, label: str, callback: Callback | None) -> tuple[dict[str, Any], list[Epoch], float]:
+        """The parameters on the default device, of the best epoch where there is a validation, and all epochs.
+
+        The last number is the reconstruction loss that the first step would have at the end.
+        """
         task = self.task
         state, best, course = self._start()
         wrote, cost = -math.inf, 0.0
@@ -233,23 +236,37 @@ class Run:
                     cost = wrote - begun
                 if not math.isfinite(epoch.loss) or (callback is not None and callback(len(course), epoch)):
                     break
-        return best if best else _fetched(state.parameters), course
+        parameters = best if best else _fetched(state.parameters)
+        return parameters, course, self._first_step_again(state)
+
+    def _first_step_again(self, state: State) -> float:
+        """The reconstruction loss of the first step's users under its noise, now: one more step, which is thrown away.
+
+        Histories differ in length, so that losses of different users say little about each other.
+        """
+        start = state._replace(step=jnp.zeros_like(state.step))
+        _, found = self._step(start, self._order(0)[: self.batch_size], self.task.passes[0])
+        return float(found.reconstruction)
+
+    def _order(self, number: int) -> np.ndarray:
+        """The users in the order of a pass, counted from the start of the training."""
+        return np.asarray(jax.random.permutation(jax.random.fold_in(self.order_key, number), self.data.n_users))
+
+    def _step(self, state: State, users: np.ndarray, part: Pass) -> tuple[State, training.Losses]:
+        """The state after a step on these users, and the losses before it."""
+        batch, target = self._placed(padded_rows(self.data, users, self.batch_size, self.width)), None
+        if self.target is not None:
+            target = self._placed(padded_rows(self.target, users, self.batch_size, _width(self.target)))
+        knobs = self.knobs if part.noisy else self.quiet
+        return training.step(self.task.recipe, state, batch, knobs, self.noise_key, part.groups, self.mesh, target)
 
     def _epoch(self, state: State, course: list[Epoch], advance: Any) -> tuple[State, Epoch]:
         task, begun, parts = self.task, time.perf_counter(), []
         for number, part in enumerate(task.passes):
-            order_key = jax.random.fold_in(self.order_key, len(course) * len(task.passes) + number)
-            order = np.asarray(jax.random.permutation(order_key, self.data.n_users))
+            order = self._order(len(course) * len(task.passes) + number)
             for start in range(0, len(order), self.batch_size):
                 users = order[start : start + self.batch_size]
-                batch = self._placed(padded_rows(self.data, users, self.batch_size, self.width))
-                target = None
-                if self.target is not None:
-                    target = self._placed(padded_rows(self.target, users, self.batch_size, _width(self.target)))
-                knobs = self.knobs if part.noisy else self.quiet
-                state, found = training.step(
-                    task.recipe, state, batch, knobs, self.noise_key, part.groups, self.mesh, target
-                )
+                state, found = self._step(state, users, part)
                 parts.append((len(users), found))
                 advance(len(users))
             if part.remember:
@@ -299,12 +316,19 @@ class Run:
             _checkpoint.write(self.checkpoint, self.belongs_to, {**arrays, "course": np.array(course)})
 
 
-def certify(parameters: dict[str, Any], course: list[Epoch]) -> Certificate:
-    """What can be said of a training, as told in `Trained.fit`: nothing about an optimum."""
+def certify(parameters: dict[str, Any], course: list[Epoch], again: float) -> Certificate:
+    """What can be said of a training, as told in `Trained.fit`: nothing about an optimum.
+
+    Args:
+      parameters: as returned.
+      course: all epochs.
+      again: the reconstruction loss that the first step, with its users and noise, would have at the end.
+    """
     first, last = course[0], course[-1]
     finite = all(bool(jnp.isfinite(leaf).all()) for leaf in parameters.values()) and math.isfinite(last.loss)
-    fell = last.reconstruction < first.first or first.first_gradient == 0
-    detail = {"reconstruction at the start": first.first, "reconstruction at the end": last.reconstruction}
+    fell = again < first.first or first.first_gradient == 0
+    detail = {"reconstruction at the start": first.first, "of the same users at the end": again}
+    detail |= {"reconstruction at the end": last.reconstruction}
     detail |= {"loss at the end": last.loss, "epochs": float(len(course))}
     if not math.isnan(last.validation):
         best = int(np.argmax([epoch.validation for epoch in course]))

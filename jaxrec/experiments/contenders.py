@@ -1,0 +1,93 @@
+"""What experiments compare: the methods with the settings to choose from, the deep ones scaled to the data set.
+
+The published settings of the deep autoencoders are for ML-20M, where an epoch of 117,000 users in batches of 500 makes
+234 steps. On other data it is the number of steps that must be alike, not that of epochs: batches are a fiftieth of the
+users where that is less than 500, the epochs are as many as a given number of steps takes, and the weight of the KL
+divergence has grown to its full size after a tenth of them. On a few thousand users Mult-VAE is better without its
+layers of 600 (docs/deep-autoencoders.md), which are therefore one of its settings (width 0: items, code, items).
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, NamedTuple
+
+from jaxrec.deep import Autoencoder, MultDae, MultVae, RecVae
+from jaxrec.experiments.trials import Contender
+from jaxrec.factorization import Ials
+from jaxrec.linear import Ease, Edlae, Popularity
+
+LARGEST_BATCH = 500  # as published
+BATCHES = 50  # in an epoch of fewer users than these make
+ANNEALED = 0.1  # share of the steps after which the weight of the KL divergence is what it stays at
+
+POPULARITY = Contender(Popularity)
+EASE = Contender(Ease, 4)
+EDLAE = Contender(Edlae, 4, variants=({"dropout": 0.25}, {"dropout": 0.5}))
+# In the order in which a scale with fewer settings takes them.
+VAES = (
+    {"width": 0, "kl_weight": 0.2, "learning_rate": 2e-3},
+    {"width": 600, "kl_weight": 0.2, "learning_rate": 1e-3},
+    {"width": 0, "kl_weight": 0.1, "learning_rate": 1e-3},
+    {"width": 600, "kl_weight": 0.5, "learning_rate": 1e-3},
+)
+REC_VAES = ({"width": 200, "gamma": 0.005}, {"width": 200, "gamma": 0.01}, {"width": 600, "gamma": 0.005})
+
+
+class Training(NamedTuple):
+    """How long networks are trained, how many settings of each are tried, and how wide they are at most.
+
+    Attributes:
+      steps: of the optimiser, at most.
+      patience: epochs without a better validation metric after which a training ends.
+      variants: settings tried, at most.
+      widest: of any hidden layer.
+    """
+
+    steps: int
+    patience: int
+    variants: int
+    widest: int = 600
+
+
+def ials(rank: int) -> Contender:
+    """The iALS of Rendle et al., with strengths in proportion to the weights of a row."""
+    weights = ({"unobserved_weight": 0.1}, {"unobserved_weight": 0.03}, {"unobserved_weight": 0.3})
+    return Contender(partial(Ials, rank), -5, variants=weights)
+
+
+def deep(n_users: int, plan: Training) -> dict[str, Contender]:
+    """The deep autoencoders on data of so many users to learn from."""
+    batch_size = min(LARGEST_BATCH, max(1, n_users // BATCHES))
+    an_epoch = -(-n_users // batch_size)
+    shared: dict[str, Any] = {"batch_size": batch_size, "patience": plan.patience}
+
+    def epochs(passes: int = 1) -> int:
+        return max(1, round(plan.steps / (passes * an_epoch)))
+
+    def narrowed(width: int) -> int:
+        return min(width, plan.widest)
+
+    def mult_dae(**settings: Any) -> MultDae:
+        return MultDae(latent=narrowed(200), epochs=epochs(), **shared, **settings)
+
+    def mult_vae(width: int, kl_weight: float, learning_rate: float) -> MultVae:
+        hidden = (narrowed(width),) if width else ()
+        annealing = round(ANNEALED * plan.steps / kl_weight)  # it grows by 1 / kl_steps a step
+        numbers: dict[str, Any] = {"kl_weight": kl_weight, "kl_steps": annealing, "learning_rate": learning_rate}
+        return MultVae(hidden, narrowed(200), epochs=epochs(), **numbers, **shared)
+
+    def rec_vae(width: int, gamma: float) -> RecVae:
+        return RecVae(narrowed(width), narrowed(max(100, width // 3)), gamma=gamma, epochs=epochs(passes=4), **shared)
+
+    def autoencoder(**settings: Any) -> Autoencoder:
+        widths = (narrowed(600), narrowed(200))
+        return Autoencoder(widths, widths[:1], epochs=epochs(), **shared, **settings)
+
+    found = {
+        "Mult-DAE": Contender(mult_dae, variants=({"dropout": 0.5}, {"dropout": 0.7})),
+        "Mult-VAE": Contender(mult_vae, variants=VAES),
+        "RecVAE": Contender(rec_vae, variants=REC_VAES),
+        "deep autoencoder": Contender(autoencoder, variants=({"dropout": 0.5}, {"dropout": 0.7})),
+    }
+    return {name: Contender(each.make, variants=each.variants[: plan.variants]) for name, each in found.items()}

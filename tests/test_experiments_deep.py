@@ -1,0 +1,106 @@
+"""Deep contenders in experiments: scaled to the data, stopped early on a fixed split, in the table of costs."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from jaxrec.experiments import contenders, deep_vs_linear, reproduce
+from jaxrec.experiments.cells import Cells
+from jaxrec.experiments.contenders import Training
+from jaxrec.experiments.datasets import DataSet
+from jaxrec.experiments.trials import Contender, Trials, stops_early
+from jaxrec.linear import Ease, Popularity
+
+PLAN = Training(steps=4000, patience=7, variants=8)
+
+
+@pytest.mark.parametrize("n_users", [40, 1292, 4032, 29_858, 116_677])
+def test_networks_make_as_many_steps_on_any_data(n_users):
+    for name, contender in contenders.deep(n_users, PLAN).items():
+        for variant in contender.variants:
+            method = contender.make(**variant)
+            passes = 4 if name == "RecVAE" else 1
+            an_epoch = -(-n_users // method.batch_size) * passes
+            assert abs(method.epochs * an_epoch - PLAN.steps) <= an_epoch / 2
+            assert method.patience == 7 and 1 <= method.batch_size <= 500
+            if name == "Mult-VAE":  # the weight of the divergence has grown after a tenth of the steps
+                assert method.kl_weight * method.kl_steps == pytest.approx(0.1 * PLAN.steps, abs=1)
+
+
+def test_published_settings_where_users_are_many():
+    found = contenders.deep(116_677, PLAN)
+    vae = found["Mult-VAE"].make(width=600, kl_weight=0.2, learning_rate=1e-3)
+    assert (vae.hidden, vae.latent, vae.batch_size, vae.dropout) == ((600,), 200, 500, 0.5)
+    narrow = contenders.deep(500, Training(10, 2, 1, widest=16))
+    assert all(len(contender.variants) == 1 for contender in narrow.values())
+    vae = narrow["Mult-VAE"].make(**narrow["Mult-VAE"].variants[0])
+    assert vae.hidden == () and vae.latent == 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Course:
+    """Stops early, at the epoch that `best` says; what it was given is kept in `seen`."""
+
+    seen: list
+    best: int
+    epochs: int = 50
+    patience: int = 3
+
+    def fit(self, train, *, validation=None):
+        self.seen.append((train, validation, self.epochs, self.patience))
+        fitted = Popularity().fit(train)
+        detail = {} if validation is None else {"best epoch": float(self.best)}
+        certificate = dataclasses.replace(fitted.info.certificate, detail=detail)
+        return fitted._replace(info=dataclasses.replace(fitted.info, certificate=certificate))
+
+
+def fixed_split(folder, rng):
+    pairs = np.unique(rng.integers(0, (60, 20), size=(900, 2)), axis=0)
+    arrays = {"user": pairs[:, 0].astype(np.int32), "item": pairs[:, 1].astype(np.int32)}
+    mark = (rng.random(len(pairs)) < 0.2).astype(np.uint8)
+    np.savez(folder / "toy.npz", n_users=np.int32(60), n_items=np.int32(20), split=mark, **arrays)
+    return DataSet("toy", ("toy.npz",), n_heldout=0).prepare(folder)
+
+
+def test_without_validation_users_the_epochs_are_chosen_on_a_tenth(tmp_path, rng, monkeypatch):
+    monkeypatch.setattr("jaxrec.experiments.trials.STOPPING_USERS", 25)
+    data, seen = fixed_split(tmp_path, rng), []
+    trials = Trials(data, Cells(tmp_path / "cells", {}), 3)
+    line = trials.tune("net", Contender(lambda best: Course(seen, best), variants=({"best": 9}, {"best": 4})))
+    (first, stopping, epochs, patience), _, (last, none, chosen, _) = seen
+    assert first.nnz == trials.tuning.train.nnz < data.train.nnz == last.nnz
+    assert stopping.targets.n_users == stopping.fold_in.n_users == 25 and stopping.targets.user_counts.all()
+    assert (epochs, patience) == (50, 3) and none is None
+    assert chosen == line.settings["epochs"] == line.settings["best"] == line.method.epochs
+    assert line.tried == 2 and line.tuning_seconds > 0
+    again = trials.tune("net", Contender(lambda best: Course(seen, best), variants=({"best": 9}, {"best": 4})))
+    assert len(seen) == 3 and again.result == line.result and again.tuning_seconds == line.tuning_seconds
+
+
+def test_tuning_is_counted(tmp_path, rng):
+    trials = Trials(fixed_split(tmp_path, rng), Cells(tmp_path / "cells", {}), 3)
+    line = trials.tune("EASE", Contender(Ease, 2))
+    assert line.tried == 3 and line.tuning_seconds > line.result["seconds"] * 0
+    line = trials.tune("popularity", Contender(Popularity))
+    assert line.tried == 1 and line.tuning_seconds == 0
+    assert not stops_early(Ease()) and stops_early(Course([], 1))
+
+
+def test_deep_vs_linear_says_what_everything_cost(tmp_path):
+    folder = reproduce("deep-vs-linear", out=tmp_path, scale="smoke")["msweb"]
+    results = json.loads((folder / "results.json").read_text())
+    lines = {line["line"]: line for line in results["lines"]}
+    rows = set(deep_vs_linear.lineup(100, 8, PLAN))
+    assert set(lines) == rows - {"RecVAE"} >= {"EASE", "EDLAE", "iALS", "Mult-VAE", "deep autoencoder"}
+    n_users, n_items = results["data"]["n_users"], results["data"]["n_items"]
+    assert lines["EASE"]["numbers"] == n_items**2 and lines["iALS"]["numbers"] == 8 * (n_users + n_items)
+    assert lines["Mult-DAE"]["numbers"] == 12 * (2 * n_items + 1) + n_items
+    for line in lines.values():
+        assert not line["failed"] and line["planned_bytes"] > 0 and line["tried"] >= 1
+    assert lines["EASE"]["tried"] == 2 and lines["EASE"]["tuning_seconds"] >= lines["EASE"]["seconds"]
+    assert (folder / "accuracy_and_time.png").stat().st_size > 10_000
+    before, said = (folder / "table.md").read_text(), []
+    reproduce("deep-vs-linear", out=tmp_path, scale="smoke", say=said.append)
+    assert "0 cells computed" in said[-1] and (folder / "table.md").read_text() == before
