@@ -38,8 +38,8 @@ its source, the last table sets ours beside it.
 
 def take(folder: pathlib.Path) -> None:
     """Copies the results of all runs in a folder."""
-    for record in sorted(folder.glob("*/*/*/results.json")):
-        name, scale, data = record.parent.relative_to(folder).parts
+    for record in sorted(folder.rglob("results.json")):
+        name, scale, data = (*record.parent.relative_to(folder).parts, "simulated")[:3]
         if scale == "smoke" or name not in EXPERIMENTS:
             continue
         target = RESULTS / name / data
