@@ -30,7 +30,7 @@ CANDIDATES = {
     "edlae": [jaxrec.Edlae(reg=reg, dropout=p) for reg in (300.0, 600.0) for p in (0.2, 0.4)],
     "mult-dae": [jaxrec.MultDae(epochs=100, **SHORT)],
     "mult-vae": [
-        # No hidden layer beside the code, an annealing of 800 steps: found on validation users (docs).
+        # No layer beside the code, annealed in 800 or 500 steps: how they were found is told in the docs.
         jaxrec.MultVae((), epochs=100, kl_steps=4000, learning_rate=2e-3, batch_size=50, patience=10),
         jaxrec.MultVae((), epochs=100, kl_steps=5000, kl_weight=0.1, learning_rate=3e-3, **SHORT),
     ],
