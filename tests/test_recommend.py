@@ -65,6 +65,21 @@ def test_lists_equal_a_full_sort(path, k, exclude_seen, batch_size, rng):
     assert whole.items.dtype == np.int32
 
 
+@pytest.mark.parametrize("k", [1, 7, 100, 1000])
+def test_top_k_host_where_most_scores_are_alike_or_missing(rng, k):
+    """Wide enough that groups of items are told apart by their maxima first."""
+    scores = rng.standard_normal((6, 1000)).astype(np.float32)
+    scores[1] = np.round(scores[1])
+    scores[2, rng.random(1000) < 0.95] = 0  # as of a sparse model
+    scores[3, 5:] = -np.inf
+    scores[4] = 0
+    scores[5, 300:] = np.nan
+    items, values = module.top_k_host(scores, k)
+    expected = np.argsort(-np.where(np.isnan(scores), np.inf, scores), axis=1, kind="stable")[:, :k]
+    np.testing.assert_array_equal(items, expected)
+    np.testing.assert_array_equal(values, np.take_along_axis(scores, expected, axis=1))
+
+
 @given(scores=hnp.arrays(np.float32, st.tuples(st.integers(1, 6), st.integers(1, 12)), elements=st.sampled_from(
     [-np.inf, -1.0, -0.0, 0.0, 0.5, 1.0])), data=st.data())  # fmt: skip
 @settings(max_examples=60, deadline=None)
