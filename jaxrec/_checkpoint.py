@@ -40,11 +40,14 @@ def read(path: str | os.PathLike, belongs_to: dict[str, Any]) -> dict[str, np.nd
     """The arrays of the checkpoint at `path`; None where there is none yet.
 
     Raises:
-      InputError: the file is damaged or foreign, or belongs to another run; or its folder does not exist.
+      InputError: the file is damaged or foreign, or belongs to another run; or it cannot be written.
     """
     path = Path(path)
     if not path.absolute().parent.is_dir():
         raise InputError(f"checkpoint {path} cannot be written: its folder does not exist; create it first.")
+    if path.is_dir() or not path.name or not os.access(path.absolute().parent, os.W_OK):
+        why = "it is a folder" if path.is_dir() or not path.name else "its folder is not writable"
+        raise InputError(f"checkpoint {path} cannot be written: {why}; name another file.")
     if not path.exists():
         return None
     try:

@@ -126,7 +126,7 @@ def _on_host(model: Any, histories: Interactions, k: int, exclude_seen: bool, si
 
     def block(start: int) -> tuple[int, np.ndarray, np.ndarray]:
         rows = matrix[start : start + size]
-        scores = model.score_host(rows)
+        scores = _floating(model.score_host(rows))
         if exclude_seen:
             scores[np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr)), rows.indices] = -np.inf
         return start, *top_k_host(scores, k)
@@ -235,25 +235,32 @@ def top_k_host(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
       scores: [B, I]; NaN counts as highest.
       k: at most I.
 
-    Cost: some passes over the scores. NumPy's partitions of whole rows take ten times as long, and a hundred times
-    where most scores are alike, as those of sparse models are.
+    Cost: some passes over the scores. NumPy's partitions of whole rows take several times as long, most where nearly
+    all scores are alike, as those of sparse models are.
     """
-    near = _candidates(np.where(np.isnan(scores), np.inf, scores) if np.isnan(scores.max()) else scores, k)
-    rows, columns = np.nonzero(near)
+    ordered = scores = _floating(scores)
+    if np.isnan(scores.max(initial=-np.inf)):
+        ordered = np.where(np.isnan(scores), np.inf, np.minimum(scores, np.finfo(scores.dtype).max))
+    rows, columns = np.nonzero(_candidates(ordered, k))
     counts = np.bincount(rows, minlength=len(scores))
     at = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
     items = np.zeros((len(scores), counts.max(initial=k)), np.int32)
     values = np.full(items.shape, -np.inf, scores.dtype)  # what fills a row up stands behind all that is real
-    items[rows, at], values[rows, at] = columns, scores[rows, columns]
-    order = np.argsort(np.where(np.isnan(values), -np.inf, -values), axis=1, kind="stable")[:, :k]
-    return np.take_along_axis(items, order, axis=1), np.take_along_axis(values, order, axis=1).astype(np.float32)
+    items[rows, at], values[rows, at] = columns, ordered[rows, columns]
+    best = np.take_along_axis(items, np.argsort(-values, axis=1, kind="stable")[:, :k], axis=1)
+    return best, np.take_along_axis(scores, best, axis=1).astype(np.float32)
+
+
+def _floating(scores: np.ndarray) -> np.ndarray:
+    """Scores that can be -inf."""
+    return scores if np.issubdtype(scores.dtype, np.floating) else scores.astype(np.float64)
 
 
 def _candidates(scores: np.ndarray, k: int) -> np.ndarray:
-    """[B, I] which items may be among the k best: these for certain, and not many more.
+    """[B, I] which items may be among the k best: these for certain, and at most `CROWDED` times as many.
 
     Of the maxima of many groups of items, the k-th is a bound that k items reach. Where too many do, most of them are
-    equal to it, and of those the first are enough.
+    equal to it as a rule, and of those the first are enough; else the row is sorted.
     """
     n_items = scores.shape[1]
     width = max(-(-n_items // FOLDS), min(2 * k, n_items))
@@ -263,10 +270,14 @@ def _candidates(scores: np.ndarray, k: int) -> np.ndarray:
         np.maximum(maxima[:, : part.shape[1]], part, out=maxima[:, : part.shape[1]])
     bound = np.partition(maxima, width - k, axis=1)[:, width - k, None]
     near = scores >= bound
-    crowded = near.sum(axis=1) > CROWDED * k
-    if crowded.any():
+    crowded = np.flatnonzero(near.sum(axis=1) > CROWDED * k)
+    if len(crowded):
         some, edge = scores[crowded], bound[crowded]
         above, equal = some > edge, some == edge
         free = k - above.sum(axis=1, keepdims=True)
         near[crowded] = above | (equal & (np.cumsum(equal, axis=1) <= free))
+        for row in crowded[near[crowded].sum(axis=1) > CROWDED * k]:
+            best = np.argsort(-scores[row], kind="stable")[:k]
+            near[row] = False
+            near[row, best] = True
     return near

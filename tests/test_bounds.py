@@ -156,12 +156,17 @@ def test_a_penalty_on_the_weights_of_a_deep_network_leaves_the_bound_without_it(
     assert bound == bounds.linear_optimum(data, 4)._replace(tight=False)
 
 
-def test_a_bound_that_is_known_is_taken_and_must_be_of_the_width(data):
-    fitted = Autoencoder(**LINEAR | {"encoder": (6, 4), "epochs": 3}).fit(data)
+def test_a_bound_that_is_known_is_taken_and_must_be_that_of_the_training(data):
+    settings = LINEAR | {"encoder": (6, 4), "epochs": 3}
+    fitted = Autoencoder(**settings).fit(data)
     found = excess(fitted, data)
     assert excess(fitted, data, found.bound) == found
-    with pytest.raises(InputError, match="bound must be of width 4"):
-        excess(fitted, data, found.bound._replace(width=5))
+    for other in ({"encoder": (6, 5)}, {"bias": not fitted.info.method.bias}):
+        with pytest.raises(InputError, match="bound must be that of the squared error of a rank of 4"):
+            excess(fitted, data, linear_optimum(Autoencoder(**settings | other), data))
+    multinomial = Autoencoder(**settings | {"loss": "multinomial"}).fit(data)
+    with pytest.raises(InputError, match="bounds squared errors"):
+        excess(multinomial, data, found.bound)
 
 
 def test_users_without_items_make_no_difference(data, x):

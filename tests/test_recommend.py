@@ -73,11 +73,24 @@ def test_top_k_host_where_most_scores_are_alike_or_missing(rng, k):
     scores[2, rng.random(1000) < 0.95] = 0  # as of a sparse model
     scores[3, 5:] = -np.inf
     scores[4] = 0
-    scores[5, 300:] = np.nan
+    scores[5, 300:], scores[5, :20] = np.nan, np.inf
+    rank = np.where(np.isnan(scores), 2, scores == np.inf)
+    expected = np.array([np.lexsort((-np.nan_to_num(row), -high))[:k] for row, high in zip(scores, rank, strict=True)])
     items, values = module.top_k_host(scores, k)
-    expected = np.argsort(-np.where(np.isnan(scores), np.inf, scores), axis=1, kind="stable")[:, :k]
     np.testing.assert_array_equal(items, expected)
     np.testing.assert_array_equal(values, np.take_along_axis(scores, expected, axis=1))
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.int32, np.float64])
+def test_top_k_host_where_the_best_crowd_in_few_groups_and_of_any_type(rng, dtype):
+    """All the best items are a multiple of the number of groups apart, so that the bound lets many through."""
+    scores = rng.permuted(np.tile(np.arange(2000), (3, 1)), axis=1).astype(dtype)
+    scores[1, ::20] += 5000
+    items, values = module.top_k_host(scores, 10)
+    expected = np.argsort(-scores, axis=1, kind="stable")[:, :10]
+    np.testing.assert_array_equal(items, expected)
+    np.testing.assert_array_equal(values, np.take_along_axis(scores, expected, axis=1))
+    assert all(part.shape == (0, 10) for part in module.top_k_host(scores[:0], 10))
 
 
 @given(scores=hnp.arrays(np.float32, st.tuples(st.integers(1, 6), st.integers(1, 12)), elements=st.sampled_from(

@@ -42,6 +42,14 @@ def linear_optimum(method: Any, train: Interactions) -> Bound:
     Raises:
       InputError: the loss is none that the bound is about.
     """
+    what = _bounded(method, train)
+    noise = method.dropout > 0 or method.hidden_dropout > 0
+    seen = train.rows(np.flatnonzero(train.user_counts))  # the others are not trained on
+    return bounds.linear_optimum(seen, **what)._replace(tight=not noise and (_shared_reg(method) == method.reg))
+
+
+def _bounded(method: Any, train: Interactions) -> dict[str, Any]:
+    """What bounds the training of a method, as arguments of `bounds.linear_optimum`; refuses what nothing bounds."""
     if not hasattr(method, "full_emphasis"):
         raise InputError(f"the linear optimum bounds an Autoencoder with loss='squared', got {type(method).__name__}.")
     if method.loss != "squared":
@@ -52,11 +60,8 @@ def linear_optimum(method: Any, train: Interactions) -> Bound:
             "the linear optimum bounds errors on all cells alike, and full_emphasis weights them by what was dropped; "
             "compare with jaxrec.Edlae, or train without it."
         )
-    width = _width(method, train)
-    noise = method.dropout > 0 or method.hidden_dropout > 0
-    seen = train.rows(np.flatnonzero(train.user_counts))  # the others are not trained on
-    found = bounds.linear_optimum(seen, width, reg=_shared_reg(method), penalty=_penalty(method), bias=method.bias)
-    return found._replace(tight=not noise and (_shared_reg(method) == method.reg))
+    shared = {"reg": _shared_reg(method), "penalty": _penalty(method), "bias": method.bias}
+    return {"width": _width(method, train), **shared}
 
 
 def excess(fitted: Fitted, train: Interactions, bound: Bound | None = None) -> Excess:
@@ -76,10 +81,11 @@ def excess(fitted: Fitted, train: Interactions, bound: Bound | None = None) -> E
     if fitted.info.data.get("fingerprint") != train.fingerprint:
         raise InputError(f"the bound is of the training data, and the model was not fitted on {train.name}.")
     method, model = fitted.info.method, fitted.model
+    wanted = bounds.described(**_bounded(method, train))
     if bound is None:
         bound = linear_optimum(method, train)
-    elif bound.width != _width(method, train):
-        raise InputError(f"bound must be of width {_width(method, train)}, as the autoencoder is, got {bound.width}.")
+    elif bound.of != wanted:
+        raise InputError(f"bound must be that of the {wanted}, got that of the {bound.of}.")
     forward = jax.jit(_outputs_and_codes)
     loss, codes = 0.0, 0.0
     for batch in row_batches(train.rows(np.flatnonzero(train.user_counts)), BATCH_SIZE):

@@ -87,8 +87,7 @@ def table(lines: Sequence[Line], memory: dict[str, int], metrics: Sequence[str])
     about = [
         "Settings chosen on held-out data; test users, with standard errors over users. The seconds of a fit contain "
         "its compilation and the validations of early stopping; those of tuning are the sum over all settings tried. "
-        "The few settings that Mult-VAE has to choose from were narrowed down in eleven earlier trials on ml1m, on the "
-        "validation users; those trials, and one of RecVAE and two of the deep autoencoder, are not counted. "
+        f"{contenders.SEARCHED} "
         "GB is what the plan of the fit (`plan`) says that its large arrays take at the peak: an estimate from the "
         "sizes, not a measurement. Numbers: all that the model has learned, of iALS the factors of users and items.",
         "",

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from jaxrec._plots import new_figure, write
 from jaxrec.experiments.cells import Cells
-from jaxrec.experiments.contenders import EASE, POPULARITY, Training, deep
+from jaxrec.experiments.contenders import EASE, POPULARITY, SEARCHED, Training, deep
 from jaxrec.experiments.datasets import Prepared
 from jaxrec.experiments.outcome import Outcome, figures, measured, recorded
 from jaxrec.experiments.trials import Contender, Line, Trials
@@ -71,7 +71,7 @@ def run(data: Prepared, scale: str, cells: Cells, say: Callable[[str], None]) ->
     for name, contender in contenders(shape[0], min(rank, *(size - 1 for size in shape)), training).items():
         lines.append(trials.tune(name, contender))
         say(str(lines[-1]))
-    text = ["Settings chosen on held-out data; test users, with standard errors over users.", ""]
+    text = [f"Settings chosen on held-out data; test users, with standard errors over users. {SEARCHED}", ""]
     return Outcome(
         table="\n".join([*text, *measured(lines, trials.metrics)]) + "\n",
         record={"lines": recorded(lines)},

@@ -21,6 +21,7 @@ import jax
 import numpy as np
 
 from jaxrec import spectral
+from jaxrec._checks import InputError
 from jaxrec.data import Interactions
 from jaxrec.data.splits import Split
 from jaxrec.deep import linear_optimum
@@ -150,6 +151,8 @@ def run(data: Prepared, scale: str, cells: Cells, say: Callable[[str], None]) ->
     parts = Split(train, data.plain.test)
     epochs = -(-plan.steps // -(-train.n_users // plan.batch_size))
     widths = [width for width in plan.widths if 2 * width <= min(train.shape)]
+    if not widths:
+        raise InputError(f"{train.name} is too small for a bottleneck of {min(plan.widths)}: {train.shape}.")
     metric = trials.metrics[0]
 
     bound = functools.cache(lambda width: linear_optimum(Setting(1, "linear", width, 0).method(1, 1), train))

@@ -215,8 +215,13 @@ def linear_optimum(
     width = min(width, train.n_items)
     found = spectrum(train, width, bias=bias)
     value = PENALTIES[penalty](found, width, reg) if reg > 0 else eckart_young(found, width)
+    return Bound(value, found.total, width, True, described(width, reg, penalty, bias))
+
+
+def described(width: int, reg: float, penalty: str, bias: bool) -> str:
+    """What the bound of `linear_optimum` is of, in words."""
     what = f"squared error{f' with the {penalty} penalty, reg={reg:g},' if reg > 0 else ''} of a rank of {width}"
-    return Bound(value, found.total, width, True, what + (" plus a bias" if bias else ""))
+    return what + (" plus a bias" if bias else "")
 
 
 PENALTIES = {
