@@ -14,6 +14,7 @@ import pathlib
 import shutil
 
 from jaxrec.experiments import EXPERIMENTS
+from jaxrec.experiments.outcome import rows
 
 ROOT = pathlib.Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "reproductions"
@@ -83,10 +84,12 @@ def section(name: str, record: pathlib.Path) -> str:
 
 def overview() -> str:
     """The table of README.md: of each experiment what `reproduce --list` says in one line."""
-    rows = [("experiment", "paper", "what it shows", "data"), ("---",) * 4]
-    for name, experiment in EXPERIMENTS.items():
-        rows.append((f"[{name}](docs/reproductions.md#{name})", experiment.paper, experiment.shows, experiment.runs_on))
-    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |\n" for row in rows)
+    lines = [
+        [f"[{name}](docs/reproductions.md#{name})", experiment.paper, experiment.shows, experiment.runs_on]
+        for name, experiment in EXPERIMENTS.items()
+    ]
+    lines = [[cell.replace("|", r"\|") for cell in line] for line in lines]
+    return "\n".join(rows(["experiment", "paper", "what it shows", "data"], lines)) + "\n"
 
 
 def readme() -> str:

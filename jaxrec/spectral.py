@@ -42,8 +42,7 @@ def eigenpairs(train: Interactions, rank: int, *, centred: bool = False) -> Eige
     """
     n = train.n_items
     if n <= DENSE_UP_TO or 2 * rank > n:
-        shift = column_means(train) if centred else np.zeros(n)
-        values, vectors = np.linalg.eigh(stats.gram(train, np.float64) - train.n_users * np.outer(shift, shift))
+        values, vectors = np.linalg.eigh(gram(train, centred))
     else:
         start = np.sqrt(train.item_counts + 1.0)  # fixed, so that the result is
         values, vectors = eigsh(gram_operator(train, centred), rank, which="LA", v0=start, tol=1e-9)  # pyright: ignore[reportArgumentType]: SciPy documents a float
@@ -54,6 +53,15 @@ def column_means(train: Interactions) -> np.ndarray:
     """[I] the mean of each column of X over all users, in float64."""
     sums = np.bincount(train.indices, train.values.astype(np.float64), train.n_items)
     return sums / max(train.n_users, 1)
+
+
+def gram(train: Interactions, centred: bool = False) -> np.ndarray:
+    """[I, I] X'X in float64; `centred`: of X minus its column means."""
+    found = np.asarray(stats.gram(train, np.float64))
+    if centred:
+        shift = column_means(train)
+        found = found - train.n_users * np.outer(shift, shift)
+    return found
 
 
 def gram_operator(train: Interactions, centred: bool = False) -> LinearOperator:

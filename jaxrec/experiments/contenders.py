@@ -54,6 +54,13 @@ class Training(NamedTuple):
     widest: int = 600
 
 
+TRAININGS = {
+    "smoke": Training(20, 2, 1, widest=12),
+    "small": Training(8000, 10, 2),
+    "full": Training(50_000, 50, 8),
+}
+
+
 def ials(rank: int) -> Contender:
     """The iALS of Rendle et al., with strengths in proportion to the weights of a row."""
     weights = ({"unobserved_weight": 0.1}, {"unobserved_weight": 0.03}, {"unobserved_weight": 0.3})

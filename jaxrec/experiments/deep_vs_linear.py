@@ -18,7 +18,7 @@ import numpy as np
 from jaxrec._plots import new_figure, write
 from jaxrec.experiments import contenders
 from jaxrec.experiments.cells import Cells
-from jaxrec.experiments.contenders import Training
+from jaxrec.experiments.contenders import TRAININGS, Training
 from jaxrec.experiments.datasets import Prepared
 from jaxrec.experiments.outcome import Outcome, figures, recorded, rows
 from jaxrec.experiments.trials import Contender, Line, Trials
@@ -41,9 +41,9 @@ class Scale(NamedTuple):
 
 SCALES = {
     # RecVAE takes longer to compile than all else together.
-    "smoke": Scale(2, 8, math.inf, Training(20, 2, 1, widest=12), without=("RecVAE",)),
-    "small": Scale(5, 128, 1200.0, Training(8000, 10, 2)),
-    "full": Scale(12, 1024, math.inf, Training(50_000, 50, 8)),
+    "smoke": Scale(2, 8, math.inf, TRAININGS["smoke"], without=("RecVAE",)),
+    "small": Scale(5, 128, 1200.0, TRAININGS["small"]),
+    "full": Scale(12, 1024, math.inf, TRAININGS["full"]),
 }
 
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from jaxrec._plots import new_figure, write
 from jaxrec.experiments.cells import Cells
-from jaxrec.experiments.contenders import EASE, POPULARITY, SEARCHED, Training, deep
+from jaxrec.experiments.contenders import EASE, POPULARITY, SEARCHED, TRAININGS, Training, deep
 from jaxrec.experiments.datasets import Prepared
 from jaxrec.experiments.outcome import Outcome, figures, measured, recorded
 from jaxrec.experiments.trials import Contender, Line, Trials
@@ -35,9 +35,9 @@ class Scale(NamedTuple):
 
 
 SCALES = {
-    "smoke": Scale(2, 8, math.inf, Training(20, 2, 1, widest=12)),
-    "small": Scale(7, 128, 1200.0, Training(8000, 10, 2)),
-    "full": Scale(12, 512, math.inf, Training(50_000, 50, 8)),
+    "smoke": Scale(2, 8, math.inf, TRAININGS["smoke"]),
+    "small": Scale(7, 128, 1200.0, TRAININGS["small"]),
+    "full": Scale(12, 512, math.inf, TRAININGS["full"]),
 }
 NETWORKS = ("Mult-DAE", "Mult-VAE")  # of the paper's Table 2
 

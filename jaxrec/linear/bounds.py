@@ -35,7 +35,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.sparse.linalg import eigsh
 
-from jaxrec import _checks, spectral, stats
+from jaxrec import _checks, spectral
 from jaxrec._checks import InputError
 from jaxrec.data import Interactions
 
@@ -91,11 +91,9 @@ def spectrum(train: Interactions, width: int, *, bias: bool = False) -> Spectrum
     """
     _checks.count("width", width, at_least=1)
     n = train.n_items
-    shift = spectral.column_means(train) if bias else np.zeros(n)
     total = _squared_norm(train, bias)
     if n <= DENSE_UP_TO or 2 * width > n:
-        gram: Any = stats.gram(train, np.float64)
-        values = np.linalg.eigvalsh(gram - train.n_users * np.outer(shift, shift))[::-1]
+        values = np.linalg.eigvalsh(spectral.gram(train, bias))[::-1]
     else:
         start = np.sqrt(train.item_counts + 1.0)
         operator = spectral.gram_operator(train, bias)
@@ -136,7 +134,7 @@ def explained(inputs: Interactions, targets: Interactions, *, bias: bool = False
     n = inputs.n_users
     of_x, of_y = (spectral.column_means(part) if bias else np.zeros(part.n_items) for part in (inputs, targets))
     cross = (inputs.to_csr(np.float64).T @ targets.to_csr(np.float64)).toarray() - n * np.outer(of_x, of_y)
-    values, vectors = np.linalg.eigh(stats.gram(inputs, np.float64) - n * np.outer(of_x, of_x))
+    values, vectors = np.linalg.eigh(spectral.gram(inputs, bias))
     kept = values > RANGE * max(values[-1], 0)
     whitened = (vectors[:, kept] / np.sqrt(values[kept])).T @ cross
     small = whitened @ whitened.T if len(whitened) < targets.n_items else whitened.T @ whitened

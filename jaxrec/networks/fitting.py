@@ -202,6 +202,7 @@ class Run:
         self.task, self.mesh, self.validation = task, mesh, validation
         self.data = train.rows(np.flatnonzero(train.user_counts)) if target is None else train
         self.target, self.width = target, _width(self.data)
+        self.target_width = 0 if target is None else _width(target)
         self.batch_size = min(task.batch_size, self.data.n_users)
         self.start_key, self.order_key, self.noise_key = jax.random.split(key, 3)
         self.checkpoint, self.belongs_to = checkpoint, belongs_to
@@ -256,7 +257,7 @@ class Run:
         """The state after a step on these users, and the losses before it."""
         batch, target = self._placed(padded_rows(self.data, users, self.batch_size, self.width)), None
         if self.target is not None:
-            target = self._placed(padded_rows(self.target, users, self.batch_size, _width(self.target)))
+            target = self._placed(padded_rows(self.target, users, self.batch_size, self.target_width))
         knobs = self.knobs if part.noisy else self.quiet
         return training.step(self.task.recipe, state, batch, knobs, self.noise_key, part.groups, self.mesh, target)
 
