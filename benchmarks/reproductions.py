@@ -73,9 +73,11 @@ def section(name: str, record: pathlib.Path) -> str:
     if "data" in found:
         data = found["data"]
         lines += [f"{data['n_users']:,} users to learn from x {data['n_items']:,} items; {found['prepared']}.", ""]
-    if "machine" in found:
-        machine = found["machine"]
-        lines += [f"On {machine['devices']} x {machine['device']}, {machine['threads']} threads on the host.", ""]
+    # Records of before cells kept theirs know one machine: that of the last run.
+    machines = found.get("machines", [found["machine"]] if "machine" in found else [])
+    if machines:
+        said = (f"{each['devices']} x {each['device']}, {each['threads']} threads on the host" for each in machines)
+        lines += [f"On {'; and on '.join(said)}.", ""]
     lines += [f"```{{include}} {below}/table.md", "```", ""]
     for plot in sorted(record.parent.glob("*.png")):
         lines += [f"![{plot.stem.replace('_', ' ')}, {record.parent.name}]({below}/{plot.name})", ""]

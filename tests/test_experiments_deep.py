@@ -104,3 +104,31 @@ def test_deep_vs_linear_says_what_everything_cost(tmp_path):
     before, said = (folder / "table.md").read_text(), []
     reproduce("deep-vs-linear", out=tmp_path, scale="smoke", say=said.append)
     assert "0 cells computed" in said[-1] and (folder / "table.md").read_text() == before
+
+
+def test_rows_that_two_experiments_have_in_common_are_computed_once(tmp_path):
+    folder = reproduce("deep-vs-linear", out=tmp_path, scale="smoke")["msweb"]
+    stored = {path: path.read_bytes() for path in (tmp_path / "ease" / "smoke" / "msweb" / "cells").iterdir()}
+    assert stored and not (folder / "cells").exists()
+    said = []
+    other = reproduce("ease", out=tmp_path, scale="smoke", say=said.append)["msweb"]
+    assert all(path.read_bytes() == before for path, before in stored.items())
+    lines, others = (
+        {line["line"]: line for line in json.loads((each / "results.json").read_text())["lines"]}
+        for each in (folder, other)
+    )
+    for name in ("popularity", "EASE", "Mult-DAE", "Mult-VAE"):
+        assert lines[name]["test"] == others[name]["test"] and lines[name]["seconds"] == others[name]["seconds"]
+    added = len(list((other / "cells").iterdir())) - len(stored)
+    assert said[-1].startswith(f"{added} cells computed")
+
+
+def test_a_record_names_every_machine_that_its_cells_came_from(tmp_path, monkeypatch):
+    first, second = ({"device": "cpu", "devices": 1, "threads": threads} for threads in (2, 7))
+    monkeypatch.setattr("jaxrec.experiments.cells.machine", lambda: first)
+    Cells(tmp_path, {}).get({"k": 1}, dict)
+    monkeypatch.setattr("jaxrec.experiments.cells.machine", lambda: second)
+    cells = Cells(tmp_path, {})
+    for k in (1, 2, 2):
+        cells.get({"k": k}, dict)
+    assert cells.machines == [first, second]

@@ -39,7 +39,7 @@ def folders(tmp_path_factory):
 def test_smoke_leaves_a_table_a_record_and_a_plot_and_is_taken_up_again(name, folders):
     folder = folders(name)
     results = json.loads((folder / "results.json").read_text())
-    assert results["scale"] == "smoke" and results["data"]["name"] == "msweb" and results["machine"]["threads"] >= 1
+    assert results["scale"] == "smoke" and results["data"]["name"] == "msweb" and results["machines"][0]["threads"] >= 1
     assert any(path.suffix == ".png" and path.stat().st_size > 10_000 for path in folder.iterdir())
     before, said = (folder / "table.md").read_text(), []
     reproduce(name, out=folder.parents[2], scale="smoke", say=said.append)

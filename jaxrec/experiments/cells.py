@@ -8,8 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from jaxrec._checks import InputError
 from jaxrec._files import write_json
+from jaxrec._threads import n_threads
+
+
+def machine() -> dict[str, Any]:
+    """What is computed on now."""
+    return {"device": jax.devices()[0].device_kind, "devices": jax.device_count(), "threads": n_threads()}
 
 
 class Cells:
@@ -20,11 +28,13 @@ class Cells:
       belongs_to: what all cells have in common, such as the fingerprint of the data; a folder serves one such thing.
       computed: how many cells this run has added.
       reused: how many it found.
+      machines: what the cells that were asked for were computed on, each once.
     """
 
     def __init__(self, folder: Path, belongs_to: dict[str, Any]):
         self.folder, self.belongs_to = Path(folder), belongs_to
         self.computed = self.reused = 0
+        self.machines: list[dict[str, Any]] = []
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def get(self, settings: dict[str, Any], compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -42,14 +52,17 @@ class Cells:
             self.reused += 1
             return self._read(path, settings)
         result = compute()
-        write_json(path, {"settings": settings, "belongs_to": self.belongs_to, "result": result})
+        cell = {"settings": settings, "belongs_to": self.belongs_to, "machine": machine(), "result": result}
+        write_json(path, cell)
         self.computed += 1
         return self._read(path, settings)  # what a later run will see, so that both come to the same
 
     def _read(self, path: Path, settings: dict[str, Any]) -> dict[str, Any]:
         try:
             stored = json.loads(path.read_text("utf-8"))
-            found, belongs_to, result = stored["settings"], stored["belongs_to"], stored["result"]
+            found, belongs_to, computed_on, result = (
+                stored[name] for name in ("settings", "belongs_to", "machine", "result")
+            )
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{path} is no cell of an experiment; delete it, or give another folder.") from error
         if (found, belongs_to) != (settings, self.belongs_to):
@@ -57,6 +70,8 @@ class Cells:
                 f"{path} belongs to other data or to another version of the experiment; give another folder, or delete "
                 f"{self.folder}."
             )
+        if computed_on not in self.machines:
+            self.machines.append(computed_on)
         return result
 
 

@@ -17,6 +17,7 @@ from jaxrec.experiments.trials import Contender
 from jaxrec.factorization import Ials
 from jaxrec.linear import Ease, Edlae, Popularity
 
+VERSION = 1  # of the cells of these contenders, which more than one experiment takes
 LARGEST_BATCH = 500  # as published
 BATCHES = 50  # in an epoch of fewer users than these make
 ANNEALED = 0.1  # share of the steps after which the weight of the KL divergence is what it stays at

@@ -12,21 +12,16 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-import jax
-import numpy as np
-
 from jaxrec._plots import new_figure, write
 from jaxrec.experiments import contenders
 from jaxrec.experiments.cells import Cells
-from jaxrec.experiments.contenders import TRAININGS, Training
+from jaxrec.experiments.contenders import TRAININGS, VERSION, Training
 from jaxrec.experiments.datasets import Prepared
 from jaxrec.experiments.outcome import Outcome, figures, recorded, rows
 from jaxrec.experiments.trials import Contender, Line, Trials
 from jaxrec.memory import GB
-from jaxrec.models import Fitted
 
-VERSION = 1
-LEARNED = ("parameters", "weights", "user_factors", "item_factors", "scores")  # fields of the models
+__all__ = ["VERSION", "run"]
 
 
 class Scale(NamedTuple):
@@ -56,7 +51,7 @@ def lineup(n_users: int, rank: int, training: Training) -> dict[str, Contender]:
 def run(data: Prepared, scale: str, cells: Cells, say: Callable[[str], None]) -> Outcome:
     """The table on one data set."""
     most, rank, budget, training, without = SCALES[scale]
-    trials, train = Trials(data, cells, most, budget, seen), data.plain.train
+    trials, train = Trials(data, cells, most, budget), data.plain.train
     lines = []
     for name, contender in lineup(train.n_users, min(rank, *(size - 1 for size in train.shape)), training).items():
         if name in without:
@@ -74,12 +69,6 @@ def run(data: Prepared, scale: str, cells: Cells, say: Callable[[str], None]) ->
         plots={"accuracy_and_time": partial(write_plot, lines, trials.metrics[0], train.name)},
         figures=figures(lines),
     )
-
-
-def seen(fitted: Fitted) -> dict[str, Any]:
-    """What is recorded besides the metrics: how many numbers were learned, and the certificate's details."""
-    learned = sum(np.size(leaf) for part in LEARNED for leaf in jax.tree.leaves(getattr(fitted.model, part, None)))
-    return {"numbers": learned, "detail": fitted.info.certificate.detail}
 
 
 def table(lines: Sequence[Line], memory: dict[str, int], metrics: Sequence[str]) -> str:

@@ -15,14 +15,14 @@ from typing import Any, NamedTuple
 
 from jaxrec._plots import new_figure, write
 from jaxrec.experiments.cells import Cells
-from jaxrec.experiments.contenders import EASE, POPULARITY, SEARCHED, TRAININGS, Training, deep
+from jaxrec.experiments.contenders import EASE, POPULARITY, SEARCHED, TRAININGS, VERSION, Training, deep
 from jaxrec.experiments.datasets import Prepared
 from jaxrec.experiments.outcome import Outcome, figures, measured, recorded
 from jaxrec.experiments.trials import Contender, Line, Trials
 from jaxrec.factorization import Ials
 from jaxrec.linear import ItemKnn, NonnegativeEase, PureSvd, Slim
 
-VERSION = 1
+__all__ = ["VERSION", "run"]
 
 
 class Scale(NamedTuple):

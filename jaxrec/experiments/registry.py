@@ -8,14 +8,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import jax
-
 from jaxrec import _checks, io
 from jaxrec._checks import InputError
 from jaxrec._files import write_json, write_text
-from jaxrec._threads import n_threads
 from jaxrec.experiments import published
-from jaxrec.experiments.cells import Cells
+from jaxrec.experiments.cells import Cells, machine
 from jaxrec.experiments.datasets import (
     AMAZON_BOOK,
     AMAZON_HOME,
@@ -49,6 +46,7 @@ class Experiment:
       expected: what the paper says, with the source of that.
       module: where `run(data, scale, cells, say) -> Outcome` is, and `VERSION`, which changes with the results.
       published: figures of the same data and protocols, which ours are set beside.
+      shares_cells_with: the experiment in whose folder its cells are, where that has rows in common with it.
     """
 
     paper: str
@@ -59,6 +57,7 @@ class Experiment:
     expected: str
     module: str
     published: tuple[Published, ...] = ()
+    shares_cells_with: str | None = None
 
     @property
     def runs_on(self) -> str:
@@ -161,6 +160,7 @@ EXPERIMENTS = {
         "the poster of the MRF paper)",
         module="jaxrec.experiments.deep_vs_linear",
         published=published.DEEP,
+        shares_cells_with="ease",
     ),
 }
 
@@ -195,11 +195,10 @@ def reproduce(
     _checks.one_of("experiment", name, tuple(EXPERIMENTS))
     _checks.one_of("scale", scale, SCALES)
     experiment = EXPERIMENTS[name]
-    target = Path(out) / name / scale
     if not experiment.data:
         if only:
             raise InputError(f"{name} simulates its data and has no data sets to choose from; leave out only.")
-        return {"simulated": _run(experiment, None, scale, target, say)}
+        return {"simulated": _run(name, None, scale, Path(out), say)}
     if scale == "smoke":
         assert isinstance(experiment.smoke, DataSet)
         chosen = [experiment.smoke]
@@ -210,7 +209,7 @@ def reproduce(
             )
     else:
         chosen = _at_hand(name, experiment, Path(data), only, say)
-    return {each.name: _run(experiment, each.prepare(Path(data)), scale, target / each.name, say) for each in chosen}
+    return {each.name: _run(name, each.prepare(Path(data)), scale, Path(out), say) for each in chosen}
 
 
 def _at_hand(
@@ -232,11 +231,13 @@ def _at_hand(
     return chosen
 
 
-def _run(
-    experiment: Experiment, prepared: Prepared | None, scale: Scale, target: Path, say: Callable[[str], None]
-) -> Path:
-    """One data set, or one simulation: its files in `target`."""
+def _run(name: str, prepared: Prepared | None, scale: Scale, out: Path, say: Callable[[str], None]) -> Path:
+    """One data set, or one simulation: the folder of its files, below `out`."""
+    experiment = EXPERIMENTS[name]
     module = experiment.implementation()
+    below = Path(scale) if prepared is None else Path(scale) / prepared.source.name
+    target = out / name / below
+    target.mkdir(parents=True, exist_ok=True)
     belongs_to: dict[str, Any] = {"version": module.VERSION}
     summary: dict[str, Any] = {"paper": experiment.paper, "scale": scale}
     if prepared is not None:
@@ -246,7 +247,7 @@ def _run(
         say(
             f"{train.name}: {train.n_users:,} users x {train.n_items:,} items, {train.nnz:,} interactions to learn from"
         )
-    cells = Cells(target / "cells", belongs_to)
+    cells = Cells(out / (experiment.shares_cells_with or name) / below / "cells", belongs_to)
     outcome: Outcome = module.run(prepared, scale, cells, say)
     table = outcome.table
     if prepared is not None:
@@ -256,15 +257,11 @@ def _run(
             table += "\n".join(
                 ["", "Beside published figures of the same data and protocol.", "", *comparison(beside), ""]
             )
-    write_json(target / "results.json", {**summary, **outcome.record, "versions": io.versions(), "machine": machine()})
+    made_by = {"versions": io.versions(), "machines": cells.machines or [machine()]}
+    write_json(target / "results.json", {**summary, **outcome.record, **made_by})
     write_text(target / "table.md", table)
     for plot, draw in outcome.plots.items():
         draw(target / f"{plot}.png")
     counted = f"{cells.computed} cells computed, {cells.reused} found; " if cells.computed or cells.reused else ""
     say(f"{counted}results in {target}")
     return target
-
-
-def machine() -> dict[str, Any]:
-    """What the experiment ran on."""
-    return {"device": jax.devices()[0].device_kind, "devices": jax.device_count(), "threads": n_threads()}

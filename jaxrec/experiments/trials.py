@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxrec.data.splits import HeldOut, Split
@@ -21,6 +22,7 @@ from jaxrec.status import FitError, Status
 
 STEP = math.sqrt(10)  # between the strengths that a walk tries
 BEST_EPOCH = "best epoch"  # in the certificate of a training that stops early
+LEARNED = ("parameters", "weights", "user_factors", "item_factors", "scores")  # fields of the models
 STOPPING_USERS = 5000  # at most, that a training is stopped by where a data set has no validation users
 
 
@@ -58,9 +60,13 @@ def examine(
     seconds, cpu = time.perf_counter() - begun, time.process_time() - cpu
     found: dict[str, Any] = {"failed": None}
     if isinstance(fitted, Fitted):
-        found |= {"method": str(fitted.info.method), "residual": fitted.info.certificate.residual}
-        if BEST_EPOCH in (detail := fitted.info.certificate.detail):
-            found["best_epoch"] = int(detail[BEST_EPOCH])
+        certificate = fitted.info.certificate
+        found |= {"method": str(fitted.info.method), "residual": certificate.residual, "detail": certificate.detail}
+        found["numbers"] = sum(
+            np.size(leaf) for name in LEARNED for leaf in jax.tree.leaves(getattr(fitted.model, name, None))
+        )
+        if BEST_EPOCH in certificate.detail:
+            found["best_epoch"] = int(certificate.detail[BEST_EPOCH])
     if parts.validation is not None:
         found["validation"] = evaluate(fitted, *parts.validation, metrics[0]).mean[metrics[0]]
     test = evaluate(fitted, *parts.test, metrics)
