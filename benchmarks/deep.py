@@ -17,7 +17,6 @@ import numpy as np
 from harness import machine
 
 import jaxrec
-from jaxrec.data.batching import padded_rows
 from jaxrec.data.splits import strong_generalization
 from jaxrec.networks import training
 from jaxrec.networks.fitting import Run
@@ -65,17 +64,17 @@ def best_of(methods, parts):
 
 
 def step_seconds(data, first_layer, repeats=5):
-    """The fastest of some steps of Mult-VAE on the first users, and the length that histories are padded to."""
+    """The fastest of some steps of Mult-VAE on the first users, their number, and entries a user with padding."""
     run = Run(jaxrec.MultVae(first_layer=first_layer).task(data), data, None, None, jax.random.key(0), None, {})
     state = training.init(run.task.recipe, run.start_key)
-    batch = padded_rows(run.data, np.arange(run.batch_size), run.batch_size, run.width)
+    batch = run.batch_of(run.data, np.arange(run.batch_size))
     seconds = []
     for _ in range(repeats + 1):
         begun = time.perf_counter()
         state, _ = training.step(run.task.recipe, state, batch, run.knobs, run.noise_key, training.GROUPS, None)
         jax.block_until_ready(state)
         seconds.append(time.perf_counter() - begun)
-    return min(seconds[1:]), run.batch_size, run.width
+    return min(seconds[1:]), run.batch_size, batch.entries_per_row
 
 
 if __name__ == "__main__":
@@ -92,10 +91,10 @@ if __name__ == "__main__":
     if options.first_layer:
         rows = {}
         for way in ("dense", "gather"):
-            seconds, batch_size, width = step_seconds(data, way)
-            rows[way] = {"users per second": batch_size / seconds, "padded to": width}
+            seconds, batch_size, entries = step_seconds(data, way)
+            rows[way] = {"users per second": batch_size / seconds, "entries per user, with padding": entries}
             print(way, rows[way], flush=True)
-        record["items per padded entry"] = data.n_items / width
+        record["items per entry"] = data.n_items / entries
     else:
         parts = strong_generalization(data, **({"n_heldout": options.heldout} if options.heldout else {}))
         rows = {name: best_of(CANDIDATES[name], parts) for name in options.methods}

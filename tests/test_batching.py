@@ -8,6 +8,7 @@ import scipy.sparse as sp
 
 from jaxrec import Interactions
 from jaxrec.data import RowBatch, batching, row_batches
+from jaxrec.data.batching import PackedBatch, packed_length, packed_rows, padded_rows
 
 
 @pytest.fixture
@@ -80,3 +81,48 @@ def test_wide_batches_have_fewer_rows(monkeypatch):
     assert np.concatenate([batch.rows[batch.rows >= 0] for batch in batches]).tolist() == list(range(16))
     dense = np.concatenate([batch.dense(16)[batch.rows >= 0] for batch in batches])
     np.testing.assert_array_equal(dense, data.to_csr().toarray())
+
+
+@pytest.mark.parametrize(("size", "parts", "length"), [(8, 1, 64), (9, 3, 7), (24, 8, 1), (23, 23, 3)])
+def test_packed_rows_are_the_rows(data, rng, size, parts, length):
+    users = rng.permutation(23)[: min(size, 23)]
+    batch = packed_rows(data, users, size, length, parts)
+    expected = np.zeros((size, 40))
+    expected[: len(users)] = data.to_csr().toarray()[users]
+    assert batch.rows.shape == (parts, size // parts) and batch.items.shape[1] % length == 0
+    assert batch.rows.ravel().tolist() == [*users.tolist(), *[-1] * (size - len(users))]
+    np.testing.assert_array_equal(batch.dense(40), expected)
+    np.testing.assert_allclose(batch.totals(batch.values**2), (expected**2).sum(1))
+    scores = rng.normal(size=(size, 40)).astype(np.float32)
+    np.testing.assert_allclose(batch.totals(batch.values * batch.at(scores)), (expected * scores).sum(1), rtol=1e-5)
+    of_rows = batch.spread(np.arange(size))
+    np.testing.assert_array_equal(of_rows, batch.owners + np.arange(parts)[:, None] * (size // parts))
+    assert (np.diff(batch.owners) >= 0).all() and (batch.items[batch.values == 0] == 0).all()
+    pieces = batch.pieces(5)
+    assert pieces.items.shape[1:] == (parts, 5)
+    total = sum(PackedBatch(*(part[k] for part in jax.tree.leaves(pieces))).dense(40) for k in range(len(pieces.items)))
+    np.testing.assert_array_equal(total, expected)
+
+
+def test_a_padded_batch_can_be_packed(data):
+    batch = padded_rows(data, np.arange(6), 8, 64)
+    packed = batch.packed()
+    np.testing.assert_array_equal(packed.dense(40), batch.dense(40))
+    np.testing.assert_array_equal(packed.totals(packed.values), batch.values.sum(1))
+    assert packed.entries_per_row == 64 and packed.rows.ravel().tolist() == batch.rows.tolist()
+
+
+def test_rows_without_entries_can_be_packed():
+    data = Interactions.from_lists([[], [], [1]], 3)
+    assert not packed_rows(data, np.arange(2), 2, 1).dense(3).any()
+    assert packed_length(np.zeros(3, int), 2) == 32
+
+
+def test_a_packed_length_is_seldom_exceeded(rng):
+    counts = rng.geometric(0.03, 3000)
+    length = packed_length(counts, 200)
+    sums = [rng.choice(counts, 200, replace=False).sum() for _ in range(500)]
+    assert max(sums) <= length < 1.5 * np.mean(sums)
+    assert packed_length(counts, 3000) - 32 < counts.sum() <= packed_length(counts, 3000)
+    one_long = np.r_[np.ones(999, int), 10_000]
+    assert packed_length(one_long, 10) <= 10_032  # no more than there can be

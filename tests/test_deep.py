@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from scipy.special import expit, log_softmax, logsumexp
 from scipy.stats import norm
 
@@ -26,12 +27,14 @@ from jaxrec import (
     RecVae,
     evaluate,
     load_model,
+    parallel,
     save,
 )
-from jaxrec.data.batching import padded_rows
+from jaxrec.data.batching import packed_rows
 from jaxrec.deep import rec_vae
 from jaxrec.networks import losses, training
 from jaxrec.networks.architecture import Architecture
+from jaxrec.networks.fitting import Run
 from jaxrec.networks.training import Knobs, Recipe
 
 SMALL = {"hidden": (8,), "latent": 4, "epochs": 6, "batch_size": 64, "kl_steps": 20}
@@ -98,8 +101,11 @@ def rec_vae_elbo(p, old, row, noise, gamma):
 def test_losses(rng, x64):
     f, x = rng.normal(size=(5, 7)), (rng.random((5, 7)) < 0.4).astype(float)
     q = expit(f)
+    multinomial = [-sum(x[b] * np.log(np.exp(f[b]) / np.exp(f[b]).sum())) for b in range(5)]
+    packed = packed_rows(Interactions.from_csr(sp.csr_array(x)), np.arange(5), 6, 8, parts=3)
+    found = losses.multinomial(jnp.concatenate([f, np.full((1, 7), 9.0)]), packed)
+    np.testing.assert_allclose(found, [*multinomial, 0], rtol=1e-12)
     expected = {
-        "multinomial": [-sum(x[b] * np.log(np.exp(f[b]) / np.exp(f[b]).sum())) for b in range(5)],
         "squared": [np.linalg.norm(x[b] - f[b]) ** 2 for b in range(5)],
         "logistic": [-sum(x[b] * np.log(q[b]) + (1 - x[b]) * np.log(1 - q[b])) for b in range(5)],
     }
@@ -116,7 +122,7 @@ def prepared(method, data, rng, dtype="float64"):
     recipe = dataclasses.replace(task.recipe, shape=shape)
     state = training.init(recipe, jax.random.key(3))
     parameters = {name: jnp.asarray(rng.normal(0, 0.3, leaf.shape)) for name, leaf in state.parameters.items()}
-    return recipe, state._replace(parameters=parameters), task.knobs, padded_rows(data, np.arange(20), 24, 32)
+    return recipe, state._replace(parameters=parameters), task.knobs, packed_rows(data, np.arange(20), 24, 32)
 
 
 def test_mult_vae_is_the_annealed_elbo(data, x, rng, x64):
@@ -124,10 +130,9 @@ def test_mult_vae_is_the_annealed_elbo(data, x, rng, x64):
     key = jax.random.key(5)
     drop_key, _, code_key = jax.random.split(key, 3)
     kept = np.ones((20, 24), bool)
-    keeps = np.asarray(jax.random.bernoulli(drop_key, 0.5, batch.items.shape))
-    for b in range(20):
-        n = int(np.sum(np.asarray(batch.values[b]) != 0))
-        kept[b, np.asarray(batch.items[b, :n])] = keeps[b, :n]
+    keeps = training.kept_entries(drop_key, batch, 0.5)
+    kept[batch.owners[batch.values != 0], batch.items[batch.values != 0]] = keeps[batch.values != 0]
+    assert 0.4 < kept[x[:20] > 0].mean() < 0.6
     noise = np.asarray(jax.random.normal(code_key, (24, 4), jnp.float64))
     for step, beta in ((0, 0.0), (2, 0.2), (50, 0.3)):
         expected = np.mean([mult_vae(state.parameters, x[b], kept[b], 0.5, noise[b], beta) for b in range(20)])
@@ -165,7 +170,7 @@ def test_another_target_is_what_the_outputs_are_compared_with(data, x, rng, x64)
     }
     assert p["decoder.layers.0.kernel"].shape == (5, 14) and recipe.shape.n_parameters == 10 * 5 + 5 + 5 * 14 + 14
     users = np.arange(30)
-    batch, target = (padded_rows(part, users, 32, 32) for part in (inputs, targets))
+    batch, target = (packed_rows(part, users, 32, 32) for part in (inputs, targets))
     found = loss(recipe, p, {}, batch, Knobs(), 0, jax.random.key(0), target)[0]
     outputs = dense(p, "decoder.layers.0", np.tanh(dense(p, "encoder.layers.0", x[:30, :10])))
     assert found == pytest.approx(np.sum((x[:30, 10:] - outputs) ** 2) / 30)
@@ -184,7 +189,7 @@ def test_gathered_and_dense_first_layers_agree(data, rng, x64):
 
 def test_the_first_layer_goes_by_a_stated_rule():
     shape = Architecture(3200, (4,))
-    assert shape.gathers(100) and not shape.gathers(101)
+    assert shape.gathers(100.0) and not shape.gathers(100.1)
     assert not Architecture(3200, (4,), first_layer="dense").gathers(1) and Architecture(
         2, (4,), first_layer="gather"
     ).gathers(9)
@@ -352,3 +357,25 @@ def test_recipe_is_all_that_compiles(data):
         MultVae(**SMALL | {"learning_rate": rate, "dropout": 0.1 + rate, "latent": 5}).fit(data)
     assert training.step._cache_size() == before + 1
     assert Recipe(Architecture(3, (2,))) == Recipe(Architecture(3, (2,))) and Knobs().dropout == 0
+
+
+@pytest.mark.parametrize("first_layer", ("dense", "gather"))
+@pytest.mark.parametrize("loss", ("multinomial", "logistic"))
+def test_a_step_on_a_mesh_is_the_same_and_only_adds_gradients_up(data, first_layer, loss):
+    """The batch is split over devices with the entries of its users; the noise does not depend on that."""
+    method = Autoencoder((8,), loss=loss, dropout=0.5, batch_size=44, first_layer=first_layer)
+    found = []
+    for mesh in (None, parallel.make_mesh()):
+        run = Run(method.task(data), data, mesh, None, jax.random.key(2), None, {})
+        batch = run.batch_of(data, np.arange(44))
+        fixed = (run.task.recipe, run._start()[0], batch, run.knobs, run.noise_key, training.GROUPS, run.mesh)
+        if mesh is not None:
+            assert batch.rows.shape == (8, 6) and batch.items.size < 2 * found[0][1]
+            compiled = training.step.lower(*fixed).compile().as_text()
+            assert "all-reduce(" in compiled and "all-gather" not in compiled and "all-to-all" not in compiled
+        state, losses_before = training.step(*fixed)
+        found.append((state.parameters, batch.items.size, losses_before))
+    (one, _, before), (split, _, same) = found
+    assert float(before.total) == pytest.approx(float(same.total), rel=1e-5)
+    for name, leaf in one.items():
+        np.testing.assert_allclose(split[name], leaf, rtol=1e-3, atol=1e-4)

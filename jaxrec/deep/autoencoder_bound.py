@@ -121,7 +121,8 @@ def _shared_reg(method: Any) -> float:
 def _outputs_and_codes(model: Any, batch: Any) -> tuple[Any, Any]:
     from jaxrec.networks import modules
 
-    network = modules.merged(model.architecture, model.parameters)
-    entering = modules.normalized(batch) if model.architecture.normalize else batch
+    network, entering = modules.merged(model.architecture, model.parameters), batch.packed()
+    if model.architecture.normalize:
+        entering = modules.normalized(entering)
     code, _ = network.encode(entering, modules.keep)
     return network.decode(code, modules.keep), code

@@ -12,7 +12,7 @@ from jaxrec._checks import InputError
 ACTIVATIONS = ("linear", "tanh", "relu", "gelu", "sigmoid", "swish", "selu", "elu")
 DTYPES = ("float32", "bfloat16")
 FIRST_LAYERS = ("auto", "dense", "gather")
-# The first layer gathers where the catalogue is so many times the longest history, and multiplies dense rows below.
+# The first layer gathers where the catalogue is so many times a packed history, and multiplies dense rows below.
 # On two CPU cores both cost the same somewhere between 12 and 40 (docs/deep-autoencoders.md); no accelerator was tried.
 GATHER_FROM = 32
 
@@ -57,9 +57,9 @@ class Architecture:
     first_layer: str = "auto"
     n_outputs: int = 0
 
-    def gathers(self, longest: int) -> bool:
-        """Whether the first layer gathers from histories padded to the length `longest`."""
-        by_rule = self.first_layer == "auto" and self.n_items >= GATHER_FROM * longest
+    def gathers(self, entries_per_row: float) -> bool:
+        """Whether the first layer gathers from batches with so many entries a user, padding included."""
+        by_rule = self.first_layer == "auto" and self.n_items >= GATHER_FROM * entries_per_row
         return by_rule or self.first_layer == "gather"
 
     @property

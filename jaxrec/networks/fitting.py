@@ -16,8 +16,8 @@ from jaxtyping import PRNGKeyArray
 from jaxrec import _checkpoint, _checks, parallel
 from jaxrec._checks import InputError
 from jaxrec._progress import progress_bar
-from jaxrec.data import Interactions, RowBatch
-from jaxrec.data.batching import padded_rows
+from jaxrec.data import Interactions
+from jaxrec.data.batching import PackedBatch, packed_length, packed_rows
 from jaxrec.data.splits import HeldOut
 from jaxrec.evaluate import evaluate
 from jaxrec.memory import Plan, hardware, plan_on
@@ -176,6 +176,8 @@ class Trained:
         network, found = self.architecture(n_items), hardware(devices)
         batch = min(batch_size, n_users)
         widest = n_items * 6 + sum(b for _, b in network.widths) * 3
+        if network.gathers(entries := nnz / max(1, n_users)):
+            widest += round(2 * entries * network.widths[0][1])
         parts = {
             "parameters, gradient, two moments, two copies": 4 * COPIES * network.n_parameters * found.on_host,
             "a batch of users": found.share(4 * batch * widest),
@@ -201,9 +203,9 @@ class Run:
     ):
         self.task, self.mesh, self.validation = task, mesh, validation
         self.data = train.rows(np.flatnonzero(train.user_counts)) if target is None else train
-        self.target, self.width = target, _width(self.data)
-        self.target_width = 0 if target is None else _width(target)
+        self.target = target
         self.batch_size = min(task.batch_size, self.data.n_users)
+        self.parts = 1 if mesh is None else mesh.size
         self.start_key, self.order_key, self.noise_key = jax.random.split(key, 3)
         self.checkpoint, self.belongs_to = checkpoint, belongs_to
         steps = task.epochs * len(task.passes) * -(-self.data.n_users // self.batch_size)
@@ -255,9 +257,9 @@ class Run:
 
     def _step(self, state: State, users: np.ndarray, part: Pass) -> tuple[State, training.Losses]:
         """The state after a step on these users, and the losses before it."""
-        batch, target = self._placed(padded_rows(self.data, users, self.batch_size, self.width)), None
+        batch, target = self.batch_of(self.data, users), None
         if self.target is not None:
-            target = self._placed(padded_rows(self.target, users, self.batch_size, self.target_width))
+            target = self.batch_of(self.target, users)
         knobs = self.knobs if part.noisy else self.quiet
         return training.step(self.task.recipe, state, batch, knobs, self.noise_key, part.groups, self.mesh, target)
 
@@ -286,11 +288,12 @@ class Run:
             return False
         return len(found) - 1 - int(np.argmax(found)) >= self.task.patience
 
-    def _placed(self, batch: RowBatch) -> RowBatch:
-        if self.mesh is None:
-            return batch
-        arrays = [np.asarray(part) for part in (batch.rows, batch.items, batch.values)]
-        return RowBatch(*parallel.place_rows(arrays, self.mesh, fill=(-1, 0, 0)))
+    def batch_of(self, data: Interactions, users: np.ndarray) -> PackedBatch:
+        """At most `batch_size` users, where a step wants them."""
+        own = -(-self.batch_size // self.parts)
+        batch = packed_rows(data, users, own * self.parts, packed_length(data.user_counts, own), self.parts)
+        arrays = jax.tree.leaves(batch)
+        return PackedBatch(*(map(jnp.asarray, arrays) if self.mesh is None else parallel.place_rows(arrays, self.mesh)))
 
     def _start(self) -> tuple[State, dict[str, Any], list[Epoch]]:
         """The state to begin with, the best parameters so far and the epochs made: of the checkpoint, or none."""
@@ -360,11 +363,6 @@ def require_packages(name: str) -> None:
     except ImportError:
         raise InputError(f"{name} needs the packages flax and optax: pip install 'jaxrec[deep]'.") from None
     del flax, optax
-
-
-def _width(data: Interactions) -> int:
-    """The length that histories are padded to: one shape for all batches."""
-    return -(-int(data.user_counts.max()) // 32) * 32
 
 
 def _as_arrays(knobs: Knobs) -> Knobs:

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxrec.data.batching import PackedBatch
+
 RECONSTRUCTIONS = ("multinomial", "squared", "gaussian", "logistic")
 # RecVAE's prior: shares of the standard normal, of the encoder before, and of a normal of variance exp(10).
 COMPOSITE_SHARES = (3 / 20, 3 / 4, 1 / 10)
@@ -19,9 +21,13 @@ Rows = Float[Array, "B I"]
 Codes = Float[Array, "B K"]
 
 
-def multinomial(outputs: Rows, x: Rows) -> PerUser:
-    """[B] - sum_i x_i log softmax(f)_i, the multinomial likelihood without its constant (Liang et al. 2018, eq. 2)."""
-    return -jnp.sum(x * jax.nn.log_softmax(outputs, axis=1), axis=1)
+def multinomial(outputs: Rows, histories: PackedBatch) -> PerUser:
+    """[B] - sum_i x_i log softmax(f)_i, the multinomial likelihood without its constant (Liang et al. 2018, eq. 2).
+
+    Of the [B, I] outputs f only their log-sum-exp and those at the entries of x are needed.
+    """
+    x = histories.values
+    return histories.totals(x) * jax.nn.logsumexp(outputs, axis=1) - histories.totals(x * histories.at(outputs))
 
 
 def squared(outputs: Rows, x: Rows, weights: Any = 1.0) -> PerUser:

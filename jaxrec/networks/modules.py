@@ -13,14 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxrec.data import RowBatch
+from jaxrec.data.batching import PackedBatch
 from jaxrec.linalg import HIGHEST
 from jaxrec.networks.architecture import Architecture
 
 NORM_EPSILON = 0.1  # RecVAE's
 BIAS_STD = 0.001  # Mult-VAE's
 TINY = 1e-12
-ENTRIES_AT_ONCE = 32  # of each history, when the first layer gathers
+GATHERED_AT_ONCE = 2**25  # numbers, when the first layer gathers: 128 MB
 ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
     "linear": lambda x: x,
     "tanh": jnp.tanh,
@@ -50,27 +50,24 @@ class Dense(nnx.Module):
         x, kernel = x.astype(self.compute), kernel.astype(self.compute)
         return jnp.matmul(x, kernel, precision=HIGHEST, preferred_element_type=_wide(self.compute))
 
-    def gather(self, history: RowBatch) -> jax.Array:
-        """[B, n_out] x W + b of sparse rows: B L n_out products, and memory for `ENTRIES_AT_ONCE` of the L."""
+    def gather(self, history: PackedBatch) -> jax.Array:
+        """[B, n_out] x W + b of sparse rows: a product for every entry and output, `GATHERED_AT_ONCE` at a time.
+
+        A training batch fits in one go, as it should: going backwards each go writes the whole gradient of W.
+        """
         kernel = self.kernel[...].astype(self.compute)
-        n, width = history.items.shape
-        size = min(width, ENTRIES_AT_ONCE)
-        pad = ((0, 0), (0, -width % size))
-        items, values = (jnp.pad(part, pad).reshape(n, -1, size) for part in (history.items, history.values))
+        parts, length = history.items.shape
+        size = min(length, max(1, GATHERED_AT_ONCE // (parts * kernel.shape[1])))
 
-        def add(total: jax.Array, entries: Any) -> tuple[jax.Array, None]:
-            some, weights = entries
-            return total + jnp.einsum(
-                "bl,blh->bh",
-                weights.astype(self.compute),
-                kernel[some],
-                precision=HIGHEST,
-                preferred_element_type=total.dtype,
-            ), None
+        def product(some: PackedBatch) -> jax.Array:
+            values = some.values.astype(self.compute).astype(_wide(self.compute))
+            return some.totals(values[:, :, None] * kernel[some.items])
 
-        start = jnp.zeros((n, kernel.shape[1]), _wide(self.compute))
-        parts = (jnp.swapaxes(items, 0, 1), jnp.swapaxes(values, 0, 1))
-        return self.shifted(jax.lax.scan(add, start, parts)[0])
+        if size == length:
+            return self.shifted(product(history))
+        pieces = history.pieces(size)
+        start = jnp.zeros((history.rows.size, kernel.shape[1]), _wide(self.compute))
+        return self.shifted(jax.lax.scan(lambda total, some: (total + product(some), None), start, pieces)[0])
 
     def shifted(self, rows: jax.Array) -> jax.Array:
         """[B, n_out] the rows plus the bias, if there is one."""
@@ -137,7 +134,7 @@ class NetworkModule(nnx.Module):
         plain = shape.widths[len(shape.encoder) :]
         self.decoder = Stack(plain, dataclasses.replace(shape, body="plain"), own_kernels=not shape.tied)
 
-    def encode(self, history: RowBatch, drop: Callable[[Any, int], Any]) -> tuple[Any, Any]:
+    def encode(self, history: PackedBatch, drop: Callable[[Any, int], Any]) -> tuple[Any, Any]:
         """[B, K] the code, or the mean of a gaussian one, and its [B, K] log variance, else None."""
         if self.encoder is None:
             return history.dense(self.shape.n_items, _wide(self.shape.compute)), None
@@ -147,9 +144,9 @@ class NetworkModule(nnx.Module):
             return mean, log_variance
         return (ACTIVATIONS[self.shape.activation](h) if self.shape.code == "activated" else h), None
 
-    def enter(self, layer: Dense, history: RowBatch) -> jax.Array:
+    def enter(self, layer: Dense, history: PackedBatch) -> jax.Array:
         """[B, n] the first layer on sparse rows."""
-        if self.shape.gathers(history.items.shape[1]):
+        if self.shape.gathers(history.entries_per_row):
             return layer.gather(history)
         return layer(history.dense(self.shape.n_items, jnp.dtype(self.shape.compute)))
 
@@ -160,16 +157,16 @@ class NetworkModule(nnx.Module):
             kernels = [layer.kernel[...].T for layer in reversed(list(self.encoder.layers))]
         return self.decoder(lambda layer: layer(code, kernels and kernels[0]), drop, kernels)
 
-    def score(self, history: RowBatch) -> jax.Array:
+    def score(self, history: PackedBatch) -> jax.Array:
         """[B, I] outputs without noise: no dropout, the mean of the code."""
         code, _ = self.encode(normalized(history) if self.shape.normalize else history, keep)
         return self.decode(code, keep)
 
 
-def normalized(history: RowBatch) -> RowBatch:
+def normalized(history: PackedBatch) -> PackedBatch:
     """The rows scaled to length 1; empty ones stay empty."""
-    length = jnp.sqrt(jnp.maximum(jnp.sum(history.values**2, axis=1, keepdims=True), TINY))
-    return RowBatch(history.rows, history.items, history.values / length)
+    length = jnp.sqrt(jnp.maximum(history.totals(history.values**2), TINY))
+    return history.replaced(history.values / history.spread(length))
 
 
 def init(shape: Architecture, key: jax.Array) -> dict[str, np.ndarray]:

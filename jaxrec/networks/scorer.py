@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from jaxtyping import Array, Float
 
 from jaxrec.data import Interactions, RowBatch
-from jaxrec.data.batching import padded_rows, width_for
+from jaxrec.data.batching import PackedBatch, packed_rows
 from jaxrec.networks.architecture import Architecture
 
 
@@ -35,6 +35,10 @@ class Network:
 
     def score(self, history: RowBatch) -> Float[Array, "B I"]:
         """[B, I] outputs of the network: logits where it was trained by a likelihood of choices."""
+        return self.score_packed(history.packed())
+
+    def score_packed(self, history: PackedBatch) -> Float[Array, "B I"]:
+        """[B, I] the same, of a packed batch."""
         from jaxrec.networks import modules
 
         return modules.merged(self.architecture, self.parameters).score(history)
@@ -43,9 +47,8 @@ class Network:
         """[B, I] the same, from sparse rows, on the default device."""
         rows = Interactions.from_csr(history)
         n = rows.n_users
-        size = 1 << max(0, n - 1).bit_length()  # few shapes are compiled
-        batch = padded_rows(rows, np.arange(n), size, width_for(rows.user_counts))
-        return np.array(_score(self, batch)[:n])
+        size, length = (1 << max(0, count - 1).bit_length() for count in (n, rows.nnz))  # few shapes are compiled
+        return np.array(_score(self, packed_rows(rows, np.arange(n), size, length))[:n])
 
 
-_score = jax.jit(Network.score)
+_score = jax.jit(Network.score_packed)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
 from jaxrec import parallel
-from jaxrec.data import RowBatch
+from jaxrec.data.batching import PackedBatch
 from jaxrec.networks import losses
 from jaxrec.networks.architecture import Architecture
 
@@ -129,11 +129,11 @@ def loss(
     recipe: Recipe,
     parameters: Parameters,
     prior: Parameters,
-    batch: RowBatch,
+    batch: PackedBatch,
     knobs: Knobs,
     step: Any,
     key: Any,
-    target: RowBatch | None = None,
+    target: PackedBatch | None = None,
 ) -> tuple[Any, Losses]:
     """The mean loss of a batch, to be differentiated, and its parts.
 
@@ -152,9 +152,9 @@ def loss(
 
     shape, network = recipe.shape, modules.merged(recipe.shape, parameters)
     drop_key, hidden_key, code_key = jax.random.split(key, 3)
-    kept = jax.random.bernoulli(drop_key, 1 - knobs.dropout, batch.items.shape)
+    kept = kept_entries(drop_key, batch, 1 - knobs.dropout)
     full = modules.normalized(batch) if shape.normalize else batch
-    noisy = RowBatch(full.rows, full.items, jnp.where(kept, full.values / (1 - knobs.dropout), 0))
+    noisy = full.replaced(jnp.where(kept, full.values / (1 - knobs.dropout), 0))
 
     def drop(h: Any, number: int) -> Any:
         if not recipe.hidden_noise:
@@ -170,26 +170,28 @@ def loss(
         if recipe.prior == "composite":
             old = modules.merged(shape, {**parameters, **jax.lax.stop_gradient(prior)}).encode(full, modules.keep)
             kl = losses.composite_kl(code, mean, log_variance, *old)
-            kl_weight = knobs.kl_per_item * jnp.sum(batch.values, axis=1)
+            kl_weight = knobs.kl_per_item * batch.totals(batch.values)
         else:
             kl = losses.normal_kl(mean, log_variance)
             ramp = jnp.where(knobs.kl_steps > 0, step / jnp.maximum(knobs.kl_steps, 1), jnp.inf)
             kl_weight = jnp.minimum(knobs.kl_weight, ramp)
     outputs = network.decode(code, lambda h, number: drop(h, 1000 + number))
-    x = (batch if target is None else target).dense(outputs.shape[1], outputs.dtype)
-    weights: Any = 1.0
-    if recipe.full_emphasis:
-        missed = jnp.where(kept, 0.0, 1 / knobs.dropout)
-        extra = RowBatch(batch.rows, batch.items, jnp.where(batch.values != 0, missed - 1, 0))
-        weights = 1 + extra.dense(shape.n_items, outputs.dtype)
-    of_user = {
-        "multinomial": lambda: losses.multinomial(outputs, x),
-        "squared": lambda: losses.squared(outputs, x, weights),
-        "gaussian": lambda: losses.gaussian(outputs, x, knobs.confidence),
-        "logistic": lambda: losses.logistic(outputs, x, weights),
-    }[recipe.reconstruction]()
+    wanted = batch if target is None else target
+    if recipe.reconstruction == "multinomial":
+        of_user = losses.multinomial(outputs, wanted)
+    else:
+        x, weights = wanted.dense(outputs.shape[1], outputs.dtype), 1.0
+        if recipe.full_emphasis:
+            missed = jnp.where(kept, 0.0, 1 / knobs.dropout)
+            extra = batch.replaced(jnp.where(batch.values != 0, missed - 1, 0))
+            weights = 1 + extra.dense(shape.n_items, outputs.dtype)
+        of_user = {
+            "squared": lambda: losses.squared(outputs, x, weights),
+            "gaussian": lambda: losses.gaussian(outputs, x, knobs.confidence),
+            "logistic": lambda: losses.logistic(outputs, x, weights),
+        }[recipe.reconstruction]()
 
-    real = batch.rows >= 0
+    real = batch.rows.reshape(-1) >= 0
     n = jnp.maximum(jnp.sum(real), 1)
 
     def mean_of(values: Any) -> Any:
@@ -205,23 +207,35 @@ def loss(
     return total, Losses(total, mean_of(of_user), mean_of(kl), 0.0)
 
 
+def kept_entries(key: Any, batch: PackedBatch, share: Any) -> Any:
+    """[P, N] whether each entry stays in the input, with probability `share`.
+
+    It depends on the key, the user and the item alone, and so not on how a batch is packed or split over devices.
+    """
+
+    def stays(row: Any, item: Any) -> Any:
+        return jax.random.bernoulli(jax.random.fold_in(jax.random.fold_in(key, row), item), share)
+
+    return jax.vmap(jax.vmap(stays))(batch.spread(batch.rows.reshape(-1)), batch.items)
+
+
 @partial(jax.jit, static_argnames=("recipe", "groups", "mesh"), donate_argnames="state")
 def step(
     recipe: Recipe,
     state: State,
-    batch: RowBatch,
+    batch: PackedBatch,
     knobs: Knobs,
     key: PRNGKeyArray,
     groups: tuple[str, ...],
     mesh: Any,
-    target: RowBatch | None = None,
+    target: PackedBatch | None = None,
 ) -> tuple[State, Losses]:
     """The state after one step of the optimiser on a batch, and the losses of the state before it.
 
     Args:
       recipe: what is computed. Static.
       state: given up: its memory is used for the result.
-      batch: B users; on a mesh split by users, each device holding all parameters.
+      batch: B users; on a mesh one part a device, each device holding all parameters.
       knobs: the numbers.
       key: of the run.
       groups: which of `GROUPS` are trained; the other stays. Static.
