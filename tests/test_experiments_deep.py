@@ -79,6 +79,15 @@ def test_without_validation_users_the_epochs_are_chosen_on_a_tenth(tmp_path, rng
     assert len(seen) == 3 and again.result == line.result and again.tuning_seconds == line.tuning_seconds
 
 
+def test_a_published_strength_is_taken_as_it_is(tmp_path, rng):
+    """Tuning dense EASE on gowalla takes an hour; on other data it is tuned."""
+    trials = Trials(fixed_split(tmp_path, rng), Cells(tmp_path / "cells", {}), 3)
+    line = trials.tune("EASE", contenders.ease("gowalla"))
+    assert line.settings == {"reg": 80.0} and line.method == Ease(80.0) and line.tuning_seconds == 0
+    assert len(list((tmp_path / "cells").iterdir())) == 1
+    assert trials.tune("EASE", contenders.ease("toy")).tried == 3
+
+
 def test_tuning_is_counted(tmp_path, rng):
     trials = Trials(fixed_split(tmp_path, rng), Cells(tmp_path / "cells", {}), 3)
     line = trials.tune("EASE", Contender(Ease, 2))
@@ -92,7 +101,7 @@ def test_deep_vs_linear_says_what_everything_cost(tmp_path):
     folder = reproduce("deep-vs-linear", out=tmp_path, scale="smoke")["msweb"]
     results = json.loads((folder / "results.json").read_text())
     lines = {line["line"]: line for line in results["lines"]}
-    rows = set(deep_vs_linear.lineup(100, 8, PLAN))
+    rows = set(deep_vs_linear.lineup("msweb", 100, 8, PLAN))
     assert set(lines) == rows - {"RecVAE"} >= {"EASE", "EDLAE", "iALS", "Mult-VAE", "deep autoencoder"}
     n_users, n_items = results["data"]["n_users"], results["data"]["n_items"]
     assert lines["EASE"]["numbers"] == n_items**2 and lines["iALS"]["numbers"] == 8 * (n_users + n_items)

@@ -42,9 +42,9 @@ SCALES = {
 }
 
 
-def lineup(n_users: int, rank: int, training: Training) -> dict[str, Contender]:
-    """The rows of the table."""
-    linear = {"popularity": contenders.POPULARITY, "EASE": contenders.EASE, "EDLAE": contenders.EDLAE}
+def lineup(data: str, n_users: int, rank: int, training: Training) -> dict[str, Contender]:
+    """The rows of the table on the data set of this name."""
+    linear = {"popularity": contenders.POPULARITY, "EASE": contenders.ease(data), "EDLAE": contenders.EDLAE}
     return {**linear, "iALS": contenders.ials(rank), **contenders.deep(n_users, training)}
 
 
@@ -53,7 +53,8 @@ def run(data: Prepared, scale: str, cells: Cells, say: Callable[[str], None]) ->
     most, rank, budget, training, without = SCALES[scale]
     trials, train = Trials(data, cells, most, budget), data.plain.train
     lines = []
-    for name, contender in lineup(train.n_users, min(rank, *(size - 1 for size in train.shape)), training).items():
+    rank = min(rank, *(size - 1 for size in train.shape))
+    for name, contender in lineup(data.source.name, train.n_users, rank, training).items():
         if name in without:
             continue
         lines.append(trials.tune(name, contender))

@@ -14,8 +14,9 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from jaxrec._plots import new_figure, write
+from jaxrec.experiments import contenders as shared
 from jaxrec.experiments.cells import Cells
-from jaxrec.experiments.contenders import EASE, POPULARITY, SEARCHED, TRAININGS, VERSION, Training, deep
+from jaxrec.experiments.contenders import TRAININGS, VERSION, Training
 from jaxrec.experiments.datasets import Prepared
 from jaxrec.experiments.outcome import Outcome, figures, measured, recorded
 from jaxrec.experiments.trials import Contender, Line, Trials
@@ -42,15 +43,15 @@ SCALES = {
 NETWORKS = ("Mult-DAE", "Mult-VAE")  # of the paper's Table 2
 
 
-def contenders(n_users: int, rank: int, training: Training) -> dict[str, Contender]:
-    """The rows of the table; another row is another entry.
+def contenders(data: str, n_users: int, rank: int, training: Training) -> dict[str, Contender]:
+    """The rows of the table on the data set of this name; another row is another entry.
 
     WMF is that of Hu, Koren & Volinsky (2008): a missing cell weighs 1, all rows have one strength.
     """
-    networks = deep(n_users, training)
+    networks = shared.deep(n_users, training)
     wmf = partial(Ials, rank, unobserved_weight=1.0, reg_exponent=0.0, target="one", mode="cholesky")
     return {
-        "popularity": POPULARITY,
+        "popularity": shared.POPULARITY,
         "item kNN": Contender(
             ItemKnn, 2, "shrinkage", variants=({"neighbours": 100}, {"neighbours": 20}, {"neighbours": 500})
         ),
@@ -58,7 +59,7 @@ def contenders(n_users: int, rank: int, training: Training) -> dict[str, Contend
         "WMF": Contender(wmf, 2, variants=({"alpha": 4.0}, {"alpha": 1.0}, {"alpha": 16.0})),
         "SLIM": Contender(Slim, 4, variants=({"l1": 1.0}, {"l1": 5.0})),
         "EASE >= 0": Contender(NonnegativeEase, 4),
-        "EASE": EASE,
+        "EASE": shared.ease(data),
         **{name: networks[name] for name in NETWORKS},
     }
 
@@ -68,10 +69,11 @@ def run(data: Prepared, scale: str, cells: Cells, say: Callable[[str], None]) ->
     most, rank, budget, training = SCALES[scale]
     trials, shape = Trials(data, cells, most, budget), data.train.shape
     lines = []
-    for name, contender in contenders(shape[0], min(rank, *(size - 1 for size in shape)), training).items():
+    rank = min(rank, *(size - 1 for size in shape))
+    for name, contender in contenders(data.source.name, shape[0], rank, training).items():
         lines.append(trials.tune(name, contender))
         say(str(lines[-1]))
-    text = [f"Settings chosen on held-out data; test users, with standard errors over users. {SEARCHED}", ""]
+    text = [f"Settings chosen on held-out data; test users, with standard errors over users. {shared.SEARCHED}", ""]
     return Outcome(
         table="\n".join([*text, *measured(lines, trials.metrics)]) + "\n",
         record={"lines": recorded(lines)},

@@ -15,18 +15,16 @@ from typing import Any, NamedTuple
 
 from jaxrec._plots import new_figure, write
 from jaxrec.experiments.cells import Cells
+from jaxrec.experiments.contenders import ease
 from jaxrec.experiments.datasets import Prepared
 from jaxrec.experiments.outcome import Outcome, figures, recorded, rows
 from jaxrec.experiments.trials import Contender, Line, Trials
-from jaxrec.linear import Ease, Mrf
+from jaxrec.linear import Mrf
 from jaxrec.models import Fitted
 
 VERSION = 1
 DENSE = "EASE, dense"
-# Where the best strength was published for these data it is taken: tuning dense EASE takes longer than all else.
-PUBLISHED_REG = {"gowalla": 80.0}  # BARS
 START = 2  # reg 10, in the unit of the scaled covariance
-DENSE_START = 4  # reg 100, in interactions per item
 GAP = "objective gap over the pattern's optimum"
 
 
@@ -50,7 +48,7 @@ def run(data: Prepared, scale: str, cells: Cells, say: Callable[[str], None]) ->
     """The table on one data set."""
     densities, rs, most, budget = SCALES[scale]
     trials = Trials(data, cells, most, budget, seen)
-    lines = [dense(trials)]
+    lines = [trials.tune(DENSE, ease(data.source.name))]  # where this machine and this scale can afford it
     say(str(lines[0]))
     for density in densities:
         first = sorted(rs, reverse=True)[0]
@@ -66,14 +64,6 @@ def run(data: Prepared, scale: str, cells: Cells, say: Callable[[str], None]) ->
         plots={"accuracy_and_time": partial(write_plot, lines, trials.metrics[0], data.train.name)},
         figures=figures(lines),
     )
-
-
-def dense(trials: Trials) -> Line:
-    """Dense EASE, where this machine and this scale can afford it."""
-    if (reg := PUBLISHED_REG.get(trials.data.source.name)) is None:
-        return trials.tune(DENSE, Contender(Ease, DENSE_START))
-    method = Ease(reg)
-    return Line(DENSE, {"reg": reg}, method, trials.final({"line": DENSE, "reg": reg}, method))
 
 
 def seen(fitted: Fitted) -> dict[str, Any]:
