@@ -64,19 +64,27 @@ def fixed_split(folder, rng):
     return DataSet("toy", ("toy.npz",), n_heldout=0).prepare(folder)
 
 
-def test_without_validation_users_the_epochs_are_chosen_on_a_tenth(tmp_path, rng, monkeypatch):
+def test_without_validation_users_a_training_is_stopped_by_a_tenth_of_some_users(tmp_path, rng, monkeypatch):
     monkeypatch.setattr("jaxrec.experiments.trials.STOPPING_USERS", 25)
     data, seen = fixed_split(tmp_path, rng), []
     trials = Trials(data, Cells(tmp_path / "cells", {}), 3)
     line = trials.tune("net", Contender(lambda best: Course(seen, best), variants=({"best": 9}, {"best": 4})))
-    (first, stopping, epochs, patience), _, (last, none, chosen, _) = seen
-    assert first.nnz == trials.tuning.train.nnz < data.train.nnz == last.nnz
+    (first, stopping, epochs, patience), (second, same, _, _) = seen  # not once more at the end
+    assert (epochs, patience) == (50, 3) and first is second and stopping is same
     assert stopping.targets.n_users == stopping.fold_in.n_users == 25 and stopping.targets.user_counts.all()
-    assert (epochs, patience) == (50, 3) and none is None
-    assert chosen == line.settings["epochs"] == line.settings["best"] == line.method.epochs
+    learned, whole = (each.to_csr().toarray() > 0 for each in (first, data.train))
+    assert whole.sum() == learned.sum() + stopping.targets.nnz and not (learned & ~whole).any()
+    touched = np.flatnonzero((learned != whole).any(1))
+    assert len(touched) == 25
+    np.testing.assert_array_equal(stopping.fold_in.to_csr().toarray() > 0, learned[touched])
+    np.testing.assert_array_equal(stopping.targets.to_csr().toarray() > 0, (whole & ~learned)[touched])
+    assert line.result["test"]["recall@20"] and line.result["best_epoch"] == line.settings["best"]
+    assert line.result["validation"] == max(
+        trials.held_out({"line": "net", "best": best}, Course(seen, best)) for best in (4, 9)
+    )
     assert line.tried == 2 and line.tuning_seconds > 0
     again = trials.tune("net", Contender(lambda best: Course(seen, best), variants=({"best": 9}, {"best": 4})))
-    assert len(seen) == 3 and again.result == line.result and again.tuning_seconds == line.tuning_seconds
+    assert len(seen) == 2 and again.result == line.result and again.tuning_seconds == line.tuning_seconds
 
 
 def test_a_published_strength_is_taken_as_it_is(tmp_path, rng):

@@ -150,7 +150,8 @@ class Trials:
     """Contenders tuned on what a data set holds out for that, and measured on its test users.
 
     Where the data have validation users one fit serves both. Where they have none (a fixed split), settings are chosen
-    by the first metric on a tenth of the training interactions, and the choice is fitted once more on all of them.
+    by the first metric on a tenth of the training interactions, and the choice is fitted once more on all of them. A
+    training that stops early lacks the tenth of some users only, by which it is stopped and chosen; it is not repeated.
     A training that stops early stops by the validation users. Where there are none it stops by what some users lack of
     that tenth, and the choice is trained on everything for as many epochs as were best then.
 
@@ -168,15 +169,16 @@ class Trials:
         self.spent: dict[str, float] = {}  # seconds of every fit that the choice at hand is made by
 
     def final(self, settings: dict[str, Any], method: Any) -> dict[str, Any]:
-        """The cell of a method learned from all training data."""
-        return self._measured(settings, method, self.parts, self.metrics)
+        """The cell of a method learned from all training data, but for what a training is stopped by."""
+        parts = self.parts if self.stopping is None or not stops_early(method) else self.stopping
+        return self._measured(settings, method, parts, self.metrics)
 
     def held_out(self, settings: dict[str, Any], method: Any) -> float:
         """The first metric on what is held out for choosing; -inf where the fit failed."""
         result = self._for_choosing(settings, method)
         if result["failed"]:
             return -math.inf
-        return score(result) if self.tuning is None else result["test"][self.metrics[0]][0]
+        return score(result) if "validation" in result else result["test"][self.metrics[0]][0]
 
     def tune(self, name: str, contender: Contender) -> Line:
         """The best of a contender."""
@@ -195,12 +197,6 @@ class Trials:
             found.append((value, settings))
         settings = max(found, key=lambda each: each[0])[1]
         method = contender.make(**settings)
-        if self.tuning is not None and stops_early(method):
-            chosen = self._for_choosing({"line": name, **settings}, method)
-            if chosen["failed"]:
-                return Line(name, settings, method, chosen, len(self.spent), sum(self.spent.values()))
-            settings = settings | {"epochs": chosen["best_epoch"]}
-            method = dataclasses.replace(method, epochs=chosen["best_epoch"], patience=0)
         tried, seconds = len(self.spent), sum(self.spent.values())
         return Line(name, settings, method, self.final({"line": name, **settings}, method), max(1, tried), seconds)
 
@@ -213,29 +209,33 @@ class Trials:
 
     def _for_choosing(self, settings: dict[str, Any], method: Any) -> dict[str, Any]:
         """The cell of a method by which settings are chosen."""
-        if self.tuning is None:
+        if self.tuning is None or stops_early(method):
             result = self.final(settings, method)
         else:
-            learned = settings | {"learned": "nine tenths"}
-            result = self._measured(learned, method, self.tuning, self.metrics[:1], self.stopping)
+            result = self._measured(settings | {"learned": "nine tenths"}, method, self.tuning, self.metrics[:1])
         if math.isfinite(result["seconds"]):  # else it was left out
             self.spent[str(settings)] = result["seconds"]
         return result
 
     @cached_property
-    def stopping(self) -> HeldOut | None:
-        """Of what settings are chosen on, the users that a training is stopped by; None where there are others."""
+    def stopping(self) -> Split | None:
+        """What trainings are given that stop early: some users, without whose tenth they train, are their validation.
+
+        None where the data have validation users.
+        """
         if self.tuning is None:
             return None
-        users = np.flatnonzero(self.tuning.test.targets.user_counts)
+        train, (fold_in, targets) = self.parts.train, self.tuning.test
+        users = np.flatnonzero(targets.user_counts)
         if len(users) > STOPPING_USERS:
             users = np.sort(np.random.default_rng(0).choice(users, STOPPING_USERS, replace=False))
-        return HeldOut(*(part.rows(users) for part in self.tuning.test))
+        chosen = np.isin(targets.user_of_entry, users)
+        cells, held_out = (each.user_of_entry * each.n_items + each.indices for each in (train, targets))
+        learned = train.keep(~np.isin(cells, held_out[chosen]))
+        return Split(learned, self.parts.test, HeldOut(fold_in.rows(users), targets.rows(users)))
 
-    def _measured(
-        self, settings: Any, method: Any, parts: Split, metrics: Sequence[str], stopping: HeldOut | None = None
-    ) -> dict[str, Any]:
-        fit = partial(fit_within, method, parts, self.budget, stopping)
+    def _measured(self, settings: Any, method: Any, parts: Split, metrics: Sequence[str]) -> dict[str, Any]:
+        fit = partial(fit_within, method, parts, self.budget)
         return attempt(self.cells, settings, partial(examine, fit, parts, metrics, self.also))
 
 
@@ -244,14 +244,13 @@ def stops_early(method: Any) -> bool:
     return "validation" in inspect.signature(method.fit).parameters
 
 
-def fit_within(method: Any, parts: Split, budget: float, stopping: HeldOut | None = None) -> Any:
+def fit_within(method: Any, parts: Split, budget: float) -> Any:
     """What `method.fit` returns, if its plan, where it has one, is within memory and so many rough seconds.
 
     Args:
-      method: one that stops early is given the validation users of `parts`, or `stopping` where it has none.
+      method: one that stops early is given the validation users.
       parts: the first is learned from.
       budget: rough seconds.
-      stopping: users to stop by.
 
     Raises:
       FitError: it does not fit in memory.
@@ -264,5 +263,5 @@ def fit_within(method: Any, parts: Split, budget: float, stopping: HeldOut | Non
         if plan.seconds is not None and plan.seconds > budget:
             raise LeftOut(f"a fit takes roughly {plan.seconds / 60:.0f} minutes, this scale has {budget / 60:.0f}")
     if stops_early(method):
-        return method.fit(train, validation=stopping if parts.validation is None else parts.validation)
+        return method.fit(train, validation=parts.validation)
     return method.fit(train)
