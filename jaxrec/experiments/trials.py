@@ -230,7 +230,9 @@ class Trials:
         if len(users) > STOPPING_USERS:
             users = np.sort(np.random.default_rng(0).choice(users, STOPPING_USERS, replace=False))
         chosen = np.isin(targets.user_of_entry, users)
-        cells, held_out = (each.user_of_entry * each.n_items + each.indices for each in (train, targets))
+        cells, held_out = (
+            each.user_of_entry.astype(np.int64) * each.n_items + each.indices for each in (train, targets)
+        )
         learned = train.keep(~np.isin(cells, held_out[chosen]))
         return Split(learned, self.parts.test, HeldOut(fold_in.rows(users), targets.rows(users)))
 
