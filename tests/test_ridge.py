@@ -12,7 +12,7 @@ from jax import export
 
 from jaxrec import Interactions, Weights, _blas, ridge
 from jaxrec.data import row_batches
-from jaxrec.ridge import host_steps
+from jaxrec.ridge import host_few, host_steps
 from jaxrec.ridge.batches import positions
 
 USERS, ITEMS, RANK = 37, 29, 6
@@ -121,6 +121,43 @@ def test_host_equals_dense_solves(data, make, share, dtype, tolerance, rng):
     with jax.enable_x64(dtype is np.float64):
         other = run(ridge.cholesky, rows, factors, start)
     np.testing.assert_allclose(found[1:2] + found[3:], other[1:2] + other[3:], rtol=10 * tolerance)
+
+
+@weighted
+@pytest.mark.parametrize("share", (0.0, 1.0))
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-11), (np.float32, 1e-4)])
+def test_rows_with_few_entries_are_solved_by_their_entries(data, make, share, dtype, tolerance, rng, monkeypatch):
+    """By n x n equations, more exactly than by K x K ones, which solve the rows that they cannot."""
+    rank = 60
+    weights, factors = make(data), rng.normal(size=(ITEMS, rank)).astype(dtype)
+    rows = ridge.FoldIn(0.2, 0.7, share, None).rows(data, weights)
+    gram = np.asarray(factors.T @ (rows.col[:, None] * factors), dtype)
+    start = rng.normal(size=(USERS, rank)).astype(dtype)
+    few = host_few.has_few(rows, rank)
+    below = np.array([(rows.weights[a:b] < 0).any() for a, b in itertools.pairwise(rows.indptr)])
+    np.testing.assert_array_equal(few, (rows.counts <= 20) & ~below)
+    assert make is WEIGHTS["dense"] or (few.any() and not few.all())
+    expected = by_dense_solves(data, weights, factors, share)
+    found = ridge.solve_on_host(rows, factors, gram, start)
+    np.testing.assert_allclose(found.factors, expected, atol=tolerance * np.abs(expected).max())
+    np.testing.assert_allclose(found[4:], loss_by_dense(rows, factors, expected), rtol=10 * tolerance)
+    monkeypatch.setattr(host_few, "FEW", -1)
+    other = ridge.solve_on_host(rows, factors, gram, start)
+    np.testing.assert_allclose(found[1:2] + found[3:], other[1:2] + other[3:], rtol=10 * tolerance)
+    errors = [np.abs(each.factors - expected)[few].max(initial=0) for each in (found, other)]
+    assert errors[0] <= errors[1]
+
+
+def test_rows_without_a_ridge_are_left_to_cholesky(data):
+    rows = ridge.FoldIn(0.0, 0.0, 1.0, None).rows(data, Weights.constant(data, 2.0))
+    assert not host_few.has_few(rows, 1000).any()
+    rows = ridge.FoldIn(0.1, 0.0, 1.0, None).rows(data, Weights.constant(data, 2.0))
+    assert host_few.has_few(rows, 1000).all()
+    some = np.arange(USERS) % 3 == 1
+    part = rows.take(some)
+    assert part.counts.tolist() == rows.counts[some].tolist() and len(part.col) == ITEMS
+    whole = np.split(rows.indices, rows.indptr[1:-1])
+    np.testing.assert_array_equal(part.indices, np.concatenate([whole[u] for u in np.flatnonzero(some)]))
 
 
 @weighted

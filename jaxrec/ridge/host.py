@@ -1,7 +1,8 @@
 """The exact solutions on the CPU: one rank-L update and one Cholesky solve a row, straight in BLAS and LAPACK.
 
 XLA solves a batch of small systems at about a third of the speed, and would pad histories. A row is three calls through
-ctypes, which release the interpreter lock, so that threads work on different rows.
+ctypes, which release the interpreter lock, so that threads work on different rows. Rows with few entries are left to
+`host_few`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import scipy.sparse as sp
 
 from jaxrec import _blas
 from jaxrec._threads import map_in_order
+from jaxrec.ridge.host_few import has_few, solve_few
 from jaxrec.ridge.rows import Rows
 from jaxrec.ridge.systems import Solved
 
@@ -34,15 +36,29 @@ def solve_on_host(rows: Rows, factors: np.ndarray, gram: np.ndarray, start: np.n
       gram: [K, K] V'D(q)V.
       start: [N, K] for the residual before; without it that is not computed.
 
-    Cost: nnz K^2 + N K^3/3 flops; no padding, and one K x K matrix a thread.
+    Cost: nnz K^2 + N K^3/3 flops; no padding, and one K x K matrix a thread. For rows with few
+      entries see `host_few`.
     """
-    n, k = len(rows.scale), factors.shape[1]
-    y = np.zeros((n, k), factors.dtype)
-    blocks = _cuts(rows.indptr, max(1, BLOCK_NUMBERS // k))
+    few = has_few(rows, factors.shape[1])
+    y = np.zeros((len(rows.scale), factors.shape[1]), factors.dtype)
+    sums = np.zeros(5)
+    for some, solve in ((few, solve_few), (~few, _solve_many)):
+        if some.all():
+            sums += solve(rows, factors, gram, start, y)
+        elif some.any():
+            own = np.zeros((np.count_nonzero(some), y.shape[1]), y.dtype)
+            sums += solve(rows.take(some), factors, gram, None if start is None else start[some], own)
+            y[some] = own
+    before, right, everywhere, penalty, linear = sums
+    return Solved(y, before, 0.0, right, -linear - everywhere - penalty, everywhere, penalty)
+
+
+def _solve_many(rows: Rows, factors: np.ndarray, gram: np.ndarray, start: Any, y: np.ndarray) -> np.ndarray:
+    """What `solve_few` does, for rows with many entries."""
+    blocks = _cuts(rows.indptr, max(1, BLOCK_NUMBERS // factors.shape[1]))
     work = functools.partial(_block, rows, factors, gram, start, y)
     with _blas.one_thread():
-        before, right, everywhere, penalty, linear = np.sum([np.zeros(5), *map_in_order(work, blocks)], axis=0)
-    return Solved(y, before, 0.0, right, -linear - everywhere - penalty, everywhere, penalty)
+        return np.sum([np.zeros(5), *map_in_order(work, blocks)], axis=0)
 
 
 def _cuts(indptr: np.ndarray, entries: int) -> list[slice]:

@@ -42,9 +42,15 @@ class Chunk(NamedTuple):
     ridge: np.ndarray
 
 
-def chunks(rows: Rows, rank: int) -> list[Chunk]:
-    """The rows that have entries, shortest first; the others are 0 in any case. Cost: 12 bytes an entry."""
-    dtype = jnp.zeros(()).dtype
+def chunks(rows: Rows, rank: int, dtype: Any = None) -> list[Chunk]:
+    """The rows that have entries, shortest first; the others are 0 in any case. Cost: 12 bytes an entry.
+
+    Args:
+      rows: the regressions.
+      rank: K.
+      dtype: of their numbers; None is JAX's.
+    """
+    dtype = jnp.zeros(()).dtype if dtype is None else dtype
     order = np.argsort(rows.counts, kind="stable")
     order = order[np.searchsorted(rows.counts[order], 1) :]
     counts = rows.counts[order]

@@ -41,6 +41,13 @@ class Rows(NamedTuple):
         """[N] entries of each row."""
         return np.diff(self.indptr)
 
+    def take(self, some: np.ndarray) -> Rows:
+        """Those rows for which [N] `some` is true."""
+        counts = self.counts
+        entries, indptr = np.repeat(some, counts), np.concatenate([[0], np.cumsum(counts[some])])
+        of_entries = (part[entries] for part in (self.indices, self.weights, self.targets))
+        return Rows(indptr, *of_entries, self.scale[some], self.ridge[some], self.col)
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
