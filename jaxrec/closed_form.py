@@ -16,8 +16,10 @@ multipliers of the constraint. One certificate fits all.
 from __future__ import annotations
 
 import abc
+import contextlib
 import dataclasses
 import time
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -26,7 +28,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxrec import _checks, kkt, linalg, mesh_solver, parallel, stats, twins
+from jaxrec import _checks, dual, kkt, linalg, mesh_solver, parallel, stats, twins
 from jaxrec._checks import InputError
 from jaxrec._threads import n_threads
 from jaxrec.data import Interactions
@@ -212,12 +214,16 @@ class ClosedForm(abc.ABC):
           FitError: the fit does not fit in memory, or its result is not certified; says what to change.
           InputError: there is nothing to learn from.
 
-        Cost: see `plan`; on the host the sum over users of len(history)^2, and I^3 flops at GEMM speed.
+        Cost: see `plan`; on the host the sum over users of len(history)^2, and I^3 flops at GEMM speed; or what
+        `jaxrec.dual` says where users are so much fewer than items that this is cheaper, and memory allows it.
         """
         if train.nnz == 0:
             raise InputError(f"{train.name}: there are no interactions to learn from.")
         mesh = self._mesh(mesh)
-        self.plan(train.n_users, train.n_items, train.nnz, mesh).require()
+        if mesh is None and self._plan_by_users(int(np.count_nonzero(train.user_counts)), train.n_items, train.nnz):
+            with contextlib.suppress(FitError):  # what is not certified this way may be so the other way
+                return self._fit(train, self._solve_by_users)
+        self._plan_by_items(train.n_users, train.n_items, train.nnz, mesh).require()
         begun = time.perf_counter()
         gram = self.gram(train, mesh)
         seconds = {"gram": time.perf_counter() - begun}
@@ -249,26 +255,35 @@ class ClosedForm(abc.ABC):
         """
         mesh = self._mesh(mesh)
         cut = linalg.blocks(train.n_items, mesh.size) if mesh else None
+
+        def solve_from_gram(_: Interactions, penalty: np.ndarray) -> tuple[Solution, Status]:
+            if cut is None:
+                return solve_on_host(gram, penalty, self.diagonal_limit)
+            with np.errstate(over="ignore"):
+                solution = Solution(*mesh_solver.solve_on_mesh(gram, penalty, self.diagonal_limit, mesh, cut))
+            return jax.block_until_ready(solution), Status.OK
+
+        return self._fit(train, solve_from_gram, cut.size - train.n_items if cut else 0)
+
+    def _solve_by_users(self, x: Interactions, penalty: np.ndarray) -> tuple[Solution, Status]:
+        inverse, status = dual.inverse(x, penalty, np.dtype(self.dtype))
+        return weights_in_place(inverse, penalty, self.diagonal_limit), status
+
+    def _fit(self, train: Interactions, solver: Callable[..., tuple[Solution, Status]], padding: int = 0) -> Fitted:
+        """The certified and finished answer of a solver, given the data and the penalty, on so many items too many."""
         seconds = {}
         x = self.training_data(train)
         gram_diagonal = stats.gram_diagonal(x)
         penalty = self.penalty_on(train, gram_diagonal)
         begun = time.perf_counter()
-        if cut is None:
-            solution, status = solve_on_host(gram, penalty, self.diagonal_limit)
-        else:
-            with np.errstate(over="ignore"):
-                solution = Solution(*mesh_solver.solve_on_mesh(gram, penalty, self.diagonal_limit, mesh, cut))
-            solution, status = jax.block_until_ready(solution), Status.OK
+        solution, status = solver(x, penalty)
         seconds["solve"] = time.perf_counter() - begun
-        del gram
 
         begun = time.perf_counter()
         certificate = kkt.certify(x, solution, penalty, gram_diagonal, self.diagonal_limit, status)
         seconds["certificate"] = time.perf_counter() - begun
         if certificate.status is not Status.OK:
             raise FitError(certificate.status, self._advice(certificate, penalty, gram_diagonal))
-        padding = cut.size - train.n_items if cut else 0
         weights = twins.tie(self.finish(train, solution, penalty, gram_diagonal), twins.twins_of(train))
         model = ItemWeights(weights, solution.unexplained, padding=padding)
         return Fitted(model, FitInfo(self, certificate, train.items, train.summary(), seconds))
@@ -284,14 +299,31 @@ class ClosedForm(abc.ABC):
         """What a fit on data of this size takes, at its peak, on each device.
 
         Args:
-          n_users: U.
+          n_users: U, of those with interactions.
           n_items: I.
           nnz: number of interactions.
           devices: a mesh or its devices; or such as "8xH100" or "v5e", which need not be at hand; None is what `fit`
             takes without a mesh.
         """
-        size = np.dtype(self.dtype).itemsize
         mesh = devices if isinstance(devices, str) else self._mesh(devices)
+        by_users = self._plan_by_users(n_users, n_items, nnz) if mesh is None else None
+        return by_users or self._plan_by_items(n_users, n_items, nnz, mesh)
+
+    def _plan_by_users(self, n_users: int, n_items: int, nnz: int) -> Plan | None:
+        """The plan of a fit on the host from a U x U inverse, if that is the way to go.
+
+        It pays; it fits; and the other way fits too, in case that the answer is not certified.
+        """
+        shape, size = (n_users, n_items, nnz), np.dtype(self.dtype).itemsize
+        if not dual.pays(*shape, size) or not self._plan_by_items(*shape, None).fits:
+            return None
+        parts, flops = dual.memory(*shape, size), dual.cost(*shape)
+        made = plan_on(hardware(jax.devices("cpu")[:1]), self, shape, parts, flops, "")
+        return made if made.fits else None
+
+    def _plan_by_items(self, n_users: int, n_items: int, nnz: int, mesh: Any) -> Plan:
+        """The plan of a fit from the Gram matrix, on a mesh or, where it is None, on the host."""
+        size = np.dtype(self.dtype).itemsize
         if mesh is None:
             found, larger = hardware(jax.devices("cpu")[:1]), "a machine with more memory"
             parts = {

@@ -21,6 +21,7 @@ REFINEMENTS = 8
 REFINED = 1e-9
 
 
+@np.errstate(over="ignore", invalid="ignore")  # weights that are not finite end in a status
 def certify(
     train: Interactions,
     solution: Any,

@@ -25,7 +25,7 @@ LAYERS = (
     {"data"},
     {"linalg", "pcg"},
     {"stats", "mesh_solver", "svd", "twins", "weights", "descent"},
-    {"ridge"},
+    {"ridge", "dual"},
     {"models"},
     {"kkt"},
     {"closed_form", "neighbourhoods", "spectral"},
