@@ -311,8 +311,10 @@ class Ials:
                 "interactions by user and by item": 72 * nnz,
             }
         if how.host:
-            chunks = {"interactions padded": 25 * nnz} if self.mode == "cg" else {}
-            parts |= chunks | {"a chunk of rows a thread": ridge.HOST_BYTES[self.mode] * n_threads()}
+            parts |= {
+                "interactions padded": 25 * nnz,
+                "a chunk of rows a thread": ridge.HOST_BYTES[self.mode] * n_threads(),
+            }
         else:
             square = 1 if self.mode == "cg" else 2  # of K x K numbers a row, or none
             batch = 4 * ridge.batch_numbers("cpu" if on_cpu else found.platform if found else device.platform)

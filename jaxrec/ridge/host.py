@@ -41,14 +41,13 @@ def solve_on_host(rows: Rows, factors: np.ndarray, gram: np.ndarray, start: np.n
     """
     few = has_few(rows, factors.shape[1])
     y = np.zeros((len(rows.scale), factors.shape[1]), factors.dtype)
-    sums = np.zeros(5)
-    for some, solve in ((few, solve_few), (~few, _solve_many)):
-        if some.all():
-            sums += solve(rows, factors, gram, start, y)
-        elif some.any():
-            own = np.zeros((np.count_nonzero(some), y.shape[1]), y.dtype)
-            sums += solve(rows.take(some), factors, gram, None if start is None else start[some], own)
-            y[some] = own
+    sums = solve_few(rows, few, factors, gram, start, y)
+    if not few.any():
+        sums += _solve_many(rows, factors, gram, start, y)
+    elif not few.all():
+        own = np.zeros((np.count_nonzero(~few), y.shape[1]), y.dtype)
+        sums += _solve_many(rows.take(~few), factors, gram, None if start is None else start[~few], own)
+        y[~few] = own
     before, right, everywhere, penalty, linear = sums
     return Solved(y, before, 0.0, right, -linear - everywhere - penalty, everywhere, penalty)
 

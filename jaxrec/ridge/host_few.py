@@ -30,34 +30,34 @@ def has_few(rows: Rows, rank: int) -> np.ndarray:
     return (rows.counts <= FEW * rank) & (below == 0) & (rows.ridge > 0)
 
 
-def solve_few(rows: Rows, factors: np.ndarray, gram: np.ndarray, start: np.ndarray | None, y: np.ndarray) -> np.ndarray:
-    """Solves the rows into `y` [N, K], which is 0; returns the sums that `host.solve_on_host` makes `Solved` of.
+def solve_few(
+    rows: Rows, few: np.ndarray, factors: np.ndarray, gram: np.ndarray, start: np.ndarray | None, y: np.ndarray
+) -> np.ndarray:
+    """Solves some rows into `y` [N, K], which is 0; returns the sums that `host.solve_on_host` makes `Solved` of.
 
     Args:
-      rows: those that `has_few` chose.
+      rows: the regressions.
+      few: [N] which of them, as `has_few` says.
       factors: [M, K] V.
       gram: [K, K] V'D(q)V.
       start: [N, K] for the residual before; without it that is not computed.
       y: [N, K] for the solutions.
 
-    Cost: the sum over rows of n^2 K + 2 n^3 / 3 flops, and 4 (M + N) K^2; two more tables of factors, 2^20 numbers a
+    Cost: the sum over rows of n^2 K + 2 n^3 / 3 flops, and 4 (M + N) K^2; another table of factors, 2^20 numbers a
       thread.
     """
+    if not (cut := chunks(rows, factors.shape[1], factors.dtype, few)):
+        return np.zeros(5)
     values, turn = spectrum(gram)
-    turned = np.zeros_like(y)
     with _blas.one_thread():
-        cut = chunks(rows, factors.shape[1], factors.dtype)
-        gathered = Gathered(factors @ turn, max((chunk.items.size for chunk in cut), default=0))
-        begun = None if start is None else start @ turn
-        work = functools.partial(_chunk, gathered, values, begun, turned)
-        sums = np.sum([np.zeros(5), *map_in_order(work, cut)], axis=0)
-        np.matmul(turned, turn.T, out=y)
-    return sums
+        gathered = Gathered(factors @ turn, max(chunk.items.size for chunk in cut))
+        work = functools.partial(_chunk, gathered, values, turn, start, y)
+        return np.sum(list(map_in_order(work, cut)), axis=0)
 
 
 @np.errstate(all="ignore")  # what overflows shows in the solution
 def _chunk(
-    gathered: Gathered, values: np.ndarray, start: np.ndarray | None, out: np.ndarray, chunk: Chunk
+    gathered: Gathered, values: np.ndarray, turn: np.ndarray, start: np.ndarray | None, out: np.ndarray, chunk: Chunk
 ) -> np.ndarray:
     """Solves the rows of a chunk; returns the sums (before, right, everywhere, penalty, right-hand side times y)."""
     near = gathered(chunk.items)
@@ -68,11 +68,11 @@ def _chunk(
     np.einsum("bll->bl", left)[...] += 1
     z = np.linalg.solve(left, chunk.targets[:, :, None].astype(np.float64)).astype(near.dtype)
     y = np.matmul(z.swapaxes(1, 2), near)[:, 0] / diagonal
-    out[chunk.at] = y
+    out[chunk.at] = y @ turn.T
     right = np.matmul(chunk.targets[:, None, :], near)[:, 0]
     before = 0.0
     if start is not None:
-        begun = np.where(right.any(axis=1)[:, None], start[chunk.at], 0)
+        begun = np.where(right.any(axis=1)[:, None], start[chunk.at] @ turn, 0)
         weighed = np.matmul(near, begun[:, :, None])[:, :, 0] * chunk.weights
         residual = right - np.matmul(weighed[:, None, :], near)[:, 0] - diagonal * begun
         before = np.sum(residual**2, dtype=np.float64)

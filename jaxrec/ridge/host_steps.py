@@ -42,17 +42,20 @@ class Chunk(NamedTuple):
     ridge: np.ndarray
 
 
-def chunks(rows: Rows, rank: int, dtype: Any = None) -> list[Chunk]:
+def chunks(rows: Rows, rank: int, dtype: Any = None, some: np.ndarray | None = None) -> list[Chunk]:
     """The rows that have entries, shortest first; the others are 0 in any case. Cost: 12 bytes an entry.
 
     Args:
       rows: the regressions.
       rank: K.
       dtype: of their numbers; None is JAX's.
+      some: [N] which rows are wanted; None are all.
     """
     dtype = jnp.zeros(()).dtype if dtype is None else dtype
     order = np.argsort(rows.counts, kind="stable")
     order = order[np.searchsorted(rows.counts[order], 1) :]
+    if some is not None:
+        order = order[some[order]]
     counts = rows.counts[order]
     made, start = [], 0
     while start < len(order):
