@@ -67,7 +67,7 @@ def chunks(rows: Rows, rank: int, dtype: Any = None, some: np.ndarray | None = N
         real = np.arange(width) < rows.counts[at, None]
         entry = (rows.indptr[at, None] + np.arange(width))[real]
         items = np.zeros(real.shape, np.int32)
-        weights, targets = np.zeros((2, *real.shape), dtype)
+        weights, targets = (np.zeros(real.shape, dtype) for _ in range(2))
         items[real], weights[real], targets[real] = rows.indices[entry], rows.weights[entry], rows.targets[entry]
         made.append(Chunk(at, items, weights, targets, rows.scale[at].astype(dtype), rows.ridge[at].astype(dtype)))
     return made

@@ -43,10 +43,15 @@ class Rows(NamedTuple):
 
     def take(self, some: np.ndarray) -> Rows:
         """Those rows for which [N] `some` is true."""
-        counts = self.counts
-        entries, indptr = np.repeat(some, counts), np.concatenate([[0], np.cumsum(counts[some])])
-        of_entries = (part[entries] for part in (self.indices, self.weights, self.targets))
-        return Rows(indptr, *of_entries, self.scale[some], self.ridge[some], self.col)
+        entries = np.repeat(some, self.counts)
+        return self._replace(
+            indptr=np.concatenate([[0], np.cumsum(self.counts[some])]),
+            indices=self.indices[entries],
+            weights=self.weights[entries],
+            targets=self.targets[entries],
+            scale=self.scale[some],
+            ridge=self.ridge[some],
+        )
 
 
 @jax.tree_util.register_dataclass
