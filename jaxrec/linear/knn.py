@@ -78,7 +78,8 @@ def weights_on_host(train: Interactions, shrinkage: float, neighbours: int) -> s
     Cost: the sum over users of len(history)^2 multiplications; the weights, and a block of the Gram matrix a thread.
     """
     x = train.to_csr(np.float64)
-    by_item, columns = sp.csr_array(x.T), sp.csc_array(x)
+    by_item = sp.csr_array(x.T)
+    columns: Any = sp.csc_array(x)
     own = np.sqrt(stats.gram_diagonal(train))
 
     def nearest(start: int) -> sp.csc_array:
