@@ -83,7 +83,7 @@ def weights_on_host(train: Interactions, shrinkage: float, neighbours: int) -> s
     own = np.sqrt(stats.gram_diagonal(train))
 
     def nearest(start: int) -> sp.csc_array:
-        block = sp.csc_array(by_item @ columns[:, start : start + BLOCK])  # of the Gram matrix
+        block: Any = sp.csc_array(by_item @ columns[:, start : start + BLOCK])  # of the Gram matrix
         column = np.repeat(np.arange(block.shape[1]), np.diff(block.indptr))
         similar = (block.data / (own[block.indices] * own[start + column] + shrinkage)).astype(np.float32)
         similar[block.indices == start + column] = 0
