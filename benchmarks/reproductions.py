@@ -1,11 +1,12 @@
 """Takes what `python -m jaxrec reproduce` wrote; writes docs/reproductions.md and the table of them in README.md.
 
-    python benchmarks/reproductions.py [FOLDER ...]
+    python benchmarks/reproductions.py [FOLDER ...] [--cells]
 
 FOLDER is what `reproduce` was given as --out. Of every experiment and data set in it the table, the record and the
-plots are taken into benchmarks/results/reproductions, not the cells; results of the smoke scale mean nothing and are
-passed over. Without a folder page and table alone are written anew, from the registry. No number on the page is typed
-by hand: it includes the tables.
+plots are taken into benchmarks/results/reproductions; results of the smoke scale mean nothing and are passed over. With
+--cells the cells are taken too, into benchmarks/results/cells: given as --out, a copy of that folder lets a run go on.
+Without a folder page and table alone are written anew, from the registry. No number on the page is typed by hand: it
+includes the tables.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from jaxrec.experiments.outcome import rows
 
 ROOT = pathlib.Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "reproductions"
+CELLS = ROOT / "benchmarks" / "results" / "cells"
 PAGE = ROOT / "docs" / "reproductions.md"
 README = ROOT / "README.md"
 BEGIN, END = "<!-- reproductions:begin -->\n", "<!-- reproductions:end -->"
@@ -47,6 +49,14 @@ def take(folder: pathlib.Path) -> None:
         target.mkdir(parents=True, exist_ok=True)
         for source in (record, record.parent / "table.md", *record.parent.glob("*.png")):
             shutil.copy(source, target / source.name)
+
+
+def take_cells(folder: pathlib.Path) -> None:
+    """Copies the cells of all runs in a folder, as they lie there."""
+    for cells in sorted(folder.rglob("cells")):
+        below = cells.relative_to(folder)
+        if below.parts[1] != "smoke" and below.parts[0] in EXPERIMENTS:
+            shutil.copytree(cells, CELLS / below, dirs_exist_ok=True)
 
 
 def page() -> str:
@@ -104,8 +114,12 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="*", type=pathlib.Path)
-    for folder in parser.parse_args().folders:
+    parser.add_argument("--cells", action="store_true")
+    options = parser.parse_args()
+    for folder in options.folders:
         take(folder)
+        if options.cells:
+            take_cells(folder)
     PAGE.write_text(page(), "utf-8")
     README.write_text(readme(), "utf-8")
 

@@ -313,3 +313,8 @@ def test_results_are_taken_without_cells_and_smoke(tmp_path, monkeypatch):
     assert {path.name for path in found.iterdir()} == {"table.md", "a.png", "results.json"}
     assert (found / "table.md").read_text() == "small"
     assert "python -m jaxrec reproduce mrf --scale small" in module.page()
+    monkeypatch.setattr(module, "CELLS", tmp_path / "kept")
+    module.take_cells(tmp_path / "out")
+    assert [path.relative_to(tmp_path).as_posix() for path in (tmp_path / "kept").rglob("*.json")] == [
+        "kept/mrf/small/toy/cells/x.json"
+    ]

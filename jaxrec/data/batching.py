@@ -1,4 +1,4 @@
-"""Fixed-shape batches of sparse rows: the only sparse thing a kernel sees."""
+"""Fixed-shape batches of sparse rows, padded one by one or packed end to end: all that kernels see of sparse data."""
 
 from __future__ import annotations
 
