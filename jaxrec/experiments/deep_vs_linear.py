@@ -85,7 +85,7 @@ def table(lines: Sequence[Line], memory: dict[str, int], metrics: Sequence[str])
     text = []
     for line in lines:
         if line.result["failed"]:
-            text.append([line.name, line.said, *["-"] * len(metrics), f"left out: {line.result['failed']}", *["-"] * 4])
+            text.append([line.name, *["-"] * (1 + len(metrics)), f"left out: {line.result['failed']}", *["-"] * 4])
             continue
         values = ["{:.4f} ± {:.4f}".format(*line.result["test"][name]) for name in metrics]
         costs = [f"{line.result['seconds']:.1f}", f"{memory[line.name] / GB:.2f}", f"{line.result['numbers']:,}"]

@@ -83,7 +83,7 @@ def measured(lines: Sequence[Line], metrics: Sequence[str]) -> list[str]:
     text = []
     for line in lines:
         if line.result["failed"]:
-            text.append([line.name, line.said, *(["-"] * len(metrics)), f"left out: {line.result['failed']}"])
+            text.append([line.name, *(["-"] * (1 + len(metrics))), f"left out: {line.result['failed']}"])
         else:
             values = ["{:.4f} ± {:.4f}".format(*line.result["test"][name]) for name in metrics]
             text.append([line.name, line.said, *values, f"{line.result['seconds']:.1f}"])
