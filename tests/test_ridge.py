@@ -145,7 +145,7 @@ def test_rows_with_few_entries_are_solved_by_their_entries(data, make, share, dt
     other = ridge.solve_on_host(rows, factors, gram, start)
     np.testing.assert_allclose(found[1:2] + found[3:], other[1:2] + other[3:], rtol=10 * tolerance)
     errors = [np.abs(each.factors - expected)[few].max(initial=0) for each in (found, other)]
-    assert errors[0] <= errors[1]
+    assert errors[0] <= errors[1] + 10 * np.finfo(dtype).eps * np.abs(expected).max()
 
 
 def test_rows_without_a_ridge_are_left_to_cholesky(data):
