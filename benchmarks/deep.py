@@ -67,7 +67,7 @@ def step_seconds(data, first_layer, repeats=5):
     """The fastest of some steps of Mult-VAE on the first users, their number, and entries a user with padding."""
     run = Run(jaxrec.MultVae(first_layer=first_layer).task(data), data, None, None, jax.random.key(0), None, {})
     state = training.init(run.task.recipe, run.start_key)
-    batch = run.batch_of(run.data, np.arange(run.batch_size))
+    batch = run.batch_of(np.arange(run.batch_size))
     seconds = []
     for _ in range(repeats + 1):
         begun = time.perf_counter()

@@ -367,7 +367,7 @@ def test_a_step_on_a_mesh_is_the_same_and_only_adds_gradients_up(data, first_lay
     found = []
     for mesh in (None, parallel.make_mesh()):
         run = Run(method.task(data), data, mesh, None, jax.random.key(2), None, {})
-        batch = run.batch_of(data, np.arange(44))
+        batch = run.batch_of(np.arange(44))
         fixed = (run.task.recipe, run._start()[0], batch, run.knobs, run.noise_key, training.GROUPS, run.mesh)
         if mesh is not None:
             assert batch.rows.shape == (8, 6) and batch.items.size < 2 * found[0][1]

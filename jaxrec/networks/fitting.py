@@ -206,6 +206,9 @@ class Run:
         self.target = target
         self.batch_size = min(task.batch_size, self.data.n_users)
         self.parts = 1 if mesh is None else mesh.size
+        self.own = -(-self.batch_size // self.parts)  # users of a part
+        self.length = packed_length(self.data.user_counts, self.own)
+        self.target_length = 0 if target is None else packed_length(target.user_counts, self.own)
         self.start_key, self.order_key, self.noise_key = jax.random.split(key, 3)
         self.checkpoint, self.belongs_to = checkpoint, belongs_to
         steps = task.epochs * len(task.passes) * -(-self.data.n_users // self.batch_size)
@@ -257,9 +260,9 @@ class Run:
 
     def _step(self, state: State, users: np.ndarray, part: Pass) -> tuple[State, training.Losses]:
         """The state after a step on these users, and the losses before it."""
-        batch, target = self.batch_of(self.data, users), None
+        batch, target = self.batch_of(users), None
         if self.target is not None:
-            target = self.batch_of(self.target, users)
+            target = self._packed(self.target, users, self.target_length)
         knobs = self.knobs if part.noisy else self.quiet
         return training.step(self.task.recipe, state, batch, knobs, self.noise_key, part.groups, self.mesh, target)
 
@@ -288,10 +291,12 @@ class Run:
             return False
         return len(found) - 1 - int(np.argmax(found)) >= self.task.patience
 
-    def batch_of(self, data: Interactions, users: np.ndarray) -> PackedBatch:
+    def batch_of(self, users: np.ndarray) -> PackedBatch:
         """At most `batch_size` users, where a step wants them."""
-        own = -(-self.batch_size // self.parts)
-        batch = packed_rows(data, users, own * self.parts, packed_length(data.user_counts, own), self.parts)
+        return self._packed(self.data, users, self.length)
+
+    def _packed(self, data: Interactions, users: np.ndarray, length: int) -> PackedBatch:
+        batch = packed_rows(data, users, self.own * self.parts, length, self.parts)
         arrays = jax.tree.leaves(batch)
         return PackedBatch(*(map(jnp.asarray, arrays) if self.mesh is None else parallel.place_rows(arrays, self.mesh)))
 
