@@ -14,7 +14,7 @@ from jaxrec.linear import low_rank_solvers as solvers
 COLUMNS, WHOLE = parallel.COLUMNS, parallel.REPLICATED
 
 
-@pytest.fixture(params=(1, 2, 8))
+@pytest.fixture(params=(1, 8))
 def mesh(request):
     return parallel.make_mesh(jax.devices()[: request.param])
 

@@ -22,7 +22,9 @@ from jaxrec.status import FitError, Status
 
 STEP = math.sqrt(10)  # between the strengths that a walk tries
 BEST_EPOCH = "best epoch"  # in the certificate of a training that stops early
-LEARNED = ("parameters", "weights", "user_factors", "item_factors", "scores")  # fields of the models
+# Fields of the models.
+LEARNED = ("parameters", "weights", "values", "pair_weights", "encoder", "decoder")
+LEARNED += ("user_factors", "item_factors", "scores")
 STOPPING_USERS = 5000  # at most, that a training is stopped by where a data set has no validation users
 
 
@@ -152,8 +154,6 @@ class Trials:
     Where the data have validation users one fit serves both. Where they have none (a fixed split), settings are chosen
     by the first metric on a tenth of the training interactions, and the choice is fitted once more on all of them. A
     training that stops early lacks the tenth of some users only, by which it is stopped and chosen; it is not repeated.
-    A training that stops early stops by the validation users. Where there are none it stops by what some users lack of
-    that tenth, and the choice is trained on everything for as many epochs as were best then.
 
     Attributes:
       data: the data set.
