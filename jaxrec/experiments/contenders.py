@@ -5,10 +5,16 @@ The published settings of the deep autoencoders are for ML-20M, where an epoch o
 users where that is less than 500, the epochs are as many as a given number of steps takes, and the weight of the KL
 divergence has grown to its full size after a tenth of them. On a few thousand users Mult-VAE is better without its
 layers of 600 (docs/deep-autoencoders.md), which are therefore one of its settings (width 0: items, code, items).
+
+Where users and items are many, so many steps take hours of a processor. A scale may limit the operations of a training:
+one that would take more has as many steps as they make, the divergence grows in a tenth of those, and the method comes
+with its first setting alone.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -27,10 +33,6 @@ START = 4  # strength 100 of dense models, in interactions per item
 # Where the best strength of EASE was published for these data it is taken: tuning takes longer than all else.
 PUBLISHED_REG = {"gowalla": 80.0}  # BARS
 EDLAE = Contender(Edlae, START, variants=({"dropout": 0.25}, {"dropout": 0.5}))
-SEARCHED = (
-    "The few settings that Mult-VAE has to choose from were narrowed down in eleven earlier trials on ml1m, on the "
-    "validation users; those trials, and one of RecVAE and two of the deep autoencoder, are not counted."
-)
 # In the order in which a scale with fewer settings takes them.
 VAES = (
     {"width": 0, "kl_weight": 0.2, "learning_rate": 2e-3},
@@ -49,17 +51,33 @@ class Training(NamedTuple):
       patience: epochs without a better validation metric after which a training ends.
       variants: settings tried, at most.
       widest: of any hidden layer.
+      operations: of a training, at most.
     """
 
     steps: int
     patience: int
     variants: int
     widest: int = 600
+    operations: float = math.inf
+
+    @property
+    def said(self) -> str:
+        """What the readers of a table have to know."""
+        found = (
+            "The few settings that Mult-VAE has to choose from were narrowed down in eleven earlier trials on ml1m, on "
+            "the validation users; those trials, and one of RecVAE and two of the deep autoencoder, are not counted."
+        )
+        if math.isfinite(self.operations):
+            found += (
+                f" A training of a network ends after {self.steps:,} steps, or after {self.operations:.2g} operations "
+                "where that is earlier; in the latter case one setting was tried."
+            )
+        return found
 
 
 TRAININGS = {
     "smoke": Training(20, 2, 1, widest=12),
-    "small": Training(8000, 10, 2),
+    "small": Training(8000, 10, 2, operations=1.15e14),  # 20 minutes of a core
     "full": Training(50_000, 50, 8),
 }
 
@@ -77,33 +95,42 @@ def ials(rank: int) -> Contender:
     return Contender(partial(Ials, rank), -5, variants=weights)
 
 
-def deep(n_users: int, plan: Training) -> dict[str, Contender]:
-    """The deep autoencoders on data of so many users to learn from."""
+def deep(shape: tuple[int, int], plan: Training) -> dict[str, Contender]:
+    """The deep autoencoders on data of so many users, to learn from, and items."""
+    n_users, n_items = shape
     batch_size = min(LARGEST_BATCH, max(1, n_users // BATCHES))
     an_epoch = -(-n_users // batch_size)
     shared: dict[str, Any] = {"batch_size": batch_size, "patience": plan.patience}
 
-    def epochs(passes: int = 1) -> int:
-        return max(1, round(plan.steps / (passes * an_epoch)))
-
     def narrowed(width: int) -> int:
         return min(width, plan.widest)
 
-    def mult_dae(**settings: Any) -> MultDae:
-        return MultDae(latent=narrowed(200), epochs=epochs(), **shared, **settings)
+    def steps(method: Any) -> float:
+        """Those of a training, which takes 6 operations per user and parameter."""
+        return min(plan.steps, plan.operations / (6.0 * batch_size * method.architecture(n_items).n_parameters))
 
-    def mult_vae(width: int, kl_weight: float, learning_rate: float) -> MultVae:
-        hidden = (narrowed(width),) if width else ()
-        annealing = round(ANNEALED * plan.steps / kl_weight)  # it grows by 1 / kl_steps a step
-        numbers: dict[str, Any] = {"kl_weight": kl_weight, "kl_steps": annealing, "learning_rate": learning_rate}
-        return MultVae(hidden, narrowed(200), epochs=epochs(), **numbers, **shared)
+    def lasting(method: Any, passes: int = 1) -> Any:
+        """The method with the epochs that make so many steps."""
+        return dataclasses.replace(method, epochs=max(1, round(steps(method) / (passes * an_epoch))))
+
+    def mult_dae(**settings: Any) -> MultDae:
+        return lasting(MultDae(latent=narrowed(200), **shared, **settings))
+
+    def mult_vae(width: int, **settings: Any) -> MultVae:
+        method = MultVae((narrowed(width),) if width else (), narrowed(200), **shared, **settings)
+        annealing = round(ANNEALED * steps(method) / method.kl_weight)  # it grows by 1 / kl_steps a step
+        return lasting(dataclasses.replace(method, kl_steps=annealing))
 
     def rec_vae(width: int, gamma: float) -> RecVae:
-        return RecVae(narrowed(width), narrowed(max(100, width // 3)), gamma=gamma, epochs=epochs(passes=4), **shared)
+        return lasting(RecVae(narrowed(width), narrowed(max(100, width // 3)), gamma=gamma, **shared), passes=4)
 
     def autoencoder(**settings: Any) -> Autoencoder:
         widths = (narrowed(600), narrowed(200))
-        return Autoencoder(widths, widths[:1], epochs=epochs(), **shared, **settings)
+        return lasting(Autoencoder(widths, widths[:1], **shared, **settings))
+
+    def affordable(contender: Contender) -> Contender:
+        shortened = steps(contender.make(**contender.variants[0])) < plan.steps
+        return dataclasses.replace(contender, variants=contender.variants[: 1 if shortened else plan.variants])
 
     found = {
         "Mult-DAE": Contender(mult_dae, variants=({"dropout": 0.5}, {"dropout": 0.7})),
@@ -111,4 +138,4 @@ def deep(n_users: int, plan: Training) -> dict[str, Contender]:
         "RecVAE": Contender(rec_vae, variants=REC_VAES),
         "deep autoencoder": Contender(autoencoder, variants=({"dropout": 0.5}, {"dropout": 0.7})),
     }
-    return {name: Contender(each.make, variants=each.variants[: plan.variants]) for name, each in found.items()}
+    return {name: affordable(each) for name, each in found.items()}

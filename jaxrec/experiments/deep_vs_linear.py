@@ -42,10 +42,10 @@ SCALES = {
 }
 
 
-def lineup(data: str, n_users: int, rank: int, training: Training) -> dict[str, Contender]:
+def lineup(data: str, shape: tuple[int, int], rank: int, training: Training) -> dict[str, Contender]:
     """The rows of the table on the data set of this name."""
     linear = {"popularity": contenders.POPULARITY, "EASE": contenders.ease(data), "EDLAE": contenders.EDLAE}
-    return {**linear, "iALS": contenders.ials(rank), **contenders.deep(n_users, training)}
+    return {**linear, "iALS": contenders.ials(rank), **contenders.deep(shape, training)}
 
 
 def run(data: Prepared, scale: str, cells: Cells, say: Callable[[str], None]) -> Outcome:
@@ -54,7 +54,7 @@ def run(data: Prepared, scale: str, cells: Cells, say: Callable[[str], None]) ->
     trials, train = Trials(data, cells, most, budget), data.plain.train
     lines = []
     rank = min(rank, *(size - 1 for size in train.shape))
-    for name, contender in lineup(data.source.name, train.n_users, rank, training).items():
+    for name, contender in lineup(data.source.name, train.shape, rank, training).items():
         if name in without:
             continue
         lines.append(trials.tune(name, contender))
@@ -65,19 +65,19 @@ def run(data: Prepared, scale: str, cells: Cells, say: Callable[[str], None]) ->
         for line in lines
     }
     return Outcome(
-        table=table(lines, memory, trials.metrics),
+        table=table(lines, memory, trials.metrics, training),
         record={"lines": [each | costs[each["line"]] for each in recorded(lines)]},
         plots={"accuracy_and_time": partial(write_plot, lines, trials.metrics[0], train.name)},
         figures=figures(lines),
     )
 
 
-def table(lines: Sequence[Line], memory: dict[str, int], metrics: Sequence[str]) -> str:
+def table(lines: Sequence[Line], memory: dict[str, int], metrics: Sequence[str], training: Training) -> str:
     """Markdown."""
     about = [
         "Settings chosen on held-out data; test users, with standard errors over users. The seconds of a fit contain "
         "its compilation and the validations of early stopping; those of tuning are the sum over all settings tried. "
-        f"{contenders.SEARCHED} "
+        f"{training.said} "
         "GB is what the plan of the fit (`plan`) says that its large arrays take at the peak: an estimate from the "
         "sizes, not a measurement. Numbers: all that the model has learned, of iALS the factors of users and items.",
         "",

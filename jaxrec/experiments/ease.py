@@ -43,12 +43,12 @@ SCALES = {
 NETWORKS = ("Mult-DAE", "Mult-VAE")  # of the paper's Table 2
 
 
-def contenders(data: str, n_users: int, rank: int, training: Training) -> dict[str, Contender]:
+def contenders(data: str, shape: tuple[int, int], rank: int, training: Training) -> dict[str, Contender]:
     """The rows of the table on the data set of this name; another row is another entry.
 
     WMF is that of Hu, Koren & Volinsky (2008): a missing cell weighs 1, all rows have one strength.
     """
-    networks = shared.deep(n_users, training)
+    networks = shared.deep(shape, training)
     wmf = partial(Ials, rank, unobserved_weight=1.0, reg_exponent=0.0, target="one", mode="cholesky")
     return {
         "popularity": shared.POPULARITY,
@@ -70,10 +70,10 @@ def run(data: Prepared, scale: str, cells: Cells, say: Callable[[str], None]) ->
     trials, shape = Trials(data, cells, most, budget), data.train.shape
     lines = []
     rank = min(rank, *(size - 1 for size in shape))
-    for name, contender in contenders(data.source.name, shape[0], rank, training).items():
+    for name, contender in contenders(data.source.name, shape, rank, training).items():
         lines.append(trials.tune(name, contender))
         say(str(lines[-1]))
-    text = [f"Settings chosen on held-out data; test users, with standard errors over users. {shared.SEARCHED}", ""]
+    text = [f"Settings chosen on held-out data; test users, with standard errors over users. {training.said}", ""]
     return Outcome(
         table="\n".join([*text, *measured(lines, trials.metrics)]) + "\n",
         record={"lines": recorded(lines)},
