@@ -18,7 +18,7 @@ PLAN = Training(steps=4000, patience=7, variants=8)
 
 @pytest.mark.parametrize("n_users", [40, 1292, 4032, 29_858, 116_677])
 def test_networks_make_as_many_steps_on_any_data(n_users):
-    for name, contender in contenders.deep(n_users, PLAN).items():
+    for name, contender in contenders.deep((n_users, 200), PLAN).items():
         for variant in contender.variants:
             method = contender.make(**variant)
             passes = 4 if name == "RecVAE" else 1
@@ -30,13 +30,29 @@ def test_networks_make_as_many_steps_on_any_data(n_users):
 
 
 def test_published_settings_where_users_are_many():
-    found = contenders.deep(116_677, PLAN)
+    found = contenders.deep((116_677, 20_108), PLAN)
     vae = found["Mult-VAE"].make(width=600, kl_weight=0.2, learning_rate=1e-3)
     assert (vae.hidden, vae.latent, vae.batch_size, vae.dropout) == ((600,), 200, 500, 0.5)
-    narrow = contenders.deep(500, Training(10, 2, 1, widest=16))
+    narrow = contenders.deep((500, 200), Training(10, 2, 1, widest=16))
     assert all(len(contender.variants) == 1 for contender in narrow.values())
     vae = narrow["Mult-VAE"].make(**narrow["Mult-VAE"].variants[0])
     assert vae.hidden == () and vae.latent == 16
+
+
+def test_a_limit_of_operations_ends_a_training_earlier_and_leaves_one_setting():
+    shape, limited = (20_000, 30_000), PLAN._replace(operations=5e13)
+    free = contenders.deep(shape, PLAN)
+    for name, contender in contenders.deep(shape, limited).items():
+        assert contender.variants == free[name].variants[:1] != free[name].variants
+        method, longer = (each.make(**contender.variants[0]) for each in (contender, free[name]))
+        an_epoch = method.plan(*shape, 10**6).flops / method.epochs
+        assert abs(method.epochs * an_epoch - 5e13) <= an_epoch / 2 and method.epochs < longer.epochs
+        if name == "Mult-VAE":
+            steps = 5e13 / an_epoch * 20_000 / method.batch_size
+            assert method.kl_weight * method.kl_steps == pytest.approx(0.1 * steps, abs=1)
+    few = contenders.deep((500, 200), limited)
+    assert all(few[name].variants == contenders.deep((500, 200), PLAN)[name].variants for name in few)
+    assert "operations" in limited.said and "operations" not in PLAN.said
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +125,7 @@ def test_deep_vs_linear_says_what_everything_cost(tmp_path):
     folder = reproduce("deep-vs-linear", out=tmp_path, scale="smoke")["msweb"]
     results = json.loads((folder / "results.json").read_text())
     lines = {line["line"]: line for line in results["lines"]}
-    rows = set(deep_vs_linear.lineup("msweb", 100, 8, PLAN))
+    rows = set(deep_vs_linear.lineup("msweb", (100, 50), 8, PLAN))
     assert set(lines) == rows - {"RecVAE"} >= {"EASE", "EDLAE", "iALS", "Mult-VAE", "deep autoencoder"}
     n_users, n_items = results["data"]["n_users"], results["data"]["n_items"]
     assert lines["EASE"]["numbers"] == n_items**2 and lines["iALS"]["numbers"] == 8 * (n_users + n_items)

@@ -26,7 +26,7 @@ from jaxrec.spectral import DENSE_UP_TO, Eigenpairs, eigenpairs
 from jaxrec.status import Certificate, FitError, Status
 
 LIMIT = 1e-5  # of the relative residual; float32 factors sit near 1e-7
-LANCZOS_SLOWER = 20  # than flops at the typical rate: products with one vector, which memory bounds (measured: 17 to 26)
+LANCZOS_SLOWER = 20  # than typical flops, as products with one vector are bound by memory (measured: 17 to 26)
 
 
 def objective(
