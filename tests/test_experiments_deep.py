@@ -6,11 +6,12 @@ import json
 import numpy as np
 import pytest
 
+from jaxrec.evaluate import evaluate
 from jaxrec.experiments import contenders, deep_vs_linear, reproduce
 from jaxrec.experiments.cells import Cells
 from jaxrec.experiments.contenders import Training
 from jaxrec.experiments.datasets import DataSet
-from jaxrec.experiments.trials import Contender, Trials, stops_early
+from jaxrec.experiments.trials import STEP, Contender, Trials, stops_early
 from jaxrec.linear import Ease, Popularity
 
 PLAN = Training(steps=4000, patience=7, variants=8)
@@ -72,11 +73,11 @@ class Course:
         return fitted._replace(info=dataclasses.replace(fitted.info, certificate=certificate))
 
 
-def fixed_split(folder, rng):
-    pairs = np.unique(rng.integers(0, (60, 20), size=(900, 2)), axis=0)
+def fixed_split(folder, rng, n_items=20):
+    pairs = np.unique(rng.integers(0, (60, n_items), size=(900, 2)), axis=0)
     arrays = {"user": pairs[:, 0].astype(np.int32), "item": pairs[:, 1].astype(np.int32)}
     mark = (rng.random(len(pairs)) < 0.2).astype(np.uint8)
-    np.savez(folder / "toy.npz", n_users=np.int32(60), n_items=np.int32(20), split=mark, **arrays)
+    np.savez(folder / "toy.npz", n_users=np.int32(60), n_items=np.int32(n_items), split=mark, **arrays)
     return DataSet("toy", ("toy.npz",), n_heldout=0).prepare(folder)
 
 
@@ -110,6 +111,32 @@ def test_a_published_strength_is_taken_as_it_is(tmp_path, rng):
     assert line.settings == {"reg": 80.0} and line.method == Ease(80.0) and line.tuning_seconds == 0
     assert len(list((tmp_path / "cells").iterdir())) == 1
     assert trials.tune("EASE", contenders.ease("toy")).tried == 3
+
+
+def test_cubic_models_are_chosen_on_popular_items(tmp_path, rng, monkeypatch):
+    """The choice is that of the 50 most popular items, the result that of all."""
+    monkeypatch.setattr("jaxrec.experiments.trials.POPULAR_ITEMS", 50)
+    data = fixed_split(tmp_path, rng, 80)
+    trials = Trials(data, Cells(tmp_path / "cells", {}), 3)
+    contender = Contender(Ease, 2, on_popular=True)
+    line = trials.tune("EASE", contender)
+    assert trials.popular is not None
+    train, (fold_in, targets), _ = trials.popular
+    counts = data.tuning.train.item_counts
+    kept = np.sort(np.argsort(-counts, kind="stable")[:50])
+    assert counts[kept].min() >= np.delete(counts, kept).max()
+    for found, whole in zip((train, fold_in, targets), (data.tuning.train, *data.tuning.test), strict=True):
+        np.testing.assert_array_equal(found.to_csr().toarray(), whole.to_csr().toarray()[:, kept])
+
+    metric, tried = data.source.metrics[0], [STEP**number for number in (1, 2, 3)]
+    values = [evaluate(Ease(reg).fit(train), fold_in, targets, metric).mean[metric] for reg in tried]
+    assert len(set(values)) > 1 and line.settings == {"reg": tried[int(np.argmax(values))]}
+    whole = evaluate(Ease(**line.settings).fit(data.train), *data.plain.test, metric)
+    assert line.result["test"][metric][0] == pytest.approx(whole.mean[metric], abs=1e-12)
+    assert trials.said({"EASE": contender, "x": Contender(Popularity)}).count("EASE by the 50 most popular") == 1
+    few = Trials(data, Cells(tmp_path / "cells", {}), 3)
+    monkeypatch.setattr("jaxrec.experiments.trials.POPULAR_ITEMS", 80)
+    assert few.popular is None and few.said({"EASE": contender}) == "Settings chosen on held-out data"
 
 
 def test_tuning_is_counted(tmp_path, rng):

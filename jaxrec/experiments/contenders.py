@@ -32,7 +32,7 @@ POPULARITY = Contender(Popularity)
 START = 4  # strength 100 of dense models, in interactions per item
 # Where the best strength of EASE was published for these data it is taken: tuning takes longer than all else.
 PUBLISHED_REG = {"gowalla": 80.0}  # BARS
-EDLAE = Contender(Edlae, START, variants=({"dropout": 0.25}, {"dropout": 0.5}))
+EDLAE = Contender(Edlae, START, variants=({"dropout": 0.25}, {"dropout": 0.5}), on_popular=True)
 # In the order in which a scale with fewer settings takes them.
 VAES = (
     {"width": 0, "kl_weight": 0.2, "learning_rate": 2e-3},
@@ -86,7 +86,7 @@ def ease(data: str) -> Contender:
     """EASE on the data set of this name."""
     if (reg := PUBLISHED_REG.get(data)) is not None:
         return Contender(Ease, variants=({"reg": reg},))
-    return Contender(Ease, START)
+    return Contender(Ease, START, on_popular=True)
 
 
 def ials(rank: int) -> Contender:

@@ -54,7 +54,8 @@ def run(data: Prepared, scale: str, cells: Cells, say: Callable[[str], None]) ->
     trials, train = Trials(data, cells, most, budget), data.plain.train
     lines = []
     rank = min(rank, *(size - 1 for size in train.shape))
-    for name, contender in lineup(data.source.name, train.shape, rank, training).items():
+    found = lineup(data.source.name, train.shape, rank, training)
+    for name, contender in found.items():
         if name in without:
             continue
         lines.append(trials.tune(name, contender))
@@ -65,19 +66,20 @@ def run(data: Prepared, scale: str, cells: Cells, say: Callable[[str], None]) ->
         for line in lines
     }
     return Outcome(
-        table=table(lines, memory, trials.metrics, training),
+        table=table(lines, memory, trials.metrics, [trials.said(found), training.said]),
         record={"lines": [each | costs[each["line"]] for each in recorded(lines)]},
         plots={"accuracy_and_time": partial(write_plot, lines, trials.metrics[0], train.name)},
         figures=figures(lines),
     )
 
 
-def table(lines: Sequence[Line], memory: dict[str, int], metrics: Sequence[str], training: Training) -> str:
-    """Markdown."""
+def table(lines: Sequence[Line], memory: dict[str, int], metrics: Sequence[str], said: Sequence[str]) -> str:
+    """Markdown; `said`: how settings were chosen, and what else is to be known of the trainings."""
+    chosen, trained = said
     about = [
-        "Settings chosen on held-out data; test users, with standard errors over users. The seconds of a fit contain "
+        f"{chosen}; test users, with standard errors over users. The seconds of a fit contain "
         "its compilation and the validations of early stopping; those of tuning are the sum over all settings tried. "
-        f"{training.said} "
+        f"{trained} "
         "GB is what the plan of the fit (`plan`) says that its large arrays take at the peak: an estimate from the "
         "sizes, not a measurement. Numbers: all that the model has learned, of iALS the factors of users and items.",
         "",

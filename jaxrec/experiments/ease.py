@@ -70,10 +70,11 @@ def run(data: Prepared, scale: str, cells: Cells, say: Callable[[str], None]) ->
     trials, shape = Trials(data, cells, most, budget), data.train.shape
     lines = []
     rank = min(rank, *(size - 1 for size in shape))
-    for name, contender in contenders(data.source.name, shape, rank, training).items():
+    found = contenders(data.source.name, shape, rank, training)
+    for name, contender in found.items():
         lines.append(trials.tune(name, contender))
         say(str(lines[-1]))
-    text = [f"Settings chosen on held-out data; test users, with standard errors over users. {training.said}", ""]
+    text = [f"{trials.said(found)}; test users, with standard errors over users. {training.said}", ""]
     return Outcome(
         table="\n".join([*text, *measured(lines, trials.metrics)]) + "\n",
         record={"lines": recorded(lines)},
