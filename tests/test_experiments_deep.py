@@ -139,6 +139,32 @@ def test_cubic_models_are_chosen_on_popular_items(tmp_path, rng, monkeypatch):
     assert few.popular is None and few.said({"EASE": contender}) == "Settings chosen on held-out data"
 
 
+@pytest.mark.parametrize("best", [0, 2, 4])
+def test_variants_in_an_order_are_walked_over(best, tmp_path, rng):
+    """As far as the best, also at an end of the list; and each variant is a walk over strengths."""
+    trials = Trials(fixed_split(tmp_path, rng), Cells(tmp_path / "cells", {}), 7)
+    tried = []
+
+    def score(settings, method, on_popular):
+        tried.append((settings["reg"], settings["place"]))
+        return -abs(settings["place"] - best) - abs(settings["reg"] - 5)
+
+    trials.held_out = score
+    places = tuple({"place": place} for place in range(5))
+    contender = Contender(
+        lambda reg, place: Ease(reg), 3, strength=lambda number: float(number), variants=places, first=1
+    )
+    assert trials.tune("walk", contender).settings == {"reg": 5.0, "place": best}
+    asked = {place for _, place in tried}
+    assert asked == {0: {0, 1, 2}, 2: {1, 2, 3}, 4: {1, 2, 3, 4}}[best]
+    assert all({4.0, 5.0, 6.0} <= {reg for reg, its in tried if its == place} for place in asked)
+    everything = Trials(trials.data, trials.cells, 7)
+    tried.clear()
+    everything.held_out = score
+    assert everything.tune("all", dataclasses.replace(contender, first=None)).settings == {"reg": 5.0, "place": best}
+    assert {place for _, place in tried} == set(range(5))
+
+
 def test_tuning_is_counted(tmp_path, rng):
     trials = Trials(fixed_split(tmp_path, rng), Cells(tmp_path / "cells", {}), 3)
     line = trials.tune("EASE", Contender(Ease, 2))

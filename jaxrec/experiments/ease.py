@@ -43,6 +43,11 @@ SCALES = {
 NETWORKS = ("Mult-DAE", "Mult-VAE")  # of the paper's Table 2
 
 
+def in_order(field: str, *values: Any) -> tuple[dict[str, Any], ...]:
+    """Variants of one setting."""
+    return tuple({field: value} for value in values)
+
+
 def contenders(data: str, shape: tuple[int, int], rank: int, training: Training) -> dict[str, Contender]:
     """The rows of the table on the data set of this name; another row is another entry.
 
@@ -52,11 +57,9 @@ def contenders(data: str, shape: tuple[int, int], rank: int, training: Training)
     wmf = partial(Ials, rank, unobserved_weight=1.0, reg_exponent=0.0, target="one", mode="cholesky")
     return {
         "popularity": shared.POPULARITY,
-        "item kNN": Contender(
-            ItemKnn, 2, "shrinkage", variants=({"neighbours": 100}, {"neighbours": 20}, {"neighbours": 500})
-        ),
+        "item kNN": Contender(ItemKnn, 2, "shrinkage", variants=in_order("neighbours", 20, 100, 500, 2500), first=1),
         "PureSVD": Contender(PureSvd, 6, "rank", strength=lambda number: 2 ** max(0, number)),
-        "WMF": Contender(wmf, 2, variants=({"alpha": 4.0}, {"alpha": 1.0}, {"alpha": 16.0})),
+        "WMF": Contender(wmf, 2, variants=in_order("alpha", 1.0, 4.0, 16.0, 64.0, 256.0), first=1),
         "SLIM": Contender(Slim, 4, variants=({"l1": 1.0}, {"l1": 5.0})),
         "EASE >= 0": Contender(NonnegativeEase, 4),
         "EASE": shared.ease(data),

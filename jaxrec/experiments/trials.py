@@ -108,6 +108,8 @@ class Contender:
       field: the setting that is walked over.
       strength: the value for a number of the walk; a power of sqrt(10) where nothing else is said.
       variants: other settings, each with a walk of its own, which begins where that before it ended.
+      first: where the variants are in an order, the place of that from which they are walked over, uphill; None tries
+        all.
       on_popular: whether the most popular items alone tell what is best, where a data set has many and no validation
         users: for models whose cost is cubic in the items, of which a walk would take hours.
     """
@@ -117,6 +119,7 @@ class Contender:
     field: str = "reg"
     strength: Callable[[int], Any] = lambda number: STEP**number
     variants: tuple[dict[str, Any], ...] = ({},)
+    first: int | None = None
     on_popular: bool = False
 
 
@@ -188,19 +191,30 @@ class Trials:
 
     def tune(self, name: str, contender: Contender) -> Line:
         """The best of a contender."""
-        variants, found, number = contender.variants[: self.most], [], contender.start
+        variants, found, number = contender.variants, [], contender.start
         self.spent = {}
-        for variant in variants:
-            settings = variant
+
+        def best_of(which: int) -> float:
+            """The first metric of a variant at its best strength."""
+            nonlocal number
+            if not 0 <= which < len(variants):
+                return -math.inf
+
+            def at(number: int | None) -> dict[str, Any]:
+                walked = {} if number is None else {contender.field: contender.strength(number)}
+                return walked | variants[which]
+
             if number is not None:
+                number = climb(lambda number: self._value(name, contender, at(number)), number, self.most)
+            settings = at(number)
+            found.append((self._value(name, contender, settings) if len(variants) > 1 else 0.0, settings))
+            return found[-1][0]
 
-                def at(number: int, variant: dict[str, Any] = variant) -> dict[str, Any]:
-                    return {contender.field: contender.strength(number), **variant}
-
-                number = climb(lambda number, at=at: self._value(name, contender, at(number)), number, self.most)
-                settings = at(number)
-            value = self._value(name, contender, settings) if len(variants) > 1 else 0.0
-            found.append((value, settings))
+        if contender.first is not None:
+            climb(best_of, contender.first, self.most)
+        else:
+            for which in range(min(len(variants), self.most)):
+                best_of(which)
         settings = max(found, key=lambda each: each[0])[1]
         method = contender.make(**settings)
         tried, seconds = len(self.spent), sum(self.spent.values())
