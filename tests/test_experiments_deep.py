@@ -151,9 +151,7 @@ def test_variants_in_an_order_are_walked_over(best, tmp_path, rng):
 
     trials.held_out = score
     places = tuple({"place": place} for place in range(5))
-    contender = Contender(
-        lambda reg, place: Ease(reg), 3, strength=lambda number: float(number), variants=places, first=1
-    )
+    contender = Contender(lambda reg, place: Ease(reg), 3, strength=float, variants=places, first=1)
     assert trials.tune("walk", contender).settings == {"reg": 5.0, "place": best}
     asked = {place for _, place in tried}
     assert asked == {0: {0, 1, 2}, 2: {1, 2, 3}, 4: {1, 2, 3, 4}}[best]
