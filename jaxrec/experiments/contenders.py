@@ -69,7 +69,7 @@ class Training(NamedTuple):
         )
         if math.isfinite(self.operations):
             found += (
-                f" A training of a network ends after {self.steps:,} steps, or after {self.operations:.2g} operations "
+                f" A training of a network ends after {self.steps:,} steps, or after {self.operations:.3g} operations "
                 "where that is earlier; in the latter case one setting was tried."
             )
         return found

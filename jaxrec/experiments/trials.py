@@ -17,6 +17,7 @@ from jaxrec.data.splits import HeldOut, Split
 from jaxrec.evaluate import evaluate
 from jaxrec.experiments.cells import Cells, climb
 from jaxrec.experiments.datasets import Prepared
+from jaxrec.memory import GB
 from jaxrec.models import Fitted
 from jaxrec.status import FitError, Status
 
@@ -146,7 +147,8 @@ class Line:
     @property
     def said(self) -> str:
         """The settings in words."""
-        return ", ".join(f"{key} {value:.3g}" for key, value in self.settings.items()) or "-"
+        texts = (f"{key} {value:{',' if isinstance(value, int) else '.3g'}}" for key, value in self.settings.items())
+        return ", ".join(texts) or "-"
 
     def __str__(self) -> str:
         if self.result["failed"]:
@@ -295,13 +297,13 @@ def fit_within(method: Any, parts: Split, budget: float) -> Any:
       budget: rough seconds.
 
     Raises:
-      FitError: it does not fit in memory.
-      LeftOut: it takes longer.
+      LeftOut: it does not fit in memory, or takes longer.
     """
     train = parts.train
     if hasattr(method, "plan"):
         plan = method.plan(train.n_users, train.n_items, train.nnz)
-        plan.require()
+        if not plan.fits:
+            raise LeftOut(f"a fit needs {plan.total / GB:.1f} GB, {(plan.available or 0) / GB:.1f} GB are free")
         if plan.seconds is not None and plan.seconds > budget:
             raise LeftOut(f"a fit takes roughly {plan.seconds / 60:.0f} minutes, this scale has {budget / 60:.0f}")
     if stops_early(method):
