@@ -9,10 +9,10 @@ import pytest
 from jaxrec.evaluate import evaluate
 from jaxrec.experiments import contenders, deep_vs_linear, reproduce
 from jaxrec.experiments.cells import Cells
-from jaxrec.experiments.contenders import Training
+from jaxrec.experiments.contenders import TRAININGS, Training
 from jaxrec.experiments.datasets import DataSet
 from jaxrec.experiments.trials import STEP, Contender, Trials, stops_early
-from jaxrec.linear import Ease, Popularity
+from jaxrec.linear import Ease, ItemKnn, Popularity, PureSvd
 
 PLAN = Training(steps=4000, patience=7, variants=8)
 
@@ -51,6 +51,9 @@ def test_a_limit_of_operations_ends_a_training_earlier_and_leaves_one_setting():
         if name == "Mult-VAE":
             steps = 5e13 / an_epoch * 20_000 / method.batch_size
             assert method.kl_weight * method.kl_steps == pytest.approx(0.1 * steps, abs=1)
+    # Where only the wider of two settings would take too long, the narrower is not compared with a shortened training.
+    between = contenders.deep((20_000, 8_000), TRAININGS["small"])["Mult-VAE"]
+    assert between.variants == contenders.VAES[:1]
     few = contenders.deep((500, 200), limited)
     assert all(few[name].variants == contenders.deep((500, 200), PLAN)[name].variants for name in few)
     assert "operations" in limited.said and "operations" not in PLAN.said
@@ -133,10 +136,30 @@ def test_cubic_models_are_chosen_on_popular_items(tmp_path, rng, monkeypatch):
     assert len(set(values)) > 1 and line.settings == {"reg": tried[int(np.argmax(values))]}
     whole = evaluate(Ease(**line.settings).fit(data.train), *data.plain.test, metric)
     assert line.result["test"][metric][0] == pytest.approx(whole.mean[metric], abs=1e-12)
+    cells = [json.loads(path.read_text())["settings"] for path in (tmp_path / "cells").iterdir()]
+    assert sorted(cell.get("items", 80) for cell in cells) == [50, 50, 50, 80]
+    assert all(("learned" in cell) == ("items" in cell) for cell in cells)
     assert trials.said({"EASE": contender, "x": Contender(Popularity)}).count("EASE by the 50 most popular") == 1
     few = Trials(data, Cells(tmp_path / "cells", {}), 3)
     monkeypatch.setattr("jaxrec.experiments.trials.POPULAR_ITEMS", 80)
     assert few.popular is None and few.said({"EASE": contender}) == "Settings chosen on held-out data"
+
+
+def test_nothing_is_tuned_on_popular_items_that_all_items_cannot_afford(tmp_path, rng, monkeypatch):
+    monkeypatch.setattr("jaxrec.experiments.trials.POPULAR_ITEMS", 50)
+    data = fixed_split(tmp_path, rng, 80)
+    few, many = (Ease().plan(60, n_items, data.train.nnz).seconds for n_items in (50, 80))
+    assert few is not None and many is not None
+    trials = Trials(data, Cells(tmp_path / "cells", {}), 3, budget=(few + many) / 2)
+    line = trials.tune("EASE", Contender(Ease, 2, on_popular=True))
+    assert "minutes" in line.result["failed"] and not list(tmp_path.glob("cells/*"))
+
+
+def test_what_a_model_learned_is_counted(tmp_path, rng):
+    trials = Trials(fixed_split(tmp_path, rng), Cells(tmp_path / "cells", {}), 3)
+    neighbours = ItemKnn(3).fit(trials.parts.train).model.indices.size
+    for method, numbers in ((PureSvd(4), 2 * 20 * 4), (ItemKnn(3), neighbours), (Ease(), 20 * 20), (Popularity(), 20)):
+        assert trials.final({"line": str(method)}, method)["numbers"] == numbers
 
 
 @pytest.mark.parametrize("best", [0, 2, 4])

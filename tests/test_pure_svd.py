@@ -78,3 +78,11 @@ def test_bad_input_is_refused(data):
         PureSvd(0)
     with pytest.raises(InputError, match="reg must be a finite number of at least 0"):
         PureSvd(5, -1.0)
+
+
+def test_plan_of_lanczos_is_slower_than_its_flops_and_no_faster_on_more_threads(monkeypatch):
+    many = PureSvd(64).plan(30_000, 20_000, 10**6)
+    assert many.seconds == pytest.approx(pure_svd.LANCZOS_SLOWER * many.flops / 1e11)
+    monkeypatch.setattr("jaxrec.memory.n_threads", lambda: 64)
+    assert PureSvd(64).plan(30_000, 20_000, 10**6).seconds == many.seconds
+    assert PureSvd(300).plan(1000, 400, 10**4).seconds == pytest.approx(9.0 * 400**3 / 1e11 / 64)  # dense

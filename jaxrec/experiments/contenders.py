@@ -7,8 +7,8 @@ divergence has grown to its full size after a tenth of them. On a few thousand u
 layers of 600 (docs/deep-autoencoders.md), which are therefore one of its settings (width 0: items, code, items).
 
 Where users and items are many, so many steps take hours of a processor. A scale may limit the operations of a training:
-one that would take more has as many steps as they make, the divergence grows in a tenth of those, and the method comes
-with its first setting alone.
+one that would take more has as many steps as they make, the divergence grows in a tenth of those, and a method one of
+whose settings would take more comes with its first setting alone.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from jaxrec.experiments.trials import Contender
 from jaxrec.factorization import Ials
 from jaxrec.linear import Ease, Edlae, Popularity
 
-VERSION = 1  # of the cells of these contenders, which more than one experiment takes
+VERSION = 2  # of the cells of these contenders, which more than one experiment takes
 LARGEST_BATCH = 500  # as published
 BATCHES = 50  # in an epoch of fewer users than these make
 ANNEALED = 0.1  # share of the steps after which the weight of the KL divergence is what it stays at
 
 POPULARITY = Contender(Popularity)
 START = 4  # strength 100 of dense models, in interactions per item
-# Where the best strength of EASE was published for these data it is taken: tuning takes longer than all else.
+# Where the best strength of EASE was published for these data it is taken.
 PUBLISHED_REG = {"gowalla": 80.0}  # BARS
 EDLAE = Contender(Edlae, START, variants=({"dropout": 0.25}, {"dropout": 0.5}), on_popular=True)
 # In the order in which a scale with fewer settings takes them.
@@ -51,7 +51,7 @@ class Training(NamedTuple):
       patience: epochs without a better validation metric after which a training ends.
       variants: settings tried, at most.
       widest: of any hidden layer.
-      operations: of a training, at most.
+      operations: of a training, at most, to the nearest epoch; one epoch is trained always.
     """
 
     steps: int
@@ -69,8 +69,8 @@ class Training(NamedTuple):
         )
         if math.isfinite(self.operations):
             found += (
-                f" A training of a network ends after {self.steps:,} steps, or after {self.operations:.3g} operations "
-                "where that is earlier; in the latter case one setting was tried."
+                f" A training of a network ends after {self.steps:,} steps, or {self.operations:.3g} operations "
+                "where that is earlier, to the nearest epoch; in the latter case one setting was tried."
             )
         return found
 
@@ -129,8 +129,9 @@ def deep(shape: tuple[int, int], plan: Training) -> dict[str, Contender]:
         return lasting(Autoencoder(widths, widths[:1], **shared, **settings))
 
     def affordable(contender: Contender) -> Contender:
-        shortened = steps(contender.make(**contender.variants[0])) < plan.steps
-        return dataclasses.replace(contender, variants=contender.variants[: 1 if shortened else plan.variants])
+        variants = contender.variants[: plan.variants]
+        shortened = any(steps(contender.make(**variant)) < plan.steps for variant in variants)
+        return dataclasses.replace(contender, variants=variants[:1] if shortened else variants)
 
     found = {
         "Mult-DAE": Contender(mult_dae, variants=({"dropout": 0.5}, {"dropout": 0.7})),

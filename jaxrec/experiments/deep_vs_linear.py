@@ -66,16 +66,15 @@ def run(data: Prepared, scale: str, cells: Cells, say: Callable[[str], None]) ->
         for line in lines
     }
     return Outcome(
-        table=table(lines, memory, trials.metrics, [trials.said(found), training.said]),
+        table=table(lines, memory, trials.metrics, trials.said(found), training.said),
         record={"lines": [each | costs[each["line"]] for each in recorded(lines)]},
         plots={"accuracy_and_time": partial(write_plot, lines, trials.metrics[0], train.name)},
         figures=figures(lines),
     )
 
 
-def table(lines: Sequence[Line], memory: dict[str, int], metrics: Sequence[str], said: Sequence[str]) -> str:
-    """Markdown; `said`: how settings were chosen, and what else is to be known of the trainings."""
-    chosen, trained = said
+def table(lines: Sequence[Line], memory: dict[str, int], metrics: Sequence[str], chosen: str, trained: str) -> str:
+    """Markdown; how settings were chosen, and what else is to be known of the trainings, as sentences."""
     about = [
         f"{chosen}; test users, with standard errors over users. The seconds of a fit contain "
         "its compilation and the validations of early stopping; those of tuning are the sum over all settings tried. "

@@ -44,7 +44,7 @@ NETWORKS = ("Mult-DAE", "Mult-VAE")  # of the paper's Table 2
 
 
 def in_order(field: str, *values: Any) -> tuple[dict[str, Any], ...]:
-    """Variants of one setting."""
+    """The variants of one setting, from one end to the other, to be walked over."""
     return tuple({field: value} for value in values)
 
 

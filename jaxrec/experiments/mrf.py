@@ -48,7 +48,8 @@ def run(data: Prepared, scale: str, cells: Cells, say: Callable[[str], None]) ->
     """The table on one data set."""
     densities, rs, most, budget = SCALES[scale]
     trials = Trials(data, cells, most, budget, seen)
-    lines = [trials.tune(DENSE, ease(data.source.name))]  # where this machine and this scale can afford it
+    dense = ease(data.source.name)
+    lines = [trials.tune(DENSE, dense)]  # where this machine and this scale can afford it
     say(str(lines[0]))
     for density in densities:
         first = sorted(rs, reverse=True)[0]
@@ -59,7 +60,7 @@ def run(data: Prepared, scale: str, cells: Cells, say: Callable[[str], None]) ->
             lines.append(Line(name, chosen.settings, method, result))
             say(str(lines[-1]))
     return Outcome(
-        table=table(lines, trials.metrics),
+        table=table(lines, trials.metrics, trials.said({DENSE: dense})),
         record={"lines": recorded(lines)},
         plots={"accuracy_and_time": partial(write_plot, lines, trials.metrics[0], data.train.name)},
         figures=figures(lines),
@@ -81,8 +82,8 @@ def seconds(line: Line) -> float:
     return sum(value for stage, value in line.result["stages"].items() if stage != "certificate")
 
 
-def table(lines: Sequence[Line], metrics: Sequence[str]) -> str:
-    """Markdown; shares and speeds are against dense EASE, where it was fitted."""
+def table(lines: Sequence[Line], metrics: Sequence[str], chosen: str) -> str:
+    """Markdown; shares and speeds are against dense EASE, where it was fitted. `chosen`: how settings were."""
     reference = None if lines[0].result["failed"] else lines[0]
     text = []
     for line in lines:
@@ -115,7 +116,7 @@ def table(lines: Sequence[Line], metrics: Sequence[str]) -> str:
         "times faster",
     ]
     about = [
-        "Settings chosen on held-out data; test users, with standard errors over users. The gap is what the loss "
+        f"{chosen}; test users, with standard errors over users. The gap is what the loss "
         "exceeds the optimum on the pattern by, as a share of what that gains over no model; the seconds are those of "
         "the fit without its certificate, the CPU seconds with it.",
         "",

@@ -154,7 +154,7 @@ EXPERIMENTS = {
         data=(ML1M, LASTFM, CITEULIKE_A, GOWALLA, AMAZON_BOOK, AMAZON_HOME, ML20M, NETFLIX, MSD),
         smoke=MSWEB,
         cost="twenty minutes for data of a few thousand users and items on one core; hours for larger ones, where a "
-        "training of a network ends after some twenty minutes",
+        "training of a network ends after some twenty minutes of a core",
         expected="Mult-VAE above EASE on ML-20M, below it on Netflix and by most on MSD; RecVAE above both on ML-20M "
         "and level with EASE on Netflix (EASE read on a benchmark page, Mult-VAE and RecVAE in the VASP paper, MSD on "
         "the poster of the MRF paper)",

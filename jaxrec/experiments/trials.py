@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxrec.data import Interactions
 from jaxrec.data.splits import HeldOut, Split
 from jaxrec.evaluate import evaluate
 from jaxrec.experiments.cells import Cells, climb
@@ -24,8 +25,10 @@ from jaxrec.status import FitError, Status
 STEP = math.sqrt(10)  # between the strengths that a walk tries
 BEST_EPOCH = "best epoch"  # in the certificate of a training that stops early
 # Fields of the models.
-LEARNED = ("parameters", "weights", "values", "pair_weights", "encoder", "decoder")
-LEARNED += ("user_factors", "item_factors", "scores")
+LEARNED = (
+    *("parameters", "weights", "pair_weights", "values", "offset", "encoder", "decoder"),
+    *("user_factors", "item_factors", "scores"),
+)
 POPULAR_ITEMS = 10_000  # that strengths of models with a cubic cost are chosen on, where there are more
 STOPPING_USERS = 5000  # at most, that a training is stopped by where a data set has no validation users
 
@@ -86,7 +89,12 @@ def attempt(cells: Cells, settings: dict[str, Any], compute: Callable[[], dict[s
     try:
         return cells.get(settings, compute)
     except LeftOut as error:
-        return {"failed": str(error), "seconds": math.nan}
+        return left_out(error)
+
+
+def left_out(error: LeftOut) -> dict[str, Any]:
+    """What stands for the cell of a fit that was not made."""
+    return {"failed": str(error), "seconds": math.nan}
 
 
 def score(result: dict[str, Any]) -> float:
@@ -163,8 +171,9 @@ class Trials:
     Where the data have validation users one fit serves both. Where they have none (a fixed split), settings are chosen
     by the first metric on a tenth of the training interactions, and the choice is fitted once more on all of them. A
     training that stops early lacks the tenth of some users only, by which it is stopped and chosen; it is not repeated.
-    Contenders that are `on_popular` are chosen on the `POPULAR_ITEMS` items with the most interactions: for EASE these
-    pick the same strengths as all items do, on Amazon-Book and on Amazon Home and Kitchen, in a tenth of the time.
+    Contenders that are `on_popular` are chosen on the `POPULAR_ITEMS` items with the most interactions. For EASE these
+    pick the same strengths as all items do, on Amazon-Book and on Amazon Home and Kitchen, in a tenth of the time (both
+    ways are in benchmarks/results/cells); for others that was not tried.
 
     Attributes:
       data: the data set.
@@ -236,6 +245,10 @@ class Trials:
         else:
             parts, learned = self.tuning, {"learned": "nine tenths"}
             if on_popular and self.popular is not None:
+                try:
+                    require_affordable(method, self.parts.train, self.budget)  # else there is nothing to choose for
+                except LeftOut as error:
+                    return left_out(error)
                 parts, learned = self.popular, learned | {"items": POPULAR_ITEMS}
             result = self._measured(settings | learned, method, parts, self.metrics[:1])
         if math.isfinite(result["seconds"]):  # else it was left out
@@ -288,8 +301,20 @@ def stops_early(method: Any) -> bool:
     return "validation" in inspect.signature(method.fit).parameters
 
 
+def require_affordable(method: Any, train: Interactions, budget: float) -> None:
+    """Raises `LeftOut` where a fit, by its plan, takes more than there is of memory, or of these rough seconds."""
+    if not hasattr(method, "plan"):
+        return
+    plan = method.plan(train.n_users, train.n_items, train.nnz)
+    if not plan.fits:
+        free = (plan.available or 0) / GB
+        raise LeftOut(f"a fit needs {plan.total / GB:.1f} GB on the {plan.where}, where {free:.1f} GB are free")
+    if plan.seconds is not None and plan.seconds > budget:
+        raise LeftOut(f"a fit takes roughly {plan.seconds / 60:.0f} minutes, this scale has {budget / 60:.0f}")
+
+
 def fit_within(method: Any, parts: Split, budget: float) -> Any:
-    """What `method.fit` returns, if its plan, where it has one, is within memory and so many rough seconds.
+    """What `method.fit` returns, where it is affordable.
 
     Args:
       method: one that stops early is given the validation users.
@@ -297,15 +322,9 @@ def fit_within(method: Any, parts: Split, budget: float) -> Any:
       budget: rough seconds.
 
     Raises:
-      LeftOut: it does not fit in memory, or takes longer.
+      LeftOut: see `require_affordable`.
     """
-    train = parts.train
-    if hasattr(method, "plan"):
-        plan = method.plan(train.n_users, train.n_items, train.nnz)
-        if not plan.fits:
-            raise LeftOut(f"a fit needs {plan.total / GB:.1f} GB, {(plan.available or 0) / GB:.1f} GB are free")
-        if plan.seconds is not None and plan.seconds > budget:
-            raise LeftOut(f"a fit takes roughly {plan.seconds / 60:.0f} minutes, this scale has {budget / 60:.0f}")
+    require_affordable(method, parts.train, budget)
     if stops_early(method):
-        return method.fit(train, validation=parts.validation)
-    return method.fit(train)
+        return method.fit(parts.train, validation=parts.validation)
+    return method.fit(parts.train)

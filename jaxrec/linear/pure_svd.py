@@ -20,13 +20,15 @@ from scipy.sparse.linalg import ArpackError
 from jaxrec import _checks, linalg
 from jaxrec._checks import InputError
 from jaxrec.data import Interactions
-from jaxrec.memory import Plan, available_bytes, rough_seconds
+from jaxrec.memory import CPU_CORE_RATE, Plan, available_bytes, rough_seconds
 from jaxrec.models import FitInfo, Fitted, ItemFactors
 from jaxrec.spectral import DENSE_UP_TO, Eigenpairs, eigenpairs
 from jaxrec.status import Certificate, FitError, Status
 
 LIMIT = 1e-5  # of the relative residual; float32 factors sit near 1e-7
-LANCZOS_SLOWER = 20  # than typical flops, as products with one vector are bound by memory (measured: 17 to 26)
+# Than the flops at the typical rate of a core, as products with one vector are bound by memory: measured 17 to 35 on
+# Gowalla (ranks of 512 and more) and MovieLens 1M, and 100 to 140 on an older processor.
+LANCZOS_SLOWER = 30
 
 
 def objective(
@@ -146,5 +148,5 @@ class PureSvd:
             flops = 5.0 * self.rank * (4.0 * nnz + 4.0 * n_items * self.rank)
         advice = "use a lower rank or a machine with more memory"
         shape = (n_users, n_items, nnz)
-        seconds = rough_seconds(flops if dense else LANCZOS_SLOWER * flops)
+        seconds = rough_seconds(flops) if dense else LANCZOS_SLOWER * flops / CPU_CORE_RATE  # on however many threads
         return Plan(str(self), shape, "host", parts, available_bytes(), flops, seconds, advice)
