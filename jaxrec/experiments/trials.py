@@ -89,12 +89,7 @@ def attempt(cells: Cells, settings: dict[str, Any], compute: Callable[[], dict[s
     try:
         return cells.get(settings, compute)
     except LeftOut as error:
-        return left_out(error)
-
-
-def left_out(error: LeftOut) -> dict[str, Any]:
-    """What stands for the cell of a fit that was not made."""
-    return {"failed": str(error), "seconds": math.nan}
+        return {"failed": str(error), "seconds": math.nan}
 
 
 def score(result: dict[str, Any]) -> float:
@@ -245,10 +240,6 @@ class Trials:
         else:
             parts, learned = self.tuning, {"learned": "nine tenths"}
             if on_popular and self.popular is not None:
-                try:
-                    require_affordable(method, self.parts.train, self.budget)  # else there is nothing to choose for
-                except LeftOut as error:
-                    return left_out(error)
                 parts, learned = self.popular, learned | {"items": POPULAR_ITEMS}
             result = self._measured(settings | learned, method, parts, self.metrics[:1])
         if math.isfinite(result["seconds"]):  # else it was left out
@@ -292,7 +283,8 @@ class Trials:
         return Split(learned, self.parts.test, HeldOut(fold_in.rows(users), targets.rows(users)))
 
     def _measured(self, settings: Any, method: Any, parts: Split, metrics: Sequence[str]) -> dict[str, Any]:
-        fit = partial(fit_within, method, parts, self.budget)
+        # Where a part is learned from, the whole must be affordable too: else there is nothing to choose for.
+        fit = partial(fit_within, method, parts, self.budget, self.parts.train)
         return attempt(self.cells, settings, partial(examine, fit, parts, metrics, self.also))
 
 
@@ -301,30 +293,26 @@ def stops_early(method: Any) -> bool:
     return "validation" in inspect.signature(method.fit).parameters
 
 
-def require_affordable(method: Any, train: Interactions, budget: float) -> None:
-    """Raises `LeftOut` where a fit, by its plan, takes more than there is of memory, or of these rough seconds."""
-    if not hasattr(method, "plan"):
-        return
-    plan = method.plan(train.n_users, train.n_items, train.nnz)
-    if not plan.fits:
-        free = (plan.available or 0) / GB
-        raise LeftOut(f"a fit needs {plan.total / GB:.1f} GB on the {plan.where}, where {free:.1f} GB are free")
-    if plan.seconds is not None and plan.seconds > budget:
-        raise LeftOut(f"a fit takes roughly {plan.seconds / 60:.0f} minutes, this scale has {budget / 60:.0f}")
-
-
-def fit_within(method: Any, parts: Split, budget: float) -> Any:
-    """What `method.fit` returns, where it is affordable.
+def fit_within(method: Any, parts: Split, budget: float, whole: Interactions | None = None) -> Any:
+    """What `method.fit` returns, if its plan, where it has one, is within memory and so many rough seconds.
 
     Args:
       method: one that stops early is given the validation users.
       parts: the first is learned from.
       budget: rough seconds.
+      whole: what the plan is for; default what is learned from.
 
     Raises:
-      LeftOut: see `require_affordable`.
+      LeftOut: it does not fit in memory, or takes longer.
     """
-    require_affordable(method, parts.train, budget)
+    planned = parts.train if whole is None else whole
+    if hasattr(method, "plan"):
+        plan = method.plan(planned.n_users, planned.n_items, planned.nnz)
+        if not plan.fits:
+            free = (plan.available or 0) / GB
+            raise LeftOut(f"a fit needs {plan.total / GB:.1f} GB on the {plan.where}, where {free:.1f} GB are free")
+        if plan.seconds is not None and plan.seconds > budget:
+            raise LeftOut(f"a fit takes roughly {plan.seconds / 60:.0f} minutes, this scale has {budget / 60:.0f}")
     if stops_early(method):
         return method.fit(parts.train, validation=parts.validation)
     return method.fit(parts.train)
