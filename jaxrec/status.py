@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import math
 
 
 class Status(enum.Enum):
@@ -20,13 +21,14 @@ class Status(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Certificate:
-    """Evidence that a fitted model is the optimum of its stated objective.
+    """Evidence that a fitted model is the optimum of its stated objective, or that there is none.
 
     Attributes:
       status: `Status.OK`, or the first check that failed.
       residual: relative stationarity (KKT) residual: the norm of the objective's gradient at the answer over
-        its norm at zero. 0 is exact; float32 answers on ordinary data sit between 1e-7 and 1e-4.
-      limit: the largest residual with which a model leaves the library.
+        its norm at zero. 0 is exact; float32 answers on ordinary data sit between 1e-7 and 1e-4. Of a training by
+        gradient steps it is that of a step at the end over that of the first.
+      limit: the largest residual with which a model leaves the library; infinity for a training, which is no proof.
       detail: the other figures the method checked, by name.
     """
 
@@ -37,7 +39,11 @@ class Certificate:
 
     def __str__(self) -> str:
         figures = "".join(f", {name} {value:.3g}" for name, value in self.detail.items())
-        return f"{self.status.value}: relative KKT residual {self.residual:.1e} (limit {self.limit:.0e}){figures}"
+        if math.isinf(self.limit):
+            shown = f"no proof of an optimum, gradient at the end {self.residual:.2g} of that at the start"
+        else:
+            shown = f"relative KKT residual {self.residual:.1e} (limit {self.limit:.0e})"
+        return f"{self.status.value}: {shown}{figures}"
 
 
 class FitError(RuntimeError):

@@ -294,6 +294,8 @@ def test_the_certificate_says_what_it_is(data):
     assert detail["of the same users at the end"] < detail["reconstruction at the start"]
     assert detail["epochs"] == 3 and "best epoch" not in detail
     assert certificate.limit == float("inf") and "no proof of an optimum" in MultDae.fit.__doc__
+    assert str(certificate).startswith("ok: no proof of an optimum, gradient at the end ")
+    assert "KKT" not in str(certificate) and "inf" not in str(certificate)
     with pytest.raises(FitError, match=r"lower learning_rate"):
         MultDae(latent=4, epochs=3, learning_rate=1e30).fit(data)
 
