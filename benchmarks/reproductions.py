@@ -86,7 +86,7 @@ def section(name: str, record: pathlib.Path) -> str:
     # Records of before cells kept theirs know one machine: that of the last run.
     machines = found.get("machines", [found["machine"]] if "machine" in found else [])
     if machines:
-        said = (f"{each['devices']} x {each['device']}, {each['threads']} threads on the host" for each in machines)
+        said = (f"{each['devices']} x {each['device']}, threads on the host: {each['threads']}" for each in machines)
         lines += [f"On {'; and on '.join(said)}.", ""]
     lines += [f"```{{include}} {below}/table.md", "```", ""]
     for plot in sorted(record.parent.glob("*.png")):

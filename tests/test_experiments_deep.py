@@ -71,7 +71,7 @@ class Course:
     def fit(self, train, *, validation=None):
         self.seen.append((train, validation, self.epochs, self.patience))
         fitted = Popularity().fit(train)
-        detail = {} if validation is None else {"best epoch": float(self.best)}
+        detail = {} if validation is None else {"best epoch": float(self.best), "epochs": float(self.epochs)}
         certificate = dataclasses.replace(fitted.info.certificate, detail=detail)
         return fitted._replace(info=dataclasses.replace(fitted.info, certificate=certificate))
 
@@ -102,6 +102,7 @@ def test_without_validation_users_a_training_is_stopped_by_a_tenth_of_some_users
     assert line.result["validation"] == max(
         trials.held_out({"line": "net", "best": best}, Course(seen, best)) for best in (4, 9)
     )
+    assert line.said == f"best {line.settings['best']}, epoch {line.result['best_epoch']} of 50"
     assert line.tried == 2 and line.tuning_seconds > 0
     again = trials.tune("net", Contender(lambda best: Course(seen, best), variants=({"best": 9}, {"best": 4})))
     assert len(seen) == 2 and again.result == line.result and again.tuning_seconds == line.tuning_seconds

@@ -65,7 +65,9 @@ class Training(NamedTuple):
         """What the readers of a table have to know."""
         found = (
             "The few settings that Mult-VAE has to choose from were narrowed down in eleven earlier trials on ml1m, on "
-            "the validation users; those trials, and one of RecVAE and two of the deep autoencoder, are not counted."
+            "the validation users; those trials, and one of RecVAE and two of the deep autoencoder, are not counted. "
+            "Of a network the epoch is told that was the best on validation users, and how many were trained: where it "
+            "is the last one, a longer training may do better."
         )
         if math.isfinite(self.operations):
             found += (

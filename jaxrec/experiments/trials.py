@@ -149,8 +149,10 @@ class Line:
 
     @property
     def said(self) -> str:
-        """The settings in words."""
-        texts = (f"{key} {value:{',' if isinstance(value, int) else '.3g'}}" for key, value in self.settings.items())
+        """The settings in words, and where a training was stopped: those too were chosen."""
+        texts = [f"{key} {value:{',' if isinstance(value, int) else '.3g'}}" for key, value in self.settings.items()]
+        if "best_epoch" in self.result:
+            texts.append(f"epoch {self.result['best_epoch']} of {self.result['detail']['epochs']:.0f}")
         return ", ".join(texts) or "-"
 
     def __str__(self) -> str:
