@@ -33,7 +33,7 @@ CANDIDATES = {
         jaxrec.MultVae((), epochs=100, kl_steps=4000, learning_rate=2e-3, batch_size=50, patience=10),
         jaxrec.MultVae((), epochs=100, kl_steps=5000, kl_weight=0.1, learning_rate=3e-3, **SHORT),
     ],
-    "rec-vae": [jaxrec.RecVae(200, 100, epochs=50, **SHORT)],
+    "rec-vae": [jaxrec.RecVae(200, 100, epochs=200, **SHORT)],
 }
 
 
@@ -57,6 +57,7 @@ def best_of(methods, parts):
                 "fit seconds": seconds,
                 "users per second": detail.get("users per second"),
                 "epochs": detail.get("epochs"),
+                "best epoch": detail.get("best epoch"),
             }
         )
         print(json.dumps(found[-1]), flush=True)
