@@ -214,7 +214,7 @@ def cosine_table(found: dict[str, Any]) -> list[str]:
 
 def write_plot(found: dict[str, Any], name: str, path: Any) -> None:
     """The histograms of the balanced gauge: without dropout on the left, with it on the right."""
-    figure = new_figure(10, 4)
+    figure = new_figure(10, 4.5)
     panels = figure.subplots(1, 2, sharey=True)
     edges = np.array(found["edges"])
     for model, of_gauges in found["models"].items():
@@ -227,7 +227,7 @@ def write_plot(found: dict[str, Any], name: str, path: Any) -> None:
             axes.stairs(density, edges, label=label, color=f"C{kind}", linestyle=style, linewidth=1.5)
     for axes, title in zip(panels, ("without dropout", "with dropout"), strict=True):
         axes.set(xlabel="median cosine of the most similar items", title=title)
-        axes.legend(fontsize="small", loc="upper right")
     panels[0].set_ylabel("density over items")
+    figure.legend(*panels[0].get_legend_handles_labels(), fontsize="small", loc="outside lower center", ncols=3)
     figure.suptitle(name)
     write(figure, path)
