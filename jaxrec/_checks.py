@@ -79,6 +79,9 @@ def plain_numbers(config: Any) -> None:
         value = getattr(config, field.name)
         if isinstance(value, np.generic):
             object.__setattr__(config, field.name, value.item())
+        elif isinstance(value, tuple):
+            plain = tuple(each.item() if isinstance(each, np.generic) else each for each in value)
+            object.__setattr__(config, field.name, plain)
 
 
 def number(name: str, value: float) -> None:

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from scipy.sparse.linalg import ArpackError
 
-from jaxrec import Autoencoder, Ease, InputError, Interactions, MultDae
+from jaxrec import Autoencoder, Ease, InputError, Interactions, MultDae, spectral
 from jaxrec.deep import excess, linear_optimum
 from jaxrec.linear import bounds
 
@@ -82,6 +83,25 @@ def test_lanczos_gives_the_same_spectrum(data, monkeypatch):
     assert some.total == whole.total and len(some.values) == 5
     with pytest.raises(InputError, match="fewer than width=6"):
         bounds.eckart_young(some, 6)
+
+
+@pytest.mark.parametrize("width", (1, 4, 9))
+@pytest.mark.parametrize("bias", (False, True))
+def test_lanczos_finds_every_copy_of_a_repeated_singular_value(width, bias, rng, monkeypatch):
+    """Three groups of users who do the same with items of their own, and users who all took the same items."""
+    x = np.kron(np.eye(3), rng.random((15, 12)) < 0.3)
+    x = np.vstack([x, np.repeat(np.kron(np.eye(3), np.ones(12)), 4, 0)])
+    data = Interactions.from_triples(*np.nonzero(x), n_users=len(x), n_items=36)
+    monkeypatch.setattr(bounds, "DENSE_UP_TO", 0)
+    monkeypatch.setattr(spectral, "DENSE_UP_TO", 0)
+    values = np.linalg.svd(x - x.mean(0) if bias else x, compute_uv=False)[:width] ** 2
+    np.testing.assert_allclose(bounds.spectrum(data, width, bias=bias).values, values, rtol=1e-9)
+    pairs = spectral.eigenpairs(data, width, centred=bias)
+    np.testing.assert_allclose(pairs.values, values, rtol=1e-8)
+    np.testing.assert_allclose(pairs.vectors.T @ pairs.vectors, np.eye(width), atol=1e-7)
+    monkeypatch.setattr(spectral, "MOST_ROUNDS", 0)
+    with pytest.raises(ArpackError, match="equal singular values"):
+        spectral.eigenpairs(data, width)
 
 
 @pytest.mark.parametrize("bias", (False, True))
@@ -164,9 +184,26 @@ def test_a_bound_that_is_known_is_taken_and_must_be_that_of_the_training(data):
     for other in ({"encoder": (6, 5)}, {"bias": not fitted.info.method.bias}):
         with pytest.raises(InputError, match="bound must be that of the squared error of a rank of 4"):
             excess(fitted, data, linear_optimum(Autoencoder(**settings | other), data))
+    others = data.rows(np.arange(100))
+    with pytest.raises(InputError, match="bound is that of other data"):
+        excess(fitted, data, linear_optimum(Autoencoder(**settings), others))
     multinomial = Autoencoder(**settings | {"loss": "multinomial"}).fit(data)
     with pytest.raises(InputError, match="bounds squared errors"):
         excess(multinomial, data, found.bound)
+
+
+@pytest.mark.parametrize(
+    ("settings", "width"),
+    (
+        ({"encoder": (1,), "decoder": (5,)}, 5),
+        ({"encoder": (3,), "normalize": True}, 3),
+        ({"encoder": (3,), "tied": True, "penalty": "bottleneck", "reg": 1.0}, 3),
+    ),
+    ids=str,
+)
+def test_a_bound_is_not_called_tight_where_linear_networks_of_the_shape_cannot_reach_it(data, settings, width):
+    bound = linear_optimum(Autoencoder(**LINEAR | settings), data)
+    assert bound.width == width and not bound.tight
 
 
 def test_users_without_items_make_no_difference(data, x):

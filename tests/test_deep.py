@@ -341,6 +341,30 @@ def test_counts_have_no_logistic_loss(data):
         Autoencoder(loss="logistic", epochs=1).fit(counts)
 
 
+@pytest.mark.parametrize("method", (MultDae, MultVae, RecVae, Autoencoder))
+def test_negative_values_have_no_multinomial_loss(data, method):
+    ratings = dataclasses.replace(data, values=np.where(np.arange(data.nnz) % 9, data.values, -1).astype(np.float32))
+    with pytest.raises(InputError, match=r"multinomial loss takes values of at least 0, .* has -1 to 1; .*\.$"):
+        method(epochs=1).fit(ratings)
+
+
+def test_numbers_beyond_the_type_are_no_certified_training(data):
+    with pytest.raises(FitError, match="not finite"):
+        MultDae(latent=4, epochs=1).fit(dataclasses.replace(data, values=data.values * np.float32(1e25)))
+
+
+def test_where_there_is_nothing_to_learn_a_training_is_fine():
+    single = Interactions.from_triples(np.arange(20), np.zeros(20, int), n_users=20, n_items=1)
+    assert str(MultDae(latent=2, epochs=2).fit(single).info.certificate).startswith("ok")
+
+
+def test_widths_of_numpy_are_plain():
+    method = MultVae()
+    object.__setattr__(method, "hidden", (np.int64(8),))  # the constructor's types are checked in tests, and only there
+    method.__post_init__()
+    assert str(method) == str(MultVae((8,)))
+
+
 def test_validation_of_another_catalogue_is_refused(data):
     other = data.select_items(np.arange(20))
     with pytest.raises(InputError, match="validation must have the items"):

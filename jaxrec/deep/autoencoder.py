@@ -129,11 +129,6 @@ class Autoencoder(Trained):
 
     def task(self, train: Interactions) -> Task:
         """The training of a fit to these interactions."""
-        if self.loss == "logistic" and (train.values.min() < 0 or train.values.max() > 1):
-            raise InputError(
-                f"loss='logistic' takes values between 0 and 1, and {train.name} has {train.values.min():g} to "
-                f"{train.values.max():g}; use train.binarised(), or another loss."
-            )
         n_users = int(np.count_nonzero(train.user_counts))
         knobs = Knobs(
             learning_rate=self.learning_rate,

@@ -43,9 +43,21 @@ def linear_optimum(method: Any, train: Interactions) -> Bound:
       InputError: the loss is none that the bound is about.
     """
     what = _bounded(method, train)
+    return bounds.linear_optimum(_trained_on(train), **what)._replace(tight=_is_tight(method, what["width"]))
+
+
+def _trained_on(train: Interactions) -> Interactions:
+    """Users without interactions are not."""
+    return train.rows(np.flatnonzero(train.user_counts))
+
+
+def _is_tight(method: Any, width: int) -> bool:
+    """Whether linear networks of this shape reach the bound, from the input as it is, without noise."""
     noise = method.dropout > 0 or method.hidden_dropout > 0
-    seen = train.rows(np.flatnonzero(train.user_counts))  # the others are not trained on
-    return bounds.linear_optimum(seen, **what)._replace(tight=not noise and (_shared_reg(method) == method.reg))
+    narrow = any(each < width for each in (*method.encoder, *method.decoder))
+    # An encoder that is the decoder's mirror does not have the best code at the best price.
+    mirrored = method.tied and method.reg > 0 and method.penalty == "bottleneck"
+    return not (noise or narrow or method.normalize or mirrored or _shared_reg(method) != method.reg)
 
 
 def _bounded(method: Any, train: Interactions) -> dict[str, Any]:
@@ -86,9 +98,11 @@ def excess(fitted: Fitted, train: Interactions, bound: Bound | None = None) -> E
         bound = linear_optimum(method, train)
     elif bound.of != wanted:
         raise InputError(f"bound must be that of the {wanted}, got that of the {bound.of}.")
+    elif not np.isclose(bound.nothing, bounds.spread(_trained_on(train), method.bias), rtol=1e-9):
+        raise InputError(f"bound is that of other data: it says that nothing at all leaves {bound.nothing:.6g}.")
     forward = jax.jit(_outputs_and_codes)
     loss, codes = 0.0, 0.0
-    for batch in row_batches(train.rows(np.flatnonzero(train.user_counts)), BATCH_SIZE):
+    for batch in row_batches(_trained_on(train), BATCH_SIZE):
         outputs, code = (np.asarray(part, np.float64) for part in forward(model, batch))
         real = np.asarray(batch.rows) >= 0
         loss += float(np.sum((np.asarray(batch.dense(train.n_items)) - outputs)[real] ** 2))

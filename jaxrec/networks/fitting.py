@@ -22,7 +22,7 @@ from jaxrec.data.splits import HeldOut
 from jaxrec.evaluate import evaluate
 from jaxrec.memory import Plan, hardware, plan_on
 from jaxrec.models import FitInfo, Fitted
-from jaxrec.networks import training
+from jaxrec.networks import losses, training
 from jaxrec.networks.architecture import DTYPES, FIRST_LAYERS, Architecture
 from jaxrec.networks.scorer import Network
 from jaxrec.networks.training import Knobs, Recipe, State
@@ -161,7 +161,9 @@ class Trained:
         belongs_to["key"] = np.asarray(jax.random.key_data(key)).tolist()
         belongs_to["validation"] = None if validation is None else [part.fingerprint for part in validation]
         begun = time.perf_counter()
-        run = Run(self.task(train), train, mesh, validation, key, checkpoint, belongs_to)
+        task = self.task(train)
+        losses.check_values(task.recipe.reconstruction, train)
+        run = Run(task, train, mesh, validation, key, checkpoint, belongs_to)
         parameters, course, again = run(type(self).__name__, callback)
         seconds = {"train": time.perf_counter() - begun}
         certificate = certify(parameters, course, again)
@@ -335,7 +337,8 @@ def certify(parameters: dict[str, Any], course: list[Epoch], again: float) -> Ce
     """
     first, last = course[0], course[-1]
     finite = all(bool(jnp.isfinite(leaf).all()) for leaf in parameters.values()) and math.isfinite(last.loss)
-    fell = again < first.first or first.first_gradient == 0
+    finite = finite and math.isfinite(first.first_gradient) and math.isfinite(last.gradient)
+    fell = again < first.first or first.first_gradient == 0 or first.first == again == 0  # nothing to learn
     detail = {"reconstruction at the start": first.first, "of the same users at the end": again}
     detail |= {"reconstruction at the end": last.reconstruction}
     detail |= {"loss at the end": last.loss, "epochs": float(len(course))}

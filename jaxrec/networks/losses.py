@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxrec._checks import InputError
+from jaxrec.data import Interactions
 from jaxrec.data.batching import PackedBatch
 
 RECONSTRUCTIONS = ("multinomial", "squared", "gaussian", "logistic")
@@ -19,6 +21,21 @@ WIDE_LOG_VARIANCE = 10.0
 PerUser = Float[Array, " B"]
 Rows = Float[Array, "B I"]
 Codes = Float[Array, "B K"]
+
+
+def check_values(loss: str, train: Interactions) -> None:
+    """Refuses interactions for which a loss is no likelihood: it might have no minimum."""
+    low, high = train.values.min(), train.values.max()
+    if low < 0 and loss == "multinomial":
+        wanted = "of at least 0"
+    elif (low < 0 or high > 1) and loss == "logistic":
+        wanted = "between 0 and 1"
+    else:
+        return
+    raise InputError(
+        f"the {loss} loss takes values {wanted}, and {train.name} has {low:g} to {high:g}; use train.binarised(), or "
+        "jaxrec.Autoencoder with another loss."
+    )
 
 
 def multinomial(outputs: Rows, histories: PackedBatch) -> PerUser:
