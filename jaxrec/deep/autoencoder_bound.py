@@ -47,7 +47,7 @@ def linear_optimum(method: Any, train: Interactions) -> Bound:
 
 
 def _trained_on(train: Interactions) -> Interactions:
-    """Users without interactions are not."""
+    """What a training sees: the users with interactions."""
     return train.rows(np.flatnonzero(train.user_counts))
 
 
@@ -99,7 +99,7 @@ def excess(fitted: Fitted, train: Interactions, bound: Bound | None = None) -> E
     elif bound.of != wanted:
         raise InputError(f"bound must be that of the {wanted}, got that of the {bound.of}.")
     elif not np.isclose(bound.nothing, bounds.spread(_trained_on(train), method.bias), rtol=1e-9):
-        raise InputError(f"bound is that of other data: it says that nothing at all leaves {bound.nothing:.6g}.")
+        raise InputError(f"bound is that of other data, where predicting nothing has the loss {bound.nothing:.6g}.")
     forward = jax.jit(_outputs_and_codes)
     loss, codes = 0.0, 0.0
     for batch in row_batches(_trained_on(train), BATCH_SIZE):

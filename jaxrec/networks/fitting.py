@@ -336,8 +336,8 @@ def certify(parameters: dict[str, Any], course: list[Epoch], again: float) -> Ce
       again: the reconstruction loss that the first step, with its users and noise, would have at the end.
     """
     first, last = course[0], course[-1]
-    finite = all(bool(jnp.isfinite(leaf).all()) for leaf in parameters.values()) and math.isfinite(last.loss)
-    finite = finite and math.isfinite(first.first_gradient) and math.isfinite(last.gradient)
+    figures = (last.loss, first.first_gradient, last.gradient)
+    finite = all(bool(jnp.isfinite(leaf).all()) for leaf in parameters.values()) and all(map(math.isfinite, figures))
     fell = again < first.first or first.first_gradient == 0 or first.first == again == 0  # nothing to learn
     detail = {"reconstruction at the start": first.first, "of the same users at the end": again}
     detail |= {"reconstruction at the end": last.reconstruction}
