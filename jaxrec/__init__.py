@@ -5,7 +5,7 @@ from jaxrec.data import Catalogue, Interactions, load
 from jaxrec.data.splits import HeldOut, Split, split
 from jaxrec.deep import Autoencoder, MultDae, MultVae, RecVae
 from jaxrec.evaluate import Report, evaluate
-from jaxrec.factorization import Awmf, Ials, WeightedEase
+from jaxrec.factorization import Awmf, Ials, UserItemFactors, WeightedEase
 from jaxrec.io import load_model, save
 from jaxrec.leave_user_out import evaluate_leave_user_out
 from jaxrec.linear import (
@@ -36,7 +36,6 @@ from jaxrec.models import (
     PairWeights,
     Scorer,
     SparseItemWeights,
-    UserItemFactors,
 )
 from jaxrec.networks import Network
 from jaxrec.recommend import Recommendations, recommend

@@ -21,20 +21,23 @@ from typing import Any, BinaryIO
 import jax
 import numpy as np
 
-from jaxrec import models, parallel, sharded_io
+from jaxrec import parallel, sharded_io
 from jaxrec._checks import InputError
 from jaxrec._files import check_parent, flush, temporary, write_json
 from jaxrec.data import Catalogue
+from jaxrec.factorization import UserItemFactors
 from jaxrec.methods import METHODS
-from jaxrec.models import FitInfo, Fitted
+from jaxrec.models import FitInfo, Fitted, ItemFactors, ItemScores, ItemWeights, PairWeights, SparseItemWeights
 from jaxrec.networks import Network
 from jaxrec.status import Certificate, Status
 
 if sys.platform != "win32":
     import fcntl
 
-_NAMES = ("ItemWeights", "ItemFactors", "ItemScores", "PairWeights", "SparseItemWeights", "UserItemFactors")
-MODELS: dict[str, type] = {**{name: getattr(models, name) for name in _NAMES}, "Network": Network}
+MODELS: dict[str, type] = {
+    kind.__name__: kind
+    for kind in (ItemWeights, ItemFactors, ItemScores, PairWeights, SparseItemWeights, UserItemFactors, Network)
+}
 FORMAT = "jaxrec model"
 FORMAT_VERSION = 1
 CONFIG = "config.json"

@@ -31,10 +31,11 @@ from jaxrec._checks import InputError
 from jaxrec._threads import n_threads
 from jaxrec.data import Interactions
 from jaxrec.factorization import symmetric_sweeps as sweeps
+from jaxrec.factorization.symmetric_model import UserItemFactors
 from jaxrec.factorization.symmetric_sweeps import How, Info, Problem, State
 from jaxrec.linalg import HIGHEST
 from jaxrec.memory import Plan, available_bytes, hardware, rough_seconds
-from jaxrec.models import FitInfo, Fitted, UserItemFactors
+from jaxrec.models import FitInfo, Fitted
 from jaxrec.ridge import FoldIn
 from jaxrec.status import Certificate, FitError, Status
 from jaxrec.weights import Weights

@@ -10,7 +10,7 @@ import scipy.sparse as sp
 from jaxrec import ridge
 from jaxrec._checks import InputError
 from jaxrec.data import Interactions
-from jaxrec.models import UserItemFactors
+from jaxrec.factorization.symmetric_model import UserItemFactors
 from jaxrec.weights import WeightRule, Weights
 
 
