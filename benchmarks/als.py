@@ -36,8 +36,9 @@ def jaxrec(x, start, mode, threads):
     """The sweeps of the library."""
     import jax
 
-    from jaxrec import Interactions, conventions
-    from jaxrec.factorization import symmetric_sweeps as sweeps
+    from jaxrec import Interactions
+    from jaxrec.factorization import conventions
+    from jaxrec.factorization.ials import sweeps
 
     data = Interactions.from_csr(x)
     made = conventions.implicit(data, ALPHA, REG)
@@ -129,8 +130,9 @@ class Process:
 
 def compare(x, rank, mode, options):
     """The figures of all libraries on one problem."""
-    from jaxrec import Interactions, conventions
-    from jaxrec.factorization import symmetric_sweeps as sweeps
+    from jaxrec import Interactions
+    from jaxrec.factorization import conventions
+    from jaxrec.factorization.ials import sweeps
 
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as name:

@@ -18,8 +18,8 @@ from harness import machine
 
 import jaxrec
 from jaxrec.data.splits import strong_generalization
-from jaxrec.networks import training
-from jaxrec.networks.fitting import Run
+from jaxrec.deep.network import step as training
+from jaxrec.deep.network.training import Run
 
 METRICS = ("ndcg@100", "calibrated_recall@20", "calibrated_recall@50")
 SHORT = {"batch_size": 100, "patience": 10}  # a few thousand users: more steps than the published batches of 500 give

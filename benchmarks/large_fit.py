@@ -14,7 +14,7 @@ import numpy as np
 from harness import machine
 
 import jaxrec
-from jaxrec._blas import add_product
+from jaxrec.runtime.blas import add_product
 
 
 def gemm_rate(n: int = 8192) -> float:

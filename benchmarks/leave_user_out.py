@@ -17,11 +17,11 @@ import numpy as np
 from harness import machine
 
 import jaxrec
-from jaxrec._threads import n_threads
 from jaxrec.data import synthetic
 from jaxrec.data.splits import per_user_random
-from jaxrec.leave_user_out import evaluate, leave_user_out
-from jaxrec.metrics import parse
+from jaxrec.evaluation.leave_user_out import evaluate, leave_user_out
+from jaxrec.evaluation.metrics import parse
+from jaxrec.runtime.threads import n_threads
 
 METRICS = parse("recall@20,ndcg@100")
 

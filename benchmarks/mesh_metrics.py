@@ -31,7 +31,7 @@ def main() -> None:
     jax.config.update("jax_num_cpu_devices", options.devices)
 
     import jaxrec
-    from jaxrec.parallel import make_mesh
+    from jaxrec.runtime.parallel import make_mesh
 
     data = jaxrec.load(options.data)
     train, (fold_in, targets), _ = jaxrec.split(data, options.split)

@@ -15,7 +15,7 @@ import pathlib
 import shutil
 
 from jaxrec.experiments import EXPERIMENTS
-from jaxrec.experiments.outcome import rows
+from jaxrec.experiments.harness.outcome import rows
 
 ROOT = pathlib.Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "reproductions"

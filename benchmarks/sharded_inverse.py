@@ -35,7 +35,8 @@ def main() -> None:
     import numpy as np
     from harness import machine
 
-    from jaxrec import linalg, parallel
+    from jaxrec.runtime import parallel
+    from jaxrec.solvers import spd as linalg
 
     n, mesh = options.items, parallel.make_mesh()
     cut = linalg.blocks(n, mesh.size, options.block)

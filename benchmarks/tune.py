@@ -12,8 +12,8 @@ import time
 from harness import machine
 
 import jaxrec
-from jaxrec._threads import n_threads
 from jaxrec.data import synthetic
+from jaxrec.runtime.threads import n_threads
 
 REGS = (10, 20, 50, 100, 200, 300, 500, 1000, 2000, 5000)
 

@@ -15,8 +15,8 @@ import numpy as np
 from harness import machine
 
 import jaxrec
-from jaxrec._threads import n_threads
 from jaxrec.data import synthetic
+from jaxrec.runtime.threads import n_threads
 
 
 def rounds(data, method, n_users, repeats):

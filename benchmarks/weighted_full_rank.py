@@ -19,8 +19,8 @@ from harness import machine
 
 import jaxrec
 from jaxrec import WeightedEase
-from jaxrec._threads import n_threads
-from jaxrec.factorization import full_rank_solvers as solvers
+from jaxrec.factorization.weighted_ease import solve as solvers
+from jaxrec.runtime.threads import n_threads
 
 
 def seconds_of(work):

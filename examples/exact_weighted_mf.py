@@ -11,8 +11,10 @@ import optax
 
 import jaxrec
 from jaxrec.data.splits import strong_generalization
-from jaxrec.descent import descend
-from jaxrec.factorization import fold_in, full_rank, symmetric
+from jaxrec.factorization import fold_in
+from jaxrec.factorization.ials import method as symmetric
+from jaxrec.factorization.weighted_ease import method as full_rank
+from jaxrec.solvers.descent import descend
 
 train, test, _ = strong_generalization(jaxrec.load("msweb"), n_heldout=1000)
 small = train.rows(np.flatnonzero(train.user_counts >= 5)[:200])  # the literal losses are dense

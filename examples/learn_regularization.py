@@ -12,8 +12,9 @@ import numpy as np
 import scipy.optimize
 
 import jaxrec
-from jaxrec import closed_form, stats
-from jaxrec.leave_user_out import squared_error
+from jaxrec.closed_form import gram as stats
+from jaxrec.closed_form import method as closed_form
+from jaxrec.evaluation.leave_user_out import squared_error
 
 train, test, _ = jaxrec.split(jaxrec.load("msweb"))
 train = train.rows(np.arange(5000))  # of 32,711 users, to keep the example short

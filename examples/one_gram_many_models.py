@@ -7,7 +7,7 @@
 import jax
 
 import jaxrec
-from jaxrec import stats
+from jaxrec.closed_form import gram as stats
 from jaxrec.data.splits import strong_generalization
 from jaxrec.linear import ease, edlae
 

@@ -1,13 +1,16 @@
 """Exact solvers for recommender-system research, in JAX."""
 
 from jaxrec._checks import InputError
+from jaxrec.closed_form.update import Updated, update
 from jaxrec.data import Catalogue, Interactions, load
 from jaxrec.data.splits import HeldOut, Split, split
 from jaxrec.deep import Autoencoder, MultDae, MultVae, RecVae
-from jaxrec.evaluate import Report, evaluate
+from jaxrec.deep.network import Network
+from jaxrec.evaluation.leave_user_out import evaluate_leave_user_out
+from jaxrec.evaluation.ranking import Recommendations, recommend
+from jaxrec.evaluation.report import Report, evaluate
 from jaxrec.factorization import Awmf, Ials, UserItemFactors, WeightedEase
-from jaxrec.io import load_model, save
-from jaxrec.leave_user_out import evaluate_leave_user_out
+from jaxrec.factorization.weights import Weights
 from jaxrec.linear import (
     Dan,
     Deql,
@@ -25,25 +28,13 @@ from jaxrec.linear import (
     Rlae,
     Slim,
 )
-from jaxrec.memory import Plan
 from jaxrec.methods import plan
-from jaxrec.models import (
-    FitInfo,
-    Fitted,
-    ItemFactors,
-    ItemScores,
-    ItemWeights,
-    PairWeights,
-    Scorer,
-    SparseItemWeights,
-)
-from jaxrec.networks import Network
-from jaxrec.recommend import Recommendations, recommend
+from jaxrec.models import FitInfo, Fitted, ItemFactors, ItemScores, ItemWeights, PairWeights, Scorer, SparseItemWeights
+from jaxrec.runtime.memory import Plan
+from jaxrec.saving import load_model, save
 from jaxrec.similarity import GaugeReport, gauge_report, similar_items
 from jaxrec.status import Certificate, FitError, Status
-from jaxrec.tune import Tuning, tune
-from jaxrec.update import Updated, update
-from jaxrec.weights import Weights
+from jaxrec.tuning import Tuning, tune
 
 __version__ = "0.1.0"
 __all__ = [

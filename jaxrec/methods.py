@@ -25,8 +25,8 @@ from jaxrec.linear import (
     Rlae,
     Slim,
 )
-from jaxrec.memory import Plan
 from jaxrec.models import Fitted
+from jaxrec.runtime.memory import Plan
 
 
 class Method(Protocol):

@@ -12,8 +12,8 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Array, Float
 
-from jaxrec import parallel
 from jaxrec.data import Catalogue, RowBatch
+from jaxrec.runtime import parallel
 from jaxrec.status import Certificate
 
 ENTRIES_AT_ONCE = 2**16  # of sparse weights, when scoring on a device

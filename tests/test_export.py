@@ -7,12 +7,14 @@ import jax.numpy as jnp
 import pytest
 from jax import export
 
-from jaxrec import ItemScores, ItemWeights, parallel, stats
+from jaxrec import ItemScores, ItemWeights
+from jaxrec.closed_form import gram as stats
 from jaxrec.data import RowBatch
-from jaxrec.factorization import full_rank_solvers_cg as full_rank
+from jaxrec.evaluation.ranking import _top_k_on_mesh, top_k
+from jaxrec.factorization.weighted_ease import iterate as full_rank
 from jaxrec.linear import ease
-from jaxrec.linear import low_rank_solvers as low_rank
-from jaxrec.recommend import _top_k_on_mesh, top_k
+from jaxrec.linear import low_rank_edlae_kernels as low_rank
+from jaxrec.runtime import parallel
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 square = jax.ShapeDtypeStruct((300, 300), jnp.float32)

@@ -6,10 +6,16 @@ import numpy as np
 import pytest
 from test_parallel import random_data, sent, spd
 
-from jaxrec import InputError, LowRankEdlae, Mrf, Slim, linalg, parallel, stats
+from jaxrec import InputError, LowRankEdlae, Mrf, Slim
+from jaxrec.closed_form import gram as stats
 from jaxrec.data import Interactions
-from jaxrec.linear import constrained, higher_order, knn, low_rank
-from jaxrec.linear import low_rank_solvers as solvers
+from jaxrec.linear import higher_order
+from jaxrec.linear import item_knn as knn
+from jaxrec.linear import low_rank_edlae as low_rank
+from jaxrec.linear import low_rank_edlae_kernels as solvers
+from jaxrec.linear import slim as constrained
+from jaxrec.runtime import parallel
+from jaxrec.solvers import spd as linalg
 
 COLUMNS, WHOLE = parallel.COLUMNS, parallel.REPLICATED
 

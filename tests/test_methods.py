@@ -6,10 +6,11 @@ import jax
 import numpy as np
 import pytest
 
-from jaxrec import InputError, Interactions, Plan, Scorer, Status, load_model, parallel, plan, recommend, save
+from jaxrec import InputError, Interactions, Plan, Scorer, Status, load_model, plan, recommend, save
 from jaxrec.data import row_batches
 from jaxrec.deep import rec_vae
 from jaxrec.methods import METHODS
+from jaxrec.runtime import parallel
 
 pytestmark = pytest.mark.parametrize("name", METHODS)
 NOT_PERSONAL = {"popularity": "gives everyone the same scores"}

@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Console
 from tyro.conf import arg, subcommand
 
-from jaxrec import io
+from jaxrec import saving as io
 from jaxrec._checks import InputError
 from jaxrec.cli import machine, results, show
 from jaxrec.cli.options import (
@@ -29,9 +29,9 @@ from jaxrec.cli.reproduce import Reproduce
 from jaxrec.cli.tuning import METHODS_TO_TUNE, Tune, grid_flags_of
 from jaxrec.data import Interactions
 from jaxrec.data.splits import HeldOut, Split
-from jaxrec.memory import available_bytes
+from jaxrec.evaluation.ranking import recommend
 from jaxrec.methods import METHODS, plan
-from jaxrec.recommend import recommend
+from jaxrec.runtime.memory import available_bytes
 
 Method = TypeVar("Method")
 JsonFile = Annotated[str | None, arg(metavar="FILE", help_behavior_hint="(default: none)")]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import jax
 
-from jaxrec._threads import n_threads
+from jaxrec.runtime.threads import n_threads
 
 
 class Stopwatch:

@@ -10,12 +10,13 @@ from typing import Annotated, Any, Literal
 import jax
 from tyro.conf import arg
 
-from jaxrec import _checks, metrics
+from jaxrec import _checks
 from jaxrec._checks import InputError
 from jaxrec.data import Interactions, load
 from jaxrec.data.interactions import REPEAT_RULES
-from jaxrec.data.options import KNOWN_COLUMNS
+from jaxrec.data.load_options import KNOWN_COLUMNS
 from jaxrec.data.splits import SPLITS, Split, automatic
+from jaxrec.evaluation import metrics
 
 REPEATS = Literal[REPEAT_RULES]  # pyright: ignore[reportInvalidTypeForm]
 SPLIT = Literal["auto", *SPLITS]  # pyright: ignore[reportInvalidTypeForm]

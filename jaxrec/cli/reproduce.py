@@ -9,9 +9,9 @@ from rich.console import Console
 from tyro.conf import Positional, arg
 
 from jaxrec._checks import InputError
-from jaxrec._plots import check_plot_target
 from jaxrec.cli import show
 from jaxrec.experiments import EXPERIMENTS, reproduce
+from jaxrec.runtime.plots import check_plot_target
 
 Name = Literal[tuple(EXPERIMENTS)]  # pyright: ignore[reportInvalidTypeForm]
 

@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from jaxrec import io
+from jaxrec import saving as io
 from jaxrec._checks import InputError
-from jaxrec._files import check_file_target, write_json
 from jaxrec.cli.machine import Stopwatch
 from jaxrec.data import Catalogue, Interactions
 from jaxrec.data.splits import Split
-from jaxrec.evaluate import Report, evaluate
+from jaxrec.evaluation.report import Report, evaluate
 from jaxrec.methods import METHODS
 from jaxrec.models import Fitted
+from jaxrec.runtime.files import check_file_target, write_json
 
 
 def beside_popularity(fitted: Fitted, parts: Split, metrics: str, watch: Stopwatch) -> dict[str, Report]:

@@ -12,9 +12,9 @@ from rich.text import Text
 
 from jaxrec.data import Catalogue, Interactions
 from jaxrec.data.splits import HeldOut, Split
-from jaxrec.evaluate import Report
+from jaxrec.evaluation.ranking import Recommendations, recommend
+from jaxrec.evaluation.report import Report
 from jaxrec.models import Fitted
-from jaxrec.recommend import Recommendations, recommend
 
 
 def lines(out: Console, entries: dict[str, str], width: int = 11) -> None:

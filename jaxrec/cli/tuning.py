@@ -10,13 +10,14 @@ from rich.console import Console
 from rich.table import Table
 from tyro.conf import arg
 
-from jaxrec import _checks, metrics
+from jaxrec import _checks
 from jaxrec._checks import InputError
-from jaxrec._plots import check_plot_target
 from jaxrec.cli import results, show
 from jaxrec.cli.options import SPLIT, Devices, Source, devices_from, divide
+from jaxrec.evaluation import metrics
 from jaxrec.methods import METHODS
-from jaxrec.tune import PROTOCOLS, RULES, number_fields, tune
+from jaxrec.runtime.plots import check_plot_target
+from jaxrec.tuning import PROTOCOLS, RULES, number_fields, tune
 
 Grid = TypeVar("Grid")
 File = Annotated[str | None, arg(metavar="FILE", help_behavior_hint="(default: none)")]

@@ -4,7 +4,7 @@ from jaxrec.data.batching import RowBatch, row_batches
 from jaxrec.data.bundled import BUNDLED, BundledData
 from jaxrec.data.catalogue import Catalogue
 from jaxrec.data.interactions import Interactions
-from jaxrec.data.options import KNOWN_COLUMNS
+from jaxrec.data.load_options import KNOWN_COLUMNS
 from jaxrec.data.readers import from_frame, load
 from jaxrec.data.synthetic import synthetic
 

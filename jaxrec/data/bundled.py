@@ -6,8 +6,8 @@ import dataclasses
 from importlib import resources
 
 from jaxrec.data.interactions import Interactions
+from jaxrec.data.load_options import Options
 from jaxrec.data.npz import read_npz
-from jaxrec.data.options import Options
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,7 @@ import scipy.sparse as sp
 
 from jaxrec._checks import InputError
 from jaxrec.data.interactions import Interactions
-from jaxrec.data.options import Options, among
+from jaxrec.data.load_options import Options, among
 
 # What the zip, gzip and array readers raise on damaged files.
 DAMAGE = (ValueError, TypeError, LookupError, EOFError, OSError, SyntaxError, NotImplementedError, RuntimeError)

@@ -9,8 +9,8 @@ from typing import Any
 from jaxrec._checks import InputError
 from jaxrec.data.bundled import BUNDLED, bundled_names, load_bundled
 from jaxrec.data.interactions import Interactions
+from jaxrec.data.load_options import Options
 from jaxrec.data.npz import read_npz
-from jaxrec.data.options import Options
 
 KNOWN_FILES = ("train.txt", "ratings.csv", "ratings.dat", "u.data")  # looked for in a folder, in this order
 FORMATS = ".npz, .csv, .tsv, .parquet, .inter, .dat (with ::), u.data and train.txt"
@@ -102,7 +102,7 @@ def from_frame(
 
     Anything with `.columns` and `frame[column]` will do. Arguments, numbering and errors are those of `load`.
     """
-    from jaxrec.data import tables
+    from jaxrec.data import numbering as tables
 
     options = Options(user, item, rating, timestamp, values, min_rating, repeats)
     return tables.from_table(tables.columns_of(frame, name), options, where=name, name=name)
@@ -113,7 +113,8 @@ def _read(path: Path, options: Options, name: str) -> Interactions:
     extra: dict[str, Any] = {}
     if suffix == ".npz":
         return read_npz(path, path.with_name(f"{path.stem}.items.txt.gz"), options, name)
-    from jaxrec.data import tables, text  # here because importing Polars takes a while
+    from jaxrec.data import formats as text
+    from jaxrec.data import numbering as tables  # here because importing Polars takes a while
 
     if path.name == "u.data":
         table = text.read_u_data(path)

@@ -10,12 +10,12 @@ import numpy as np
 from jaxrec import _checks
 from jaxrec._checks import InputError
 from jaxrec.data import Interactions
-from jaxrec.memory import Plan
-from jaxrec.networks import Architecture
-from jaxrec.networks.architecture import ACTIVATIONS, check_widths
-from jaxrec.networks.fitting import Pass, Task, Trained, check_training
-from jaxrec.networks.losses import RECONSTRUCTIONS
-from jaxrec.networks.training import OPTIMIZERS, Knobs, Recipe
+from jaxrec.deep.network import Architecture
+from jaxrec.deep.network.architecture import ACTIVATIONS, check_widths
+from jaxrec.deep.network.losses import RECONSTRUCTIONS
+from jaxrec.deep.network.step import OPTIMIZERS, Knobs, Recipe
+from jaxrec.deep.network.training import Pass, Task, Trained, check_training
+from jaxrec.runtime.memory import Plan
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Autoencoder(Trained):
     activation "linear" and loss "squared" closed forms exist, which it comes to as far as the steps lead:
 
     - encoder (), bias off: `Lae(reg)`, with dropout DLAE, with full emphasis `Edlae(reg, dropout)`;
-    - encoder (K,), untied, bias off: with reg 0 `PureSvd(K)`; with a penalty see `jaxrec.linear.bounds`.
+    - encoder (K,), untied, bias off: with reg 0 `PureSvd(K)`; with a penalty see `jaxrec.closed_form.bounds`.
 
     Attributes:
       encoder: widths of the hidden layers up to the code, outermost first; empty for one linear map I x I.
@@ -51,7 +51,7 @@ class Autoencoder(Trained):
       patience: with a validation, epochs without a better ndcg@100 after which to stop; 0 never does.
       compute: type in which matrices are multiplied.
       parameters: type in which the parameters are kept.
-      first_layer: how sparse histories enter; "auto" takes the faster by a rule (`jaxrec.networks.Architecture`).
+      first_layer: how sparse histories enter; "auto" takes the faster by a rule (`jaxrec.deep.network.Architecture`).
     """
 
     encoder: tuple[int, ...] = (600, 200)

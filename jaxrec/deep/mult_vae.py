@@ -7,11 +7,11 @@ from typing import Any, Literal
 
 from jaxrec import _checks
 from jaxrec.data import Interactions
-from jaxrec.memory import Plan
-from jaxrec.networks import Architecture
-from jaxrec.networks.architecture import check_widths
-from jaxrec.networks.fitting import Pass, Task, Trained, check_training
-from jaxrec.networks.training import Knobs, Recipe
+from jaxrec.deep.network import Architecture
+from jaxrec.deep.network.architecture import check_widths
+from jaxrec.deep.network.step import Knobs, Recipe
+from jaxrec.deep.network.training import Pass, Task, Trained, check_training
+from jaxrec.runtime.memory import Plan
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +39,7 @@ class MultVae(Trained):
       patience: with a validation, epochs without a better ndcg@100 after which to stop; 0 never does.
       compute: type in which matrices are multiplied.
       parameters: type in which the parameters are kept.
-      first_layer: how sparse histories enter; "auto" takes the faster by a rule (`jaxrec.networks.Architecture`).
+      first_layer: how sparse histories enter; "auto" takes the faster by a rule (`jaxrec.deep.network.Architecture`).
     """
 
     hidden: tuple[int, ...] = (600,)

@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxrec import similarity as sim
-from jaxrec import stats
-from jaxrec.experiments.cells import Cells
-from jaxrec.experiments.outcome import Outcome, rows
+from jaxrec.closed_form import gram as stats
+from jaxrec.experiments.harness.cells import Cells
+from jaxrec.experiments.harness.outcome import Outcome, rows
 from jaxrec.models import ItemFactors
 
 VERSION = 1

@@ -12,14 +12,14 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from jaxrec._plots import new_figure, write
-from jaxrec.experiments import contenders
-from jaxrec.experiments.cells import Cells
-from jaxrec.experiments.contenders import TRAININGS, VERSION, Training
-from jaxrec.experiments.datasets import Prepared
-from jaxrec.experiments.outcome import Outcome, figures, recorded, rows
-from jaxrec.experiments.trials import Contender, Line, Trials
-from jaxrec.memory import GB
+from jaxrec.experiments.harness import contenders
+from jaxrec.experiments.harness.cells import Cells
+from jaxrec.experiments.harness.contenders import TRAININGS, VERSION, Training
+from jaxrec.experiments.harness.datasets import Prepared
+from jaxrec.experiments.harness.outcome import Outcome, figures, recorded, rows
+from jaxrec.experiments.harness.trials import Contender, Line, Trials
+from jaxrec.runtime.memory import GB
+from jaxrec.runtime.plots import new_figure, write
 
 __all__ = ["VERSION", "run"]
 

@@ -13,15 +13,15 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-from jaxrec._plots import new_figure, write
-from jaxrec.experiments import contenders as shared
-from jaxrec.experiments.cells import Cells
-from jaxrec.experiments.contenders import TRAININGS, VERSION, Training
-from jaxrec.experiments.datasets import Prepared
-from jaxrec.experiments.outcome import Outcome, figures, measured, recorded
-from jaxrec.experiments.trials import Contender, Line, Trials
+from jaxrec.experiments.harness import contenders as shared
+from jaxrec.experiments.harness.cells import Cells
+from jaxrec.experiments.harness.contenders import TRAININGS, VERSION, Training
+from jaxrec.experiments.harness.datasets import Prepared
+from jaxrec.experiments.harness.outcome import Outcome, figures, measured, recorded
+from jaxrec.experiments.harness.trials import Contender, Line, Trials
 from jaxrec.factorization import Ials
 from jaxrec.linear import ItemKnn, NonnegativeEase, PureSvd, Slim
+from jaxrec.runtime.plots import new_figure, write
 
 __all__ = ["VERSION", "run"]
 

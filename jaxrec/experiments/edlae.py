@@ -21,16 +21,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxrec import similarity, spectral
-from jaxrec._plots import new_figure, write
+from jaxrec import similarity
+from jaxrec.closed_form import spectral
 from jaxrec.data import Interactions
-from jaxrec.experiments.cells import Cells
-from jaxrec.experiments.datasets import Prepared
-from jaxrec.experiments.low_rank_forms import LowRankDlae, ZeroDiagonal
-from jaxrec.experiments.outcome import Outcome, figures, measured, recorded, rows
-from jaxrec.experiments.trials import STEP, Contender, Line, Trials
+from jaxrec.experiments.harness.cells import Cells
+from jaxrec.experiments.harness.datasets import Prepared
+from jaxrec.experiments.harness.outcome import Outcome, figures, measured, recorded, rows
+from jaxrec.experiments.harness.trials import STEP, Contender, Line, Trials
+from jaxrec.experiments.low_rank.forms import LowRankDlae, ZeroDiagonal
 from jaxrec.linear import Ease, Edlae, Lae, LowRankEdlae
 from jaxrec.models import Fitted, ItemFactors
+from jaxrec.runtime.plots import new_figure, write
 
 VERSION = 1
 SIMILAR = 10  # items, the item itself included

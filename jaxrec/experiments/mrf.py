@@ -13,14 +13,14 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from jaxrec._plots import new_figure, write
-from jaxrec.experiments.cells import Cells
-from jaxrec.experiments.contenders import ease
-from jaxrec.experiments.datasets import Prepared
-from jaxrec.experiments.outcome import Outcome, figures, recorded, rows
-from jaxrec.experiments.trials import Contender, Line, Trials
+from jaxrec.experiments.harness.cells import Cells
+from jaxrec.experiments.harness.contenders import ease
+from jaxrec.experiments.harness.datasets import Prepared
+from jaxrec.experiments.harness.outcome import Outcome, figures, recorded, rows
+from jaxrec.experiments.harness.trials import Contender, Line, Trials
 from jaxrec.linear import Mrf
 from jaxrec.models import Fitted
+from jaxrec.runtime.plots import new_figure, write
 
 VERSION = 1
 DENSE = "EASE, dense"

@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from jaxrec import _checks, io
+from jaxrec import _checks
+from jaxrec import saving as io
 from jaxrec._checks import InputError
-from jaxrec._files import write_json, write_text
-from jaxrec.experiments import published
-from jaxrec.experiments.cells import Cells, machine
-from jaxrec.experiments.datasets import (
+from jaxrec.experiments.harness import published
+from jaxrec.experiments.harness.cells import Cells, machine
+from jaxrec.experiments.harness.datasets import (
     AMAZON_BOOK,
     AMAZON_HOME,
     CITEULIKE_A,
@@ -27,7 +27,8 @@ from jaxrec.experiments.datasets import (
     DataSet,
     Prepared,
 )
-from jaxrec.experiments.outcome import Outcome, Published, compared, comparison
+from jaxrec.experiments.harness.outcome import Outcome, Published, compared, comparison
+from jaxrec.runtime.files import write_json, write_text
 
 SCALES = ("smoke", "small", "full")
 Scale = Literal["smoke", "small", "full"]
@@ -78,7 +79,7 @@ EXPERIMENTS = {
         cost="about an hour a data set on two cores",
         expected="unweighted is comparable or better for large models; weights help those of low capacity, and with "
         "some regularizers (the abstract; the paper's tables could not be read, so they are not compared)",
-        module="jaxrec.experiments.weighting",
+        module="jaxrec.experiments.weighting.experiment",
     ),
     "cosine": Experiment(
         paper="Is Cosine-Similarity of Embeddings Really About Similarity? (WWW 2024 Companion, arXiv 2403.05440)",
@@ -135,7 +136,7 @@ EXPERIMENTS = {
         expected="with the input as the target, deep nonlinear autoencoders fit the training data no better than "
         "linear ones whose only hidden layer is as wide as their last one; supervised networks are free of that (the "
         "abstract; figures and the list of assumptions could not be read, so that the nets are a choice of ours)",
-        module="jaxrec.experiments.regularization",
+        module="jaxrec.experiments.regularization.experiment",
     ),
     "regularization-low-rank": Experiment(
         paper="On the Regularization of Autoencoders (arXiv 2110.11402), second result",
@@ -145,7 +146,7 @@ EXPERIMENTS = {
         cost="an hour a data set of a few thousand items on two cores",
         expected="an accurate approximation in closed form across all model ranks (the abstract; equations and figures "
         "could not be read: the forms here are derived, and none is claimed to be the paper's)",
-        module="jaxrec.experiments.low_rank",
+        module="jaxrec.experiments.low_rank.experiment",
     ),
     "deep-vs-linear": Experiment(
         paper="Variational Autoencoders for Collaborative Filtering (WWW 2018, arXiv 1802.05814) and Embarrassingly "

@@ -1,17 +1,17 @@
 """The linear-autoencoder family and its baselines: one file a method, named after it."""
 
-from jaxrec.linear.constrained import NonnegativeEase, Slim
 from jaxrec.linear.dan import Dan
 from jaxrec.linear.deql import Deql
 from jaxrec.linear.ease import Ease
 from jaxrec.linear.edlae import Edlae, Lae, Rlae
 from jaxrec.linear.elsa import Elsa
 from jaxrec.linear.higher_order import HigherOrder
-from jaxrec.linear.knn import ItemKnn
-from jaxrec.linear.low_rank import LowRankEdlae
-from jaxrec.linear.mrf import Mrf
+from jaxrec.linear.item_knn import ItemKnn
+from jaxrec.linear.low_rank_edlae import LowRankEdlae
+from jaxrec.linear.mrf.method import Mrf
 from jaxrec.linear.popularity import Popularity
 from jaxrec.linear.pure_svd import PureSvd
+from jaxrec.linear.slim import NonnegativeEase, Slim
 
 __all__ = [
     "Dan",

@@ -15,8 +15,10 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxrec import _checks, closed_form, stats
-from jaxrec.closed_form import ClosedForm, Solution
+from jaxrec import _checks
+from jaxrec.closed_form import gram as stats
+from jaxrec.closed_form import method as closed_form
+from jaxrec.closed_form.method import ClosedForm, Solution
 from jaxrec.data import Interactions
 
 

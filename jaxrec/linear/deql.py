@@ -23,11 +23,14 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxrec import _checks, closed_form, linalg, stats
-from jaxrec.closed_form import ClosedForm, Solution
+from jaxrec import _checks
+from jaxrec.closed_form import gram as stats
+from jaxrec.closed_form import method as closed_form
+from jaxrec.closed_form.certificate import RESIDUAL_LIMIT
+from jaxrec.closed_form.method import ClosedForm, Solution
 from jaxrec.data import Interactions
-from jaxrec.kkt import RESIDUAL_LIMIT
 from jaxrec.models import Fitted
+from jaxrec.solvers import spd as linalg
 from jaxrec.status import FitError, Status
 
 COLUMNS = 64  # whose own system the certificate checks

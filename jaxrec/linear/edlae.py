@@ -16,8 +16,9 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxrec import _checks, closed_form
-from jaxrec.closed_form import ClosedForm, dropout_penalty
+from jaxrec import _checks
+from jaxrec.closed_form import method as closed_form
+from jaxrec.closed_form.method import ClosedForm, dropout_penalty
 
 
 def objective(x: Float[ArrayLike, "U I"], weights: Float[ArrayLike, "I I"], dropout: Any, reg: Any) -> Float[Array, ""]:

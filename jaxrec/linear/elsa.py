@@ -14,14 +14,15 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxrec import _checks, parallel
+from jaxrec import _checks
 from jaxrec._checks import InputError
-from jaxrec._progress import progress_bar
 from jaxrec.data import Interactions, RowBatch, row_batches
-from jaxrec.descent import require_optax
-from jaxrec.linalg import HIGHEST
-from jaxrec.memory import Plan, hardware, plan_on
 from jaxrec.models import FitInfo, Fitted, ItemFactors
+from jaxrec.runtime import parallel
+from jaxrec.runtime.memory import Plan, hardware, plan_on
+from jaxrec.runtime.progress import progress_bar
+from jaxrec.solvers.descent import require_optax
+from jaxrec.solvers.spd import HIGHEST
 from jaxrec.status import Certificate, FitError, Status
 
 

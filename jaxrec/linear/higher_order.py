@@ -19,11 +19,14 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from jaxrec import _checks, linalg, parallel, stats
+from jaxrec import _checks
 from jaxrec._checks import InputError
+from jaxrec.closed_form import gram as stats
 from jaxrec.data import Interactions
-from jaxrec.memory import Plan, hardware, plan_on
 from jaxrec.models import FitInfo, Fitted, PairWeights
+from jaxrec.runtime import parallel
+from jaxrec.runtime.memory import Plan, hardware, plan_on
+from jaxrec.solvers import spd as linalg
 from jaxrec.status import Certificate, FitError, Status
 
 SAMPLE = 64  # columns whose stationarity is checked

@@ -10,8 +10,8 @@ import numpy as np
 
 from jaxrec._checks import InputError
 from jaxrec.data import Interactions
-from jaxrec.memory import Plan, available_bytes, rough_seconds
 from jaxrec.models import FitInfo, Fitted, ItemScores
+from jaxrec.runtime.memory import Plan, available_bytes, rough_seconds
 from jaxrec.status import Certificate, Status
 
 

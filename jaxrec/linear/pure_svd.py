@@ -17,12 +17,13 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 from scipy.sparse.linalg import ArpackError
 
-from jaxrec import _checks, linalg
+from jaxrec import _checks
 from jaxrec._checks import InputError
+from jaxrec.closed_form.spectral import DENSE_UP_TO, Eigenpairs, eigenpairs
 from jaxrec.data import Interactions
-from jaxrec.memory import CPU_CORE_RATE, Plan, available_bytes, rough_seconds
 from jaxrec.models import FitInfo, Fitted, ItemFactors
-from jaxrec.spectral import DENSE_UP_TO, Eigenpairs, eigenpairs
+from jaxrec.runtime.memory import CPU_CORE_RATE, Plan, available_bytes, rough_seconds
+from jaxrec.solvers import spd as linalg
 from jaxrec.status import Certificate, FitError, Status
 
 LIMIT = 1e-5  # of the relative residual; float32 factors sit near 1e-7

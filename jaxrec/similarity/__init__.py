@@ -1,5 +1,6 @@
 """What cosine similarity of embeddings does and does not mean (Steck, Ekanadham & Kallus 2024, arXiv 2403.05440)."""
 
+from jaxrec.closed_form.spectral import closed_form_factor, closed_form_l2, closed_form_product, eigenpairs, shrinkage
 from jaxrec.data.synthetic import simulate_clusters
 from jaxrec.similarity.curvature import Curvature, gauge_curvature, principal_axes, rescaling_curvature
 from jaxrec.similarity.gauges import CosineRange, canonical_gauge, cosine_range, rescale, transform
@@ -7,7 +8,6 @@ from jaxrec.similarity.lists import cosines, item_vectors, reconstruction_cosine
 from jaxrec.similarity.plots import heat_maps
 from jaxrec.similarity.report import GaugeReport, gauge_report
 from jaxrec.similarity.solutions import factor_objective, product_objective
-from jaxrec.spectral import closed_form_factor, closed_form_l2, closed_form_product, eigenpairs, shrinkage
 
 __all__ = [
     "CosineRange",

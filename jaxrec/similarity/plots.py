@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from jaxrec._checks import InputError
-from jaxrec._plots import new_figure, write
+from jaxrec.runtime.plots import new_figure, write
 
 PANEL_INCHES = 3.0
 

@@ -16,9 +16,9 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxrec import linalg
+from jaxrec.closed_form.spectral import closed_form_factor, closed_form_product, shrinkage
 from jaxrec.linear.pure_svd import objective as product_objective
-from jaxrec.spectral import closed_form_factor, closed_form_product, shrinkage
+from jaxrec.solvers import spd as linalg
 
 __all__ = ["closed_form_factor", "closed_form_product", "factor_objective", "product_objective", "shrinkage"]
 

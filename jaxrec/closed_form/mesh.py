@@ -1,0 +1,123 @@
+"""The solver of the closed forms on accelerators and meshes: in place, every matrix split by columns, nothing gathered.
+
+The same answer as `jaxrec.closed_form.method.solve`, which is for one device and can be differentiated.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from jaxrec.runtime import parallel
+from jaxrec.solvers import spd as linalg
+
+
+def solve_columns(
+    gram: Float[Array, "N m"],
+    penalty: Float[Array, " m"],
+    diagonal_limit: Any,
+    cut: linalg.Blocks,
+    precision: Any = linalg.HIGHEST,
+    axis: str | None = None,
+) -> tuple[Array, Any]:
+    """[N, m] my columns of B = I - C D(s), and [m] 1 / C_jj; in place, where the caller donates `gram`.
+
+    Args:
+      gram: [N, m] my columns of X'X, padded with empty items.
+      penalty: [m] my part of the diagonal of Lambda; anything above 0 where padded.
+      diagonal_limit: scalar xi in [0, 1].
+      cut: how the sweep cuts N. Static.
+      precision: of every product. Static.
+      axis: the mesh axis over which columns are split, or None.
+
+    Cost: 2 N^2 m flops on each device; one N x m matrix, and the panels of `linalg.sweep`. Only the sweep communicates.
+    """
+    whole = penalised(gram, penalty, axis)
+    negative = linalg.sweep(whole, block=cut.block, chunk=cut.chunk, precision=precision, axis=axis)
+    unexplained = -1 / linalg.own_diagonal(negative, axis)
+    s = jnp.maximum((1 - diagonal_limit) * unexplained, penalty)
+    diagonal = jnp.where(diagonal_limit > 0, jnp.maximum(0, 1 - s / unexplained), 0)
+    return jnp.where(linalg.on_diagonal(gram, axis), diagonal[None, :], negative * s[None, :]), unexplained
+
+
+def penalised(gram: Float[Array, "N m"], penalty: Float[Array, " m"], axis: str | None = None) -> Float[Array, "N m"]:
+    """[N, m] my columns of X'X + D(penalty)."""
+    return gram + jnp.where(linalg.on_diagonal(gram, axis), penalty[None, :], 0)
+
+
+@partial(jax.jit, static_argnames=("mesh", "cut", "precision"), donate_argnums=0)
+def _solve_on_mesh(gram, penalty, diagonal_limit, *, mesh, cut, precision=linalg.HIGHEST):
+    kernel = partial(solve_columns, cut=cut, precision=precision)
+    inputs = (parallel.COLUMNS, parallel.ROWS, parallel.REPLICATED)
+    return parallel.over_columns(kernel, mesh, inputs, (parallel.COLUMNS, parallel.ROWS))(gram, penalty, diagonal_limit)
+
+
+def solve_on_mesh(
+    gram: Array, penalty: np.ndarray, diagonal_limit: float, mesh: Any, cut: linalg.Blocks
+) -> tuple[Array, Any]:
+    """The optimum in place on a mesh: the memory of the Gram matrix becomes that of the weights.
+
+    Args:
+      gram: [N, N] X'X in float32, padded with empty items and split by columns. Donated.
+      penalty: [I] diagonal of Lambda, above 0.
+      diagonal_limit: xi in [0, 1], the largest diagonal.
+      mesh: what `parallel.make_mesh` returned.
+      cut: what `linalg.blocks` returned for I items on this mesh.
+
+    Returns:
+      Weights [N, N], split by columns, zero where padded; and 1 / C_jj, [I] on the host.
+    """
+    placed = place_penalty(penalty, mesh, cut.size)
+    weights, unexplained = _solve_on_mesh(gram, placed, np.float32(diagonal_limit), mesh=mesh, cut=cut)
+    return weights, parallel.to_host(unexplained)[: len(penalty)]
+
+
+def place_penalty(penalty: np.ndarray, mesh: Any, size: int, fill: float = 1.0) -> Array:
+    """[N] the diagonal of Lambda in float32, split as the columns of the Gram matrix are; `fill` where padded."""
+    padded = np.pad(np.asarray(penalty, np.float32), (0, size - len(penalty)), constant_values=fill)
+    return parallel.place(padded, mesh, parallel.ROWS)
+
+
+@partial(jax.jit, static_argnames=("mesh", "cut"), donate_argnums=0)
+def _invert(gram, penalty, mesh, cut):
+    def kernel(gram, penalty, axis):
+        return linalg.inverse_columns(penalised(gram, penalty, axis), cut, axis=axis)
+
+    return parallel.over_columns(kernel, mesh, (parallel.COLUMNS, parallel.ROWS), parallel.COLUMNS)(gram, penalty)
+
+
+def invert(gram: Array, penalty: np.ndarray, mesh: Any = None, fill: float = 1.0) -> Float[Array, "N N"]:
+    """[N, N] (X'X + D(penalty))^-1: whole on the default device, or on a mesh, padded and split by columns.
+
+    Args:
+      gram: [N, N] X'X in float32, from `stats.default_gram` on the same mesh. Donated.
+      penalty: [I] diagonal of Lambda, above 0.
+      mesh: what `parallel.make_mesh` returned, or None.
+      fill: the penalty of the items that only pad.
+
+    Cost: 2 N^3 flops, in the memory of `gram`.
+    """
+    cut = linalg.blocks(len(penalty), mesh.size if mesh else 1)
+    placed = place_penalty(penalty, mesh, cut.size, fill) if mesh else jnp.asarray(penalty, jnp.float32)
+    return _invert(gram, placed, mesh, cut)
+
+
+def respond(weights: Any, signs: np.ndarray) -> np.ndarray:
+    """[I, P] B z of each probe, wherever the weights lie, in their precision."""
+    if isinstance(weights, np.ndarray):
+        return weights @ signs
+    padded = np.pad(signs, ((0, weights.shape[0] - len(signs)), (0, 0)))
+    return parallel.to_host(_respond_on_mesh(weights, padded, mesh=parallel.mesh_of(weights)))[: len(signs)]
+
+
+@partial(jax.jit, static_argnames="mesh")
+def _respond_on_mesh(weights, signs, *, mesh):
+    def kernel(columns, part, axis):
+        return parallel.psum(jnp.matmul(columns, part, precision=linalg.HIGHEST), axis)
+
+    return parallel.over_columns(kernel, mesh, (parallel.COLUMNS, parallel.ROWS), parallel.REPLICATED)(weights, signs)

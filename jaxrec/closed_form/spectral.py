@@ -1,0 +1,188 @@
+"""Closed forms from the singular values of X: three regularizers, three curves by which they shrink them.
+
+    min over A, V [I, K] of  ||X - X A V'||_F^2 + reg R(A, V),    with X = U D(sigma) W':
+
+    product   R = ||A V'||^2            A V' = W D(sigma^2 / (sigma^2 + reg)) W'
+    factor    R = ||X A||^2 + ||V||^2   A V' = W D((1 - reg / sigma)_+) W'
+    l2        R = ||A||^2 + ||V||^2     A V' = W D((1 - reg / sigma^2)_+) W'
+
+each cut to its K largest directions. "product" sees only A V' and leaves every invertible change of basis free
+(A M, V M'^-1), the other two only rotations (Steck, Ekanadham & Kallus, WWW 2024 Companion, arXiv 2403.05440, for the
+first two). At their optimum "factor" is 2 reg times the nuclear norm of X A V', "l2" that of A V'.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
+
+from jaxrec import _checks
+from jaxrec.closed_form import gram as stats
+from jaxrec.data import Interactions
+from jaxrec.models import ItemFactors
+
+KINDS = ("product", "factor", "l2")
+DENSE_UP_TO = 512  # items; above, and for ranks up to I/2, Lanczos iterations never form the Gram matrix
+MOST_ROUNDS = 16  # of Lanczos iterations, each outside of what those before it found
+OUTSIDE = 1e-6  # relative: how exactly the largest eigenvalue outside is known, and by how much it may be above
+
+
+class Eigenpairs(NamedTuple):
+    """The largest eigenvalues [K] of X'X, that is sigma^2, descending, and their eigenvectors [I, K]."""
+
+    values: np.ndarray
+    vectors: np.ndarray
+
+
+def eigenpairs(train: Interactions, rank: int, *, centred: bool = False) -> Eigenpairs:
+    """The `rank` largest eigenpairs of X'X in float64, on the host; `centred`: of X minus its column means.
+
+    Cost: Lanczos (ARPACK): about 2 to 10 times `rank` products with X and X', and I rank^2 flops each time it
+    restarts; for few items, or ranks above I/2, 9 I^3 flops.
+    Raises: ArpackError where it does not converge, or more eigenvalues are equal than it can tell apart.
+    """
+    n = train.n_items
+    if n > DENSE_UP_TO and 2 * rank <= n:
+        return lanczos(gram_operator(train, centred), rank, tolerance=1e-9)
+    values, vectors = np.linalg.eigh(gram(train, centred))
+    return Eigenpairs(np.maximum(values[::-1][:rank], 0), vectors[:, ::-1][:, :rank])
+
+
+def lanczos(operator: LinearOperator, rank: int, *, tolerance: float) -> Eigenpairs:
+    """The `rank` largest eigenpairs of a symmetric operator with eigenvalues of at least 0, repeated ones included.
+
+    Lanczos iterations from one vector see one direction of each eigenspace, and so may take a smaller eigenvalue for
+    the second copy of a larger one. Groups of users with the same items make such copies. Therefore the largest
+    eigenvalue outside of what was found is asked for, from another start; while it is above the smallest one found,
+    the iterations are repeated outside, and the largest of all are kept.
+
+    Args:
+      operator: n x n.
+      rank: at most n / 2.
+      tolerance: relative, of the eigenvalues.
+
+    Raises: ArpackError where it does not converge, or after `MOST_ROUNDS` repetitions.
+    """
+    n = operator.shape[0]
+    draws = np.random.default_rng(0)  # fixed, so that the result is
+
+    def largest(of: LinearOperator, count: int, tolerance: float) -> Eigenpairs:
+        start = draws.normal(size=n)
+        values, vectors = eigsh(of, count, which="LA", v0=start, tol=tolerance)  # pyright: ignore[reportArgumentType]: SciPy documents a float
+        return Eigenpairs(values[::-1], vectors[:, ::-1])
+
+    found = largest(operator, rank, tolerance)
+    for _ in range(MOST_ROUNDS):
+        outside = _without(operator, found)
+        least = found.values[-1] + OUTSIDE * max(found.values[-1], 1e-3 * found.values[0])
+        if not largest(outside, 1, OUTSIDE).values[0] > least:
+            return Eigenpairs(np.maximum(found.values, 0), found.vectors)
+        more = largest(outside, rank, tolerance)
+        values, vectors = np.append(found.values, more.values), np.hstack([found.vectors, more.vectors])
+        kept = np.argsort(-values, kind="stable")[:rank]
+        found = Eigenpairs(values[kept], vectors[:, kept])
+    raise ArpackNoConvergence(f"more than {MOST_ROUNDS} equal singular values", *found)
+
+
+def _without(operator: LinearOperator, found: Eigenpairs) -> LinearOperator:
+    """The operator with these eigenvalues moved to 0."""
+
+    def product(v: np.ndarray) -> np.ndarray:
+        v = v.ravel()
+        return operator.matvec(v) - found.vectors @ (found.values * (found.vectors.T @ v))
+
+    return LinearOperator(operator.shape, matvec=product, dtype=np.float64)  # pyright: ignore[reportCallIssue]: of SciPy
+
+
+def column_means(train: Interactions) -> np.ndarray:
+    """[I] the mean of each column of X over all users, in float64."""
+    sums = np.bincount(train.indices, train.values.astype(np.float64), train.n_items)
+    return sums / max(train.n_users, 1)
+
+
+def gram(train: Interactions, centred: bool = False) -> np.ndarray:
+    """[I, I] X'X in float64; `centred`: of X minus its column means."""
+    found = np.asarray(stats.gram(train, np.float64))
+    if centred:
+        shift = column_means(train)
+        found = found - train.n_users * np.outer(shift, shift)
+    return found
+
+
+def gram_operator(train: Interactions, centred: bool = False) -> LinearOperator:
+    """The map v -> X'X v in float64, without X'X; `centred`: of X minus its column means."""
+    x, n = train.to_csr(np.float64), train.n_items
+    shift = column_means(train) if centred else np.zeros(n)
+
+    def product(v: np.ndarray) -> np.ndarray:
+        v = v.ravel()
+        return x.T @ (x @ v) - train.n_users * shift * (shift @ v)
+
+    return LinearOperator((n, n), matvec=product, dtype=np.float64)  # pyright: ignore[reportCallIssue]: of SciPy
+
+
+def shrinkage(sigma: np.ndarray, reg: float, kind: str) -> np.ndarray:
+    """[K] by what the solution multiplies each singular direction of X.
+
+    "product" is sigma^2 / (sigma^2 + reg), as of ridge regression; "factor" is (1 - reg / sigma)_+, which thresholds
+    the singular values sigma - reg softly, and is 0 from reg = sigma on; "l2" is (1 - reg / sigma^2)_+, which is
+    (sigma^2 - reg)_+ / sigma^2.
+
+    Args:
+      sigma: [K] singular values of X, at least 0.
+      reg: above 0; in the unit of sigma^2 for "product" and "l2", of sigma for "factor".
+      kind: "product", "factor" or "l2".
+    """
+    _checks.one_of("kind", kind, KINDS)
+    _checks.positive("reg", reg)
+    sigma = np.asarray(sigma, np.float64)
+    if kind == "product":
+        return sigma**2 / (sigma**2 + reg)
+    level = sigma if kind == "factor" else sigma**2
+    return np.maximum(level - reg, 0) / np.maximum(level, reg)
+
+
+def closed_form_product(pairs: Eigenpairs, reg: float) -> ItemFactors:
+    """One of the solutions of the product objective: A = B = V D(d)^(1/2), d = sigma^2 / (sigma^2 + reg).
+
+    (Steck et al. 2024, section 2.1.) Nothing singles it out among (A M, B M'^-1) but that it is balanced.
+
+    Args:
+      pairs: the K largest eigenvalues sigma^2 and eigenvectors of X'X, from `eigenpairs`; computed
+        once, they serve every `reg`.
+      reg: above 0, in the unit of sigma^2: squared singular values of X.
+
+    Returns:
+      ItemFactors of the precision of `pairs`. Not unique if sigma_K equals the singular value after it.
+    """
+    root = np.sqrt(shrinkage(np.sqrt(pairs.values), reg, "product"))
+    return ItemFactors(pairs.vectors * root, pairs.vectors * root)
+
+
+def closed_form_factor(pairs: Eigenpairs, reg: float) -> ItemFactors:
+    """The solution of the factor objective, unique up to rotation: users X A = U D(sigma - reg)_+^(1/2), items alike.
+
+    A = V D((sigma - reg)_+)^(1/2) / sigma and B = V D((sigma - reg)_+)^(1/2) (Steck et al. 2024, section 2.3). It is
+    also where unweighted alternating least squares with the penalty reg (||P||^2 + ||Q||^2) ends: P = X A, Q = B.
+
+    Args:
+      pairs: as in `closed_form_product`. From eigenvalues of X'X, singular values below some 1e-7 of the largest are
+        rounding errors; they do not matter where they are below `reg`.
+      reg: above 0, in the unit of sigma: directions with sigma <= reg are zero.
+    """
+    sigma = np.sqrt(pairs.values)
+    root = np.sqrt(sigma * shrinkage(sigma, reg, "factor"))
+    return ItemFactors(pairs.vectors * (root / np.maximum(sigma, reg)), pairs.vectors * root)
+
+
+def closed_form_l2(pairs: Eigenpairs, reg: float) -> ItemFactors:
+    """The solution with ||A||^2 + ||V||^2, unique up to rotation: A = V = W D((1 - reg / sigma^2)_+)^(1/2).
+
+    Args:
+      pairs: as in `closed_form_product`.
+      reg: above 0, in the unit of sigma^2: directions with sigma^2 <= reg are zero.
+    """
+    root = np.sqrt(shrinkage(np.sqrt(pairs.values), reg, "l2"))
+    return ItemFactors(pairs.vectors * root, pairs.vectors * root)

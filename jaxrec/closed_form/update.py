@@ -1,0 +1,239 @@
+"""Exact updates of a fitted closed form: users come, change or are forgotten, and nothing is fitted again.
+
+With Z the m rows that are added or removed and S = D(+1 or -1), the Gram matrix changes to G + Z'S Z, and C = G^-1 to
+C - P'(S^-1 + Z P')^-1 P with P = Z C (Woodbury, 1950). A penalty that counts users (dropout above 0) changes too, by
+delta on some items; these are further rows e_j of Z, with delta_j in S. The fitted weights B = I - C D(s) hold C:
+with the stored 1 / diag(C) and s as in `jaxrec.closed_form`, C = (I - B) D(1/s).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+import warnings
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import scipy.linalg
+import scipy.sparse as sp
+
+from jaxrec import _checks
+from jaxrec._checks import InputError
+from jaxrec.closed_form import certificate as kkt
+from jaxrec.closed_form import gram as stats
+from jaxrec.closed_form import method as closed_form
+from jaxrec.closed_form import ties as twins
+from jaxrec.closed_form.method import ClosedForm
+from jaxrec.data import Interactions
+from jaxrec.models import Fitted, ItemWeights
+from jaxrec.runtime import parallel
+from jaxrec.runtime.blas import add_product
+from jaxrec.status import Certificate, Status
+
+# Above this share of the items' number, m rows cost no less than a fit: 2 m I^2 flops and memory traffic against I^3.
+WORTH_IT = 0.25
+
+
+class Updated(NamedTuple):
+    """What `update` returns.
+
+    Attributes:
+      fitted: the model of the new data, with a certificate on these.
+      train: the new data.
+      refitted: why a fit was needed after all, in a few words; None where the update did it.
+    """
+
+    fitted: Fitted
+    train: Interactions
+    refitted: str | None
+
+
+def update(
+    fitted: Fitted,
+    train: Interactions,
+    *,
+    added: Interactions | None = None,
+    removed: Sequence[str | int] | np.ndarray = (),
+    residual_limit: float | None = None,
+) -> Updated:
+    """The model of the data with some users added and others forgotten: what a fit would return, up to rounding.
+
+    A changed history is its old version removed and its new one added. Removing is exact: the result depends on the
+    forgotten users only through rounding errors, which the certificate on the new data bounds; where it fails, or so
+    many users change that it would not pay, the method is fitted again.
+
+    Args:
+      fitted: a fitted closed form (EASE, EDLAE, LAE, RLAE).
+      train: the data it was fitted on.
+      added: rows to append, with the same items. Where both have ids of users, no id twice.
+      removed: ids of the users to forget; where the data have no ids, their row numbers, which then become the ids.
+      residual_limit: largest KKT residual with which an updated model is returned; default that of a fit.
+
+    Returns:
+      Updated(fitted, train, refitted).
+
+    Raises:
+      InputError: a user is unknown, named twice or forgotten already; `fitted` is not of these data, or of a method
+        that has no such update; nobody would be left.
+      FitError: even fitting again did not lead to a certified model.
+
+    Cost: 2 m I^2 flops for m changed users (with dropout above 0, plus one for every item whose count changes), and
+    two passes over B; two I x I matrices, the old weights among them.
+    """
+    method, model = fitted.info.method, fitted.model
+    if not (isinstance(method, ClosedForm) and method.is_plain and isinstance(model, ItemWeights)):
+        raise InputError(f"only closed forms such as Ease and Edlae have an exact update, got {method}; fit it again.")
+    if model.unexplained is None:
+        raise InputError("this model was fitted without keeping 1 / diag(C), which an update needs; fit it again.")
+    if fitted.info.data.get("fingerprint") != train.fingerprint:
+        raise InputError(
+            f"the model was not fitted on {train.name} as given; update it with the data it was fitted on."
+        )
+    if residual_limit is not None:
+        _checks.positive("residual_limit", residual_limit)
+    gone = _rows_of(train, removed)
+    new = _changed(train, gone, added)
+    if new.nnz == 0:
+        raise InputError(f"{train.name}: no interactions would be left to learn from; remove fewer users.")
+
+    mesh = parallel.mesh_of(model.weights)
+    begun = time.perf_counter()
+    parts = [train.rows(gone)] + ([added] if added is not None else [])
+    before, after = stats.gram_diagonal(train), stats.gram_diagonal(new)
+    old_penalty, penalty = method.penalty(before), method.penalty(after)
+    delta = penalty - old_penalty
+    items = np.flatnonzero(delta)
+    unit: Any = sp.csr_array((np.ones(len(items)), (np.arange(len(items)), items)), shape=(len(items), train.n_items))
+    z: Any = sp.vstack([*(part.to_csr(np.float64) for part in parts), unit], format="csr")
+    signs = np.concatenate([-np.ones(len(gone)), np.ones(z.shape[0] - len(gone) - len(items)), delta[items]])
+    kept = np.diff(z.indptr) > 0  # users without entries change nothing
+    z, signs = z[np.flatnonzero(kept)], signs[kept]
+    if len(signs) > WORTH_IT * train.n_items:
+        return Updated(method.fit(new, mesh), new, f"{len(signs):,} changed rows on {train.n_items:,} items")
+
+    inverse = _inverse_of(model.to_host(), old_penalty, method.diagonal_limit)
+    status = _add_rows(inverse, z, signs)
+    solution = closed_form.weights_in_place(inverse, penalty, method.diagonal_limit)
+    seconds = {"update": time.perf_counter() - begun}
+    begun = time.perf_counter()
+    certificate = kkt.certify(new, solution, penalty, after, method.diagonal_limit, status)
+    limit = certificate.limit if residual_limit is None else residual_limit
+    seconds["certificate"] = time.perf_counter() - begun
+    if certificate.status is not Status.OK or certificate.residual > limit:
+        return Updated(method.fit(new, mesh), new, f"certificate {certificate}")
+    return Updated(_wrapped(fitted, solution, certificate, new, seconds), new, None)
+
+
+def _rows_of(train: Interactions, removed: Sequence[str | int] | np.ndarray) -> np.ndarray:
+    if isinstance(removed, str) or np.ndim(removed) != 1:
+        raise InputError(f"removed must be a sequence of user ids, got {removed!r}; put a single one in a list.")
+    if train.user_ids is not None and len(removed) and (twice := _repeated(train.user_ids)) is not None:
+        raise InputError(f"{train.name}: two users have the id {twice!r}, so that neither can be forgotten by it.")
+    rows = np.array([train.user_index(user) for user in removed], np.int64)
+    first = np.unique(rows, return_index=True)[1]
+    if len(first) < len(rows):
+        again = next(user for at, user in enumerate(removed) if at not in set(first.tolist()))
+        raise InputError(f"user {again!r} is named twice in removed; a user can be forgotten only once.")
+    return rows
+
+
+def _changed(train: Interactions, gone: np.ndarray, added: Interactions | None) -> Interactions:
+    """The data without the rows `gone` and with the rows of `added` at the end."""
+    ids = np.arange(train.n_users) if train.user_ids is None else train.user_ids
+    kept = np.delete(np.arange(train.n_users), gone)
+    left = ids[kept]
+    new = dataclasses.replace(train.rows(kept), user_ids=left)
+    if added is None:
+        return new
+    if added.n_items != train.n_items:
+        raise InputError(f"added has {added.n_items} items and the model {train.n_items}; they must agree.")
+    names, others = train.items.ids, added.items.ids
+    if names is not None and others is not None and not np.array_equal(names.astype(str), others.astype(str)):
+        raise InputError(
+            "the items of added have other ids, or another order, than those of the data; number them alike."
+        )
+    if added.user_ids is not None:
+        ids = added.user_ids
+        if (twice := _repeated(ids)) is not None:
+            raise InputError(f"added holds user {twice!r} twice; give each user one row.")
+    elif left.dtype.kind in "iu":
+        ids = (int(ids.max()) if len(ids) else -1) + 1 + np.arange(added.n_users)
+    else:
+        raise InputError("added needs user_ids, since those of the data are no numbers that could be continued.")
+    twice = np.intersect1d(left.astype(str), ids.astype(str))
+    if len(twice):
+        raise InputError(
+            f"added holds user {str(twice[0])!r}, whom the data have already; remove the old history as well."
+        )
+    return dataclasses.replace(
+        new,
+        indptr=np.concatenate([new.indptr, new.indptr[-1] + added.indptr[1:]]),
+        indices=np.concatenate([new.indices, added.indices]),
+        values=np.concatenate([new.values, added.values]),
+        user_ids=np.concatenate([left, ids]),
+        timestamps=None,
+        split=None,
+        user_split=None,
+    )
+
+
+def _repeated(ids: np.ndarray) -> str | None:
+    """An id that stands twice in `ids`, or None."""
+    values, counts = np.unique(ids.astype(str), return_counts=True)
+    return str(values[counts.argmax()]) if len(ids) and counts.max() > 1 else None
+
+
+def _inverse_of(model: ItemWeights, penalty: np.ndarray, diagonal_limit: float) -> np.ndarray:
+    """[I, I] C = (I - B) D(1/s), a new array."""
+    unexplained = np.asarray(model.unexplained, np.float64)
+    s = np.maximum((1 - diagonal_limit) * unexplained, penalty)
+    inverse = np.asarray(model.weights) * (-1 / s).astype(model.weights.dtype)[None, :]
+    np.einsum("ii->i", inverse)[:] = 1 / unexplained
+    return inverse
+
+
+def _add_rows(inverse: np.ndarray, z: Any, signs: np.ndarray) -> Status:
+    """Changes C = G^-1 to (G + Z'D(signs)Z)^-1 in place.
+
+    Args:
+      inverse: [I, I] C.
+      z: [m, I] sparse rows.
+      signs: [m] what each row is multiplied by.
+    """
+    if not len(signs):
+        return Status.OK
+    p = z.astype(inverse.dtype) @ inverse
+    # The small system is what cancels where a user weighs much: in float64 it costs nothing.
+    small = np.diag(1 / signs) + z @ p.T.astype(np.float64)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", scipy.linalg.LinAlgWarning)
+            gain = scipy.linalg.solve((small + small.T) / 2, np.eye(len(signs)), assume_a="sym")
+    except (np.linalg.LinAlgError, scipy.linalg.LinAlgWarning):
+        return Status.NOT_POSITIVE_DEFINITE
+    step = np.empty_like(p)
+    add_product(step, gain.astype(p.dtype), p, beta=0)
+    for start in range(0, len(inverse), 1024):
+        rows = slice(start, start + 1024)
+        add_product(inverse[rows], np.ascontiguousarray(p[:, rows]), step, alpha=-1, transpose_a=True)
+    return Status.OK
+
+
+def _wrapped(
+    fitted: Fitted, solution: closed_form.Solution, certificate: Certificate, new: Interactions, seconds: dict
+) -> Fitted:
+    """The updated model where the old one lives: split in the same way over the same devices."""
+    old, weights = fitted.model, twins.tie(solution.weights, twins.twins_of(new))
+    padding = 0
+    if isinstance(old.weights, jax.Array):
+        weights = np.pad(weights, (0, old.padding)).astype(old.weights.dtype, copy=False)
+        if mesh := parallel.mesh_of(old.weights):
+            weights = parallel.place(weights, mesh, parallel.COLUMNS)
+        else:
+            weights = jax.device_put(weights, old.weights.sharding)
+        padding = old.padding
+    model = ItemWeights(weights, solution.unexplained, padding=padding)
+    info = dataclasses.replace(fitted.info, certificate=certificate, data=new.summary(), seconds=seconds)
+    return Fitted(model, info)

@@ -1,0 +1,141 @@
+"""Text and Parquet files as tables: delimited, MovieLens, RecBole, LightGCN."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from jaxrec._checks import InputError
+from jaxrec.data.numbering import first_row
+
+SEPARATORS = {".csv": ",", ".tsv": "\t", ".inter": "\t"}
+RATING_COLUMNS = ("userId", "movieId", "rating", "timestamp")
+FILMS_BESIDE = {"ratings.csv": "movies.csv", "ratings.dat": "movies.dat", "u.data": "u.item"}
+
+
+def read_delimited(path: Path) -> pl.DataFrame:
+    """All columns of a CSV or TSV file with a header, as text; types come from the whole column later."""
+    _check_text(path)
+    typed_header = path.suffix.lower() == ".inter"
+    table = _csv(path, separator=SEPARATORS[path.suffix.lower()], quote_char=None if typed_header else '"')
+    return table.rename(lambda column: column.split(":")[0]) if typed_header else table
+
+
+def read_parquet(path: Path) -> pl.DataFrame:
+    """All columns of a Parquet file."""
+    return _polars(path, lambda: pl.read_parquet(path), "is no readable Parquet file: truncated, or of another kind")
+
+
+def read_u_data(path: Path) -> pl.DataFrame:
+    """MovieLens 100K: user, item, rating and time, separated by tabs."""
+    _check_text(path)
+    table = _csv(path, separator="\t", quote_char=None, has_header=False)
+    return _named(path, table, "tabs")
+
+
+def read_colons(path: Path) -> pl.DataFrame:
+    """MovieLens 1M and 10M: user, item, rating and time, separated by `::`."""
+    _check_text(path)
+    table = _csv(path, separator=":", quote_char=None, has_header=False)
+    between = table.get_columns()[1::2]  # a pair of colons encloses an empty field
+    for column in between:
+        if row := first_row(column.is_not_null()):
+            raise InputError(f"{path}: row {row} is not separated by '::' throughout.")
+    return _named(path, table[:, ::2], "'::'")
+
+
+def read_lists(path: Path) -> tuple[pl.DataFrame, np.ndarray | None]:
+    """LightGCN's lists, "user item item ..." a line: a table, and the split (1 = test.txt) where that file exists."""
+    parts = [_pairs(path)]
+    if (test := path.with_name("test.txt")).is_file():
+        parts.append(_pairs(test))
+    split = np.repeat(np.arange(len(parts), dtype=np.uint8), [len(part[0]) for part in parts])
+    table = pl.DataFrame({"user": np.concatenate([p[0] for p in parts]), "item": np.concatenate([p[1] for p in parts])})
+    return table, split if len(parts) == 2 else None
+
+
+def movie_titles(path: Path) -> dict[str, str] | None:
+    """Titles by movie id, from the file of films that MovieLens puts beside its ratings; None where there is none."""
+    if path.name not in FILMS_BESIDE or not (films := path.with_name(FILMS_BESIDE[path.name])).is_file():
+        return None
+    if films.suffix == ".csv":
+        table = read_delimited(films)
+        if missing := [column for column in ("movieId", "title") if column not in table.columns]:
+            raise InputError(f"{films} has no column {missing[0]!r}, so it gives no titles.")
+        return dict(zip(table["movieId"].to_list(), table["title"].fill_null("").to_list(), strict=True))
+    raw = films.read_bytes()
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError:
+        text = raw.decode("latin-1")  # MovieLens 100K and 1M; 10M is in UTF-8
+    separator = "::" if films.suffix == ".dat" else "|"
+    rows = [line.split(separator, 2) for line in text.split("\n") if line]
+    if ragged := [number for number, row in enumerate(rows, 1) if len(row) < 2]:
+        raise InputError(f"{films}: line {ragged[0]} is not an id and a title separated by {separator!r}.")
+    return {row[0]: row[1].rstrip("\r") for row in rows}
+
+
+def _csv(path: Path, **how: Any) -> pl.DataFrame:
+    table = _polars(
+        path,
+        lambda: pl.read_csv(path, infer_schema=False, null_values=["NaN", "nan", "NULL", "null"], **how),
+        "is no readable table",
+    )
+    if not len(table):
+        raise InputError(f"{path} is empty: it has a header and no rows.")
+    return table
+
+
+def _polars(path: Path, read: Callable[[], pl.DataFrame], otherwise: str) -> pl.DataFrame:
+    try:
+        return read()
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        said = str(error)
+    if "utf-8" in said.lower():
+        raise InputError(f"{path} is not UTF-8 text; convert it first.")
+    if "more fields than" in said:
+        raise InputError(f"{path} is ragged: a row has more fields than the first one.")
+    raise InputError(f"{path} {otherwise} ({said.splitlines()[0].rstrip('.')[:200] if said else 'no reason given'}).")
+
+
+def _check_text(path: Path) -> None:
+    with path.open("rb") as file:
+        if b"\0" in file.read(1 << 16):
+            raise InputError(f"{path} is not UTF-8 text but binary; convert it first.")
+
+
+def _named(path: Path, table: pl.DataFrame, separator: str) -> pl.DataFrame:
+    if table.width not in (3, 4):
+        raise InputError(
+            f"{path}: the first row has {table.width} fields where user, item, rating and time separated by "
+            f"{separator} were wanted."
+        )
+    table.columns = RATING_COLUMNS[: table.width]
+    for column in table:
+        if row := first_row(column.is_null()):
+            raise InputError(f"{path} is ragged: row {row} has no {column.name}, where the first row has one.")
+    return table
+
+
+def _pairs(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """User and item of every interaction of one file of lists; a user without items adds none."""
+    content = path.read_bytes()
+    if odd := re.search(rb"[^0-9 \t\r\n]|[0-9]{19}", content):  # 18 digits are sure to fit 64 bits
+        line = content.count(b"\n", 0, odd.start()) + 1
+        raise InputError(f"{path}: line {line} holds {ascii(odd[0])[1:]}, wanted integers from 0 up, spaces between.")
+    letters = np.frombuffer(content, np.uint8)
+    digit = letters >= ord("0")
+    starts = np.flatnonzero(digit & ~np.concatenate([[False], digit[:-1]]))
+    if not len(starts):
+        raise InputError(f"{path} holds no interactions.")
+    numbers = np.fromstring(content, np.int64, sep=" ")
+    # The line of a number is the count of line ends before it; the first number of a line is the user.
+    line = np.searchsorted(np.flatnonzero(letters == ord("\n")), starts)
+    is_user = np.concatenate([[True], line[1:] != line[:-1]])
+    lengths = np.diff(np.append(np.flatnonzero(is_user), len(numbers))) - 1
+    return np.repeat(numbers[is_user], lengths), numbers[~is_user]

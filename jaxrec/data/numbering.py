@@ -1,0 +1,193 @@
+"""Tables with one interaction a row: from columns of ids to a matrix."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from jaxrec._checks import InputError
+from jaxrec.data.interactions import Interactions
+from jaxrec.data.load_options import Options
+
+
+def columns_of(frame: Any, where: str) -> Mapping[str, pl.Series]:
+    """The columns of a pandas or Polars frame by name, each turned into a Polars series when it is asked for."""
+    if isinstance(frame, pl.LazyFrame):
+        frame = frame.collect()
+    if not hasattr(frame, "columns"):
+        raise InputError(f"{where}: wanted a pandas or Polars frame, got {type(frame).__name__}.")
+    columns = [str(column) for column in frame.columns]
+    if repeated := [column for column in columns if columns.count(column) > 1]:
+        raise InputError(f"{where}: the column {repeated[0]!r} occurs more than once.")
+    return _Columns(frame, where)
+
+
+def from_table(
+    table: Mapping[str, pl.Series],
+    options: Options,
+    *,
+    where: str,
+    name: str,
+    split: np.ndarray | None = None,
+    titles: Mapping[str, str] | None = None,
+) -> Interactions:
+    """Interactions from columns of ids.
+
+    Args:
+      table: columns by name.
+      options: what was asked of `load`.
+      where: the source, for messages.
+      name: what the data set is called.
+      split: [rows] of 0 (train) and 1 (test), or None.
+      titles: title by item id (written as text), or None.
+    """
+    columns = list(table)
+    roles = {role: options.column(role, columns, where) for role in ("user", "item")}
+    time_column = options.optional_column("timestamp", columns, where)
+    value_column = options.value_column(columns, where)
+    rating_column = options.rating_column(columns, where)
+
+    series = {role: table[column] for role, column in roles.items()}
+    if not len(series["user"]):
+        raise InputError(f"{where} is empty: it has columns and no rows.")
+    extra: dict[str, Any] = {"split": split}
+    if value_column is not None:
+        extra["values"] = _numbers(table[value_column], where)
+    if time_column is not None:
+        extra["timestamps"] = _times(table[time_column], where)
+    for role in series:
+        _no_gaps(series[role], where)
+    if rating_column is not None:
+        kept = np.flatnonzero(_numbers(table[rating_column], where) >= options.min_rating)
+        if not len(kept):
+            raise InputError(f"{where} holds no interactions that reach min_rating = {options.min_rating}.")
+        series = {role: column.gather(kept) for role, column in series.items()}
+        extra = {key: None if array is None else array[kept] for key, array in extra.items()}
+    user_ids, users = _number_ids(series["user"], where)
+    item_ids, items = _number_ids(series["item"], where)
+    made = Interactions.from_triples(
+        users,
+        items,
+        **extra,
+        n_users=len(user_ids),
+        n_items=len(item_ids),
+        user_ids=user_ids,
+        item_ids=item_ids,
+        titles=None if titles is None else np.array([titles.get(str(i), "") for i in item_ids.tolist()]),
+        repeats=options.repeats,
+        name=where,
+    )
+    return dataclasses.replace(made, name=name)
+
+
+class _Columns(Mapping):
+    """The columns of a frame, each turned into a Polars series when it is asked for."""
+
+    def __init__(self, frame: Any, where: str):
+        self.frame, self.where = frame, where
+        self.names = {str(column): column for column in frame.columns}
+
+    def __iter__(self):
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, name: str) -> pl.Series:
+        column = self._series(name)
+        return column.str.strip_chars() if column.dtype == pl.String else column  # "1, 2" is 1 and 2
+
+    def _series(self, name: str) -> pl.Series:
+        column = self.frame[self.names[name]]
+        if isinstance(column, pl.Series):
+            return column
+        array = np.array(column)
+        try:
+            if array.dtype.kind == "O":  # the missing values of pandas are NaN, NA, NaT or None
+                array[np.asarray(column.isna()) if hasattr(column, "isna") else array == None] = None  # noqa: E711
+                return pl.Series(name, array.tolist())
+            return pl.Series(name, array)
+        except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError):
+            raise InputError(f"{self.where}: column {name!r} mixes types that do not go together.") from None
+
+
+def first_row(mask: pl.Series) -> int | None:
+    """The number of the first true row, counted from 1; None where there is none."""
+    hits = mask.arg_true()
+    return int(hits[0]) + 1 if len(hits) else None
+
+
+def _no_gaps(column: pl.Series, where: str) -> None:
+    gaps = column.is_null()
+    if column.dtype == pl.String:
+        gaps |= (column == "").fill_null(True)
+    if row := first_row(gaps):
+        raise InputError(f"{where}: column {column.name!r} is empty in row {row}.")
+
+
+def _numbers(column: pl.Series, where: str) -> np.ndarray:
+    """[rows] float64 and finite."""
+    _no_gaps(column, where)
+    try:
+        array = column.cast(pl.Float64, strict=False)
+    except pl.exceptions.PolarsError:
+        raise InputError(f"{where}: column {column.name!r} must hold numbers, got {column.dtype}.") from None
+    if row := first_row(~array.is_finite().fill_null(False)):
+        raise InputError(f"{where}: column {column.name!r} holds {column[row - 1]!r} in row {row}, wanted a number.")
+    return array.to_numpy()
+
+
+def _times(column: pl.Series, where: str) -> np.ndarray:
+    """[rows] int64: whole numbers as they are; fractions of seconds and dates in microseconds."""
+    _no_gaps(column, where)
+    if column.dtype == pl.String or column.dtype.is_integer():
+        if (whole := column.cast(pl.Int64, strict=False)).null_count() == 0:
+            return whole.to_numpy()
+    if column.dtype == pl.String:
+        with contextlib.suppress(pl.exceptions.PolarsError):
+            column = column.str.to_datetime(time_unit="us")
+    if column.dtype in (pl.Date, pl.Datetime):
+        return column.cast(pl.Datetime("us")).to_physical().to_numpy()
+    seconds = _numbers(column, where)
+    seconds = np.round(seconds * 1e6) if (seconds % 1).any() else seconds
+    if np.abs(seconds).max() >= 2**63:
+        raise InputError(f"{where}: column {column.name!r} holds times beyond 64 bits.")
+    return seconds.astype(np.int64)
+
+
+def _number_ids(column: pl.Series, where: str) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct ids in sorted order, and for every row the place of its id among them.
+
+    Text that spells integers, all of them without leading zeros, is integers.
+    """
+    text = column.dtype == pl.String or column.dtype in (pl.Categorical, pl.Enum)
+    if not (text or column.dtype.is_integer()):
+        raise InputError(f"{where}: ids must be integers or text, got {column.dtype} in column {column.name!r}.")
+    column = column.cast(pl.String) if text else column
+    ids = column.unique().sort()
+    if text:
+        numbers = ids.cast(pl.Int64, strict=False)
+        if (numbers.cast(pl.String) == ids).fill_null(False).all():
+            ids = ids.gather(numbers.arg_sort())
+            numbers = numbers.sort()
+        elif ids.cast(pl.Float64, strict=False).is_finite().fill_null(False).all() and ids.str.contains(r"\.").any():
+            odd = ids.filter(ids.str.contains(r"\."))[0]
+            raise InputError(f"{where}: ids must be integers or text, got {odd} in column {column.name!r}.")
+        else:
+            numbers = None
+        rows = column.cast(pl.Enum(ids)).to_physical()
+        named = ids if numbers is None else numbers
+    else:
+        rows, named = column.rank("dense") - 1, ids
+    if named.dtype.is_integer() and named[0] < 0:
+        raise InputError(f"{where}: ids must not be negative, got {named[0]} in column {column.name!r}.")
+    if named.dtype.is_integer() and named[-1] >= 2**64:
+        raise InputError(f"{where}: ids must be below 2^64, got {named[-1]} in column {column.name!r}; make them text.")
+    named = named.cast(pl.UInt64) if named.dtype.is_integer() and named[-1] >= 2**63 else named
+    array = named.to_numpy() if named.dtype.is_integer() else np.array(named.to_list())
+    return array, rows.to_numpy().astype(np.int32)

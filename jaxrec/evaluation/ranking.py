@@ -1,0 +1,284 @@
+"""Top-k recommendation from histories, streamed in batches of users."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse as sp
+from jaxtyping import Array, Float, Int
+
+from jaxrec import _checks
+from jaxrec._checks import InputError
+from jaxrec.data import Catalogue, Interactions, RowBatch, row_batches
+from jaxrec.data.batching import scatter_rows
+from jaxrec.models import Fitted, HostScorer, ItemWeights, Scorer
+from jaxrec.runtime import parallel
+from jaxrec.runtime.progress import progress_bar
+from jaxrec.runtime.threads import map_in_order
+
+BLOCK_BYTES = 2**25
+FOLDS = 64  # groups of so many items are told apart by their maxima first
+CROWDED = 4  # times k: more candidates than these are mostly ties
+
+
+class Recommendations(NamedTuple):
+    """The best items of each user, best first.
+
+    Attributes:
+      items: [B, k] int32 item indices; -1 where no item is left.
+      scores: [B, k] float32; -inf where no item is left.
+    """
+
+    items: np.ndarray
+    scores: np.ndarray
+
+    def titles(self, catalogue: Catalogue) -> list[list[str]]:
+        """The items' titles, or ids where there are none; "-" where no item is left."""
+        return [[catalogue.label(item) for item in row] for row in self.items]
+
+
+def recommend(
+    model: Scorer | Fitted, histories: Interactions | sp.sparray, k: int = 10, *, exclude_seen: bool = True
+) -> Recommendations:
+    """The k items with the highest scores for each history.
+
+    Ties: the higher score first, among equal scores the lower item index, on every device.
+
+    Args:
+      model: anything with `n_items` and `score` (a registered pytree is compiled, any other object called as it is),
+        or what `fit` returned.
+      histories: B users' histories, as Interactions or a SciPy sparse matrix [B, I]. The users need not have been
+        trained on.
+      k: number of items a user.
+      exclude_seen: leave out the items of the user's own history.
+
+    Returns:
+      Recommendations(items [B, k], scores [B, k]).
+
+    Raises:
+      InputError: the histories have another number of items than the model, or scores are NaN.
+
+    Cost: on the CPU nnz x I flops for a linear model, elsewhere B x I^2; memory is bounded whatever B is.
+    """
+    _checks.count("k", k, at_least=1)
+    scorer: Scorer = model.model if isinstance(model, Fitted) else model
+    if not isinstance(histories, Interactions):
+        histories = Interactions.from_csr(histories)
+    items = np.empty((histories.n_users, k), np.int32)
+    scores = np.empty((histories.n_users, k), np.float32)
+    with progress_bar("recommending", histories.n_users) as advance:
+        for start, batch_items, batch_scores in recommend_batches(scorer, histories, k, exclude_seen=exclude_seen):
+            rows = slice(start, start + len(batch_items))
+            items[rows], scores[rows] = batch_items, batch_scores
+            advance(len(batch_items))
+    return Recommendations(items, scores)
+
+
+def recommend_batches(
+    model: Scorer, histories: Interactions, k: int, *, exclude_seen: bool = True, batch_size: int | None = None
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Yields (start, items [B, k], scores [B, k]) for consecutive users; see `recommend`.
+
+    Args:
+      model: anything with `n_items` and `score`.
+      histories: the users' histories.
+      k: number of items a user.
+      exclude_seen: leave out the items of the user's own history.
+      batch_size: users at a time; default as many as keep a block of scores within 32 MB.
+    """
+    _checks.count("k", k, at_least=1)
+    if batch_size is not None:
+        _checks.count("batch_size", batch_size, at_least=1)
+    if histories.n_items != model.n_items:
+        raise InputError(
+            f"the histories have {histories.n_items} items and the model {model.n_items}; they must agree."
+        )
+    size = batch_size or int(np.clip(BLOCK_BYTES // (4 * max(1, model.n_items)), 16, 8192))
+    kept = min(k, model.n_items)
+    batches = _on_host if isinstance(model, HostScorer) and _lives_on_host(model) else _on_device
+    for start, items, scores in batches(model, histories, kept, exclude_seen, min(size, max(1, histories.n_users))):
+        if np.isnan(scores).any():
+            raise InputError(
+                f"the model's scores for user row {start + int(np.isnan(scores).any(1).argmax())} are NaN."
+            )
+        items = np.where(scores == -np.inf, np.int32(-1), items)
+        if kept < k:
+            missing = ((0, 0), (0, k - kept))
+            items = np.pad(items, missing, constant_values=-1)
+            scores = np.pad(scores, missing, constant_values=-np.inf)
+        yield start, items, scores
+
+
+def _lives_on_host(model: Any) -> bool:
+    """Whether no array of the model lies on a device other than a CPU, nor split over several."""
+    arrays = [leaf for leaf in jax.tree.leaves(model) if isinstance(leaf, jax.Array)]
+    return parallel.mesh_of(arrays) is None and all(
+        device.platform == "cpu" for array in arrays for device in array.devices()
+    )
+
+
+def _on_host(model: Any, histories: Interactions, k: int, exclude_seen: bool, size: int) -> Iterator[tuple]:
+    matrix = histories.to_csr()
+
+    def block(start: int) -> tuple[int, np.ndarray, np.ndarray]:
+        rows = matrix[start : start + size]
+        scores = _floating(model.score_host(rows))
+        if exclude_seen:
+            scores[np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr)), rows.indices] = -np.inf
+        return start, *top_k_host(scores, k)
+
+    yield from map_in_order(block, range(0, histories.n_users, size))
+
+
+def _on_device(model: Any, histories: Interactions, k: int, exclude_seen: bool, size: int) -> Iterator[tuple]:
+    is_pytree = not jax.tree_util.all_leaves([model])
+    best = _top_k_on_device if is_pytree else top_k  # only a pytree can be an argument of a compiled function
+    if isinstance(model, ItemWeights) and (mesh := parallel.mesh_of(model)):
+        best = partial(_top_k_on_mesh, mesh=mesh)
+    for batch in row_batches(histories, size):
+        rows = np.asarray(batch.rows)
+        real = rows >= 0
+        scores, items = best(model, batch, k, exclude_seen)
+        yield int(rows[0]), np.asarray(items)[real], np.asarray(scores)[real]
+
+
+def top_k(
+    model: Scorer, history: RowBatch, k: int, exclude_seen: bool = True
+) -> tuple[Float[Array, "B k"], Int[Array, "B k"]]:
+    """[B, k] the best scores of a batch and [B, k] their items, lower index first among ties; can be traced.
+
+    Args:
+      model: a pytree with `score`.
+      history: B padded rows.
+      k: at most I. Static.
+      exclude_seen: score the items of the history -inf. Static.
+    """
+    scores = _sortable(model.score(history))
+    if exclude_seen:
+        scores = _banned(scores, jnp.where(history.values != 0, history.items, scores.shape[1]))
+    return jax.lax.top_k(scores, k)
+
+
+def _sortable(scores: Any) -> Any:
+    """[B, I] what lax.top_k orders as it should.
+
+    By itself it goes by the sign bit: -0.0 below 0.0, which would break a tie, and -NaN (0/0 on many CPUs) last, where
+    no one would see it.
+    """
+    return jnp.where(scores == 0, 0, jnp.where(jnp.isnan(scores), jnp.nan, scores))
+
+
+def _banned(scores: Any, items: Any) -> Any:
+    """[B, I] the scores, -inf for the items [B, L] of each row; items beyond the last one ban nothing."""
+    return jax.vmap(lambda row, at: row.at[at].set(-jnp.inf, mode="drop"))(scores, items)
+
+
+_top_k_on_device = partial(jax.jit, static_argnames=("k", "exclude_seen"))(top_k)
+
+
+def best_columns(
+    weights: Float[Array, "N m"],
+    items: Int[Array, "B L"],
+    values: Float[Array, "B L"],
+    *,
+    k: int,
+    n_items: int,
+    exclude_seen: bool,
+    axis: str | None = None,
+) -> tuple[Float[Array, "B k"], Int[Array, "B k"]]:
+    """[B, k] the best scores among my columns of item-item weights, and [B, k] their items; k is at most m.
+
+    Args:
+      weights: [N, m] my columns; only the first `n_items` of all are items.
+      items: [B, L] histories, 0 where padded.
+      values: [B, L] their values, 0 where padded.
+      k: how many. Static.
+      n_items: I. Static.
+      exclude_seen: score the items of the history -inf. Static.
+      axis: the mesh axis over which columns are split, or None.
+    """
+    n, m = weights.shape
+    start = parallel.axis_index(axis) * m
+    scores = jnp.matmul(scatter_rows(items, values, n), weights, precision=jax.lax.Precision.HIGHEST)
+    scores = _sortable(scores)
+    if exclude_seen:
+        mine = (values != 0) & (items >= start) & (items < start + m)
+        scores = _banned(scores, jnp.where(mine, items - start, m))
+    real = start + jnp.arange(m) < n_items
+    best, at = jax.lax.top_k(jnp.where(real[None, :], scores, -jnp.inf), k)
+    return best, start + at
+
+
+@partial(jax.jit, static_argnums=(2, 3), static_argnames="mesh")
+def _top_k_on_mesh(model, history, k, exclude_seen, *, mesh):
+    """As top_k, of weights split by columns: only k candidates of each device are sent."""
+    within = min(k, model.weights.shape[1] // mesh.size)
+    kernel = partial(best_columns, k=within, n_items=model.n_items, exclude_seen=exclude_seen)
+    inputs = (parallel.COLUMNS, parallel.REPLICATED, parallel.REPLICATED)
+    found = parallel.over_columns(kernel, mesh, inputs, (parallel.COLUMNS, parallel.COLUMNS))(
+        model.weights, history.items, history.values
+    )
+    # Candidates lie in the order of their devices, and so of their items among equal scores: ties stay as they are.
+    scores, items = (parallel.replicate(part, mesh) for part in found)
+    best, at = jax.lax.top_k(scores, k)
+    return best, jnp.take_along_axis(items, at, axis=1)
+
+
+def top_k_host(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """[B, k] the items with the highest scores, lower index first among ties, and [B, k] their scores.
+
+    Args:
+      scores: [B, I]; NaN counts as highest.
+      k: at most I.
+
+    Cost: some passes over the scores. NumPy's partitions of whole rows take several times as long, most where nearly
+    all scores are alike, as those of sparse models are.
+    """
+    ordered = scores = _floating(scores)
+    if np.isnan(scores.max(initial=-np.inf)):
+        ordered = np.where(np.isnan(scores), np.inf, np.minimum(scores, np.finfo(scores.dtype).max))
+    rows, columns = np.nonzero(_candidates(ordered, k))
+    counts = np.bincount(rows, minlength=len(scores))
+    at = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+    items = np.zeros((len(scores), counts.max(initial=k)), np.int32)
+    values = np.full(items.shape, -np.inf, scores.dtype)  # what fills a row up stands behind all that is real
+    items[rows, at], values[rows, at] = columns, ordered[rows, columns]
+    best = np.take_along_axis(items, np.argsort(-values, axis=1, kind="stable")[:, :k], axis=1)
+    return best, np.take_along_axis(scores, best, axis=1).astype(np.float32)
+
+
+def _floating(scores: np.ndarray) -> np.ndarray:
+    """Scores that can be -inf."""
+    return scores if np.issubdtype(scores.dtype, np.floating) else scores.astype(np.float64)
+
+
+def _candidates(scores: np.ndarray, k: int) -> np.ndarray:
+    """[B, I] which items may be among the k best: these for certain, and at most `CROWDED` times as many.
+
+    Of the maxima of many groups of items, the k-th is a bound that k items reach. Where too many do, most of them are
+    equal to it as a rule, and of those the first are enough; else the row is sorted.
+    """
+    n_items = scores.shape[1]
+    width = max(-(-n_items // FOLDS), min(2 * k, n_items))
+    maxima = scores[:, :width].copy()  # of the items that are a multiple of `width` apart
+    for start in range(width, n_items, width):
+        part = scores[:, start : start + width]
+        np.maximum(maxima[:, : part.shape[1]], part, out=maxima[:, : part.shape[1]])
+    bound = np.partition(maxima, width - k, axis=1)[:, width - k, None]
+    near = scores >= bound
+    crowded = np.flatnonzero(near.sum(axis=1) > CROWDED * k)
+    if len(crowded):
+        some, edge = scores[crowded], bound[crowded]
+        above, equal = some > edge, some == edge
+        free = k - above.sum(axis=1, keepdims=True)
+        near[crowded] = above | (equal & (np.cumsum(equal, axis=1) <= free))
+        for row in crowded[near[crowded].sum(axis=1) > CROWDED * k]:
+            best = np.argsort(-scores[row], kind="stable")[:k]
+            near[row] = False
+            near[row, best] = True
+    return near

@@ -1,0 +1,220 @@
+"""Metrics of a model on held-out users: rankings are streamed in batches, so memory stays bounded."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from jaxrec._checks import InputError
+from jaxrec.data import Interactions
+from jaxrec.evaluation import metrics as _metrics
+from jaxrec.evaluation.metrics import METRICS, Metric
+from jaxrec.evaluation.ranking import recommend_batches
+from jaxrec.models import Fitted
+from jaxrec.runtime.progress import progress_bar
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What an evaluation found; `str` of it is a table, `to_json` a record.
+
+    Users without targets are in no figure: they were not ranked, and only counted.
+
+    Attributes:
+      model: what the model is called.
+      mean: the mean over the users with targets, by metric in the order asked for; coverage is no mean, but one figure
+        of all rankings.
+      standard_error: of each mean: the standard deviation over users (n - 1 in the denominator) over sqrt(n). NaN
+        for a single user, and for coverage.
+      per_user: [B] values of each metric but coverage, row by row as in the fold-in; NaN for users without targets.
+      n_users: n, how many users have targets.
+      n_without_targets: how many have none.
+      n_unreachable: how many targets also stand in the fold-in, and so are kept out of the ranking as seen; they
+        count as missed.
+      seconds: wall-clock time of scoring, ranking and metrics.
+    """
+
+    model: str
+    mean: dict[str, float]
+    standard_error: dict[str, float]
+    per_user: dict[str, np.ndarray]
+    n_users: int
+    n_without_targets: int
+    n_unreachable: int
+    seconds: float
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The names of the metrics, in the order asked for."""
+        return tuple(self.mean)
+
+    def __str__(self) -> str:
+        width = max(map(len, ("metric", *self.mean)))
+        lines = [f"{self.model}: {self.n_users:,} users in {self.seconds:.1f} s"]
+        if self.n_without_targets:
+            lines.append(f"{self.n_without_targets:,} users without targets are left out")
+        if self.n_unreachable:
+            lines.append(
+                f"{self.n_unreachable:,} targets count as missed: they stand in the fold-in, which is excluded"
+            )
+        lines.append(f"{'metric':<{width}}  {'mean':>8}  std. error")
+        for name, mean in self.mean.items():
+            error = self.standard_error[name]
+            lines.append(f"{name:<{width}}  {mean:8.5f}  {'-' if math.isnan(error) else f'{error:.5f}':>10}")
+        return "\n".join(lines)
+
+    def to_json(self, *, per_user: bool = False) -> str:
+        """The report as strictly valid JSON; what is undefined is null.
+
+        Args:
+          per_user: include the values of every user.
+        """
+        record: dict[str, Any] = {
+            "model": self.model,
+            "metrics": {
+                name: {"mean": _defined(mean), "standard_error": _defined(self.standard_error[name])}
+                for name, mean in self.mean.items()
+            },
+            "n_users": self.n_users,
+            "n_without_targets": self.n_without_targets,
+            "n_unreachable": self.n_unreachable,
+            "seconds": self.seconds,
+        }
+        if per_user:
+            record["per_user"] = {
+                name: [_defined(v) for v in values.tolist()] for name, values in self.per_user.items()
+            }
+        return json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def evaluate(
+    model: Any,
+    fold_in: Interactions,
+    targets: Interactions,
+    metrics: str | Iterable[str | Metric] = ("recall@20", "recall@50", "ndcg@100"),
+    *,
+    exclude_seen: bool = True,
+    batch_size: int | None = None,
+    label: str | None = None,
+) -> Report:
+    """The metrics of a model over the users of `fold_in`, against what `targets` holds of them.
+
+    All items are ranked by score descending, then item index ascending. Users without targets are not ranked.
+
+    Args:
+      model: a `Scorer`, or what `fit` returned.
+      fold_in: B x I histories shown to the model.
+      targets: B x I entries to find, the same users in the same rows. An entry is a target whatever its value.
+      metrics: names with cut-offs, as in "recall@20,ndcg@100" or a sequence of such.
+      exclude_seen: keep the items of the fold-in out of the ranking.
+      batch_size: users scored at once; default by memory.
+      label: what the report calls the model; default the fitted method, or the class of the model.
+
+    Raises:
+      InputError: if shapes differ, no user has targets, or every target stands in the excluded fold-in.
+    """
+    wanted = _metrics.parse(metrics)
+    if isinstance(model, Fitted):
+        model, label = model.model, label or str(model.info.method)
+    _same_shape(model.n_items, fold_in, targets)
+    users = np.flatnonzero(targets.user_counts)
+    if len(users) == 0:
+        raise InputError(f"{targets.name}: no user has targets, so there is nothing to evaluate; check the split.")
+    n_rows = fold_in.n_users
+    fold_in, targets = fold_in.rows(users), targets.rows(users)
+    n_unreachable = _n_shared(fold_in, targets) if exclude_seen else 0
+    if n_unreachable == targets.nnz:
+        raise InputError("all targets stand in fold_in too; take them out of it, or pass exclude_seen=False.")
+
+    k = depth(wanted, targets)
+    rankings = recommend_batches(model, fold_in, k, exclude_seen=exclude_seen, batch_size=batch_size)
+    return report(label or type(model).__name__, wanted, rankings, targets, users, n_rows, n_unreachable)
+
+
+def depth(wanted: tuple[Metric, ...], targets: Interactions) -> int:
+    """How many ranks the metrics need."""
+    return min(max(metric.k for metric in wanted), targets.n_items)
+
+
+def report(
+    label: str,
+    wanted: tuple[Metric, ...],
+    rankings: Iterable[tuple],
+    targets: Interactions,
+    users: np.ndarray,
+    n_rows: int,
+    n_unreachable: int = 0,
+) -> Report:
+    """The report on rankings, which are taken one batch at a time.
+
+    Args:
+      label: what the report calls the model.
+      wanted: the metrics.
+      rankings: yields (start, items [B, k], ...) for consecutive rows of `targets`.
+      targets: N x I entries to find, each row with some.
+      users: [N] the row in the report of each row of `targets`.
+      n_rows: number of rows in the report, users without targets included.
+      n_unreachable: how many targets are kept out of the rankings as seen.
+    """
+    of_users = {metric: np.full(n_rows, np.nan) for metric in wanted if metric.name in METRICS}
+    recommended = {metric: np.zeros(targets.n_items, bool) for metric in wanted if metric.name == "coverage"}
+    begun = time.perf_counter()
+    with progress_bar("Evaluating", len(users)) as advance:
+        for start, items, *_ in rankings:
+            rows = np.arange(start, start + len(items))
+            found = targets.rows(rows)
+            hits = _metrics.hits(items, found)
+            for metric, values in of_users.items():
+                values[users[rows]] = METRICS[metric.name](hits, found.user_counts, metric.k)
+            for metric, seen in recommended.items():
+                top = items[:, : metric.k]
+                seen[top[top >= 0]] = True
+            advance(len(items))
+
+    def mean_and_error(metric: Metric) -> tuple[float, float]:
+        if metric in recommended:
+            return float(recommended[metric].mean()), math.nan
+        values = of_users[metric][users]
+        error = values.std(ddof=1) / math.sqrt(len(users)) if len(users) > 1 else math.nan
+        return float(values.mean()), float(error)
+
+    figures = {str(metric): mean_and_error(metric) for metric in wanted}
+    return Report(
+        model=label,
+        mean={name: mean for name, (mean, _) in figures.items()},
+        standard_error={name: error for name, (_, error) in figures.items()},
+        per_user={str(metric): values for metric, values in of_users.items()},
+        n_users=len(users),
+        n_without_targets=n_rows - len(users),
+        n_unreachable=n_unreachable,
+        seconds=time.perf_counter() - begun,
+    )
+
+
+def _same_shape(n_items: int, fold_in: Interactions, targets: Interactions) -> None:
+    if fold_in.n_users != targets.n_users:
+        raise InputError(
+            f"fold_in and targets must hold the same users in the same rows, got {fold_in.n_users} and "
+            f"{targets.n_users} rows."
+        )
+    if not n_items == fold_in.n_items == targets.n_items:
+        raise InputError(
+            f"model, fold_in and targets must have the same items, got {n_items}, {fold_in.n_items} and "
+            f"{targets.n_items} of them; evaluate on the split that the model was trained on."
+        )
+
+
+def _n_shared(a: Interactions, b: Interactions) -> int:
+    """How many (user, item) pairs both hold."""
+    keys = [data.user_of_entry.astype(np.int64) * data.n_items + data.indices for data in (a, b)]
+    return len(np.intersect1d(*keys, assume_unique=True))
+
+
+def _defined(value: float) -> float | None:
+    return None if math.isnan(value) else value

@@ -1,0 +1,1 @@
+"""What the experiments share: data, contenders, trials, cells on disk, and what comes out."""

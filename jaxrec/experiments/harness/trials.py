@@ -1,0 +1,320 @@
+"""Trials: a fit measured on held-out users and kept in a cell, and the walk that chooses the strength of a method."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import math
+import time
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxrec.data import Interactions
+from jaxrec.data.splits import HeldOut, Split
+from jaxrec.evaluation.report import evaluate
+from jaxrec.experiments.harness.cells import Cells, climb
+from jaxrec.experiments.harness.datasets import Prepared
+from jaxrec.models import Fitted
+from jaxrec.runtime.memory import GB
+from jaxrec.status import FitError, Status
+
+STEP = math.sqrt(10)  # between the strengths that a walk tries
+BEST_EPOCH = "best epoch"  # in the certificate of a training that stops early
+# Fields of the models.
+LEARNED = (
+    *("parameters", "weights", "pair_weights", "values", "offset", "encoder", "decoder"),
+    *("user_factors", "item_factors", "scores"),
+)
+POPULAR_ITEMS = 10_000  # that strengths of models with a cubic cost are chosen on, where there are more
+STOPPING_USERS = 5000  # at most, that a training is stopped by where a data set has no validation users
+
+
+class LeftOut(Exception):
+    """A fit that this machine, or this scale, cannot afford: no result, and so no cell."""
+
+
+def examine(
+    fit: Callable[[], Any],
+    parts: Split,
+    metrics: Sequence[str],
+    also: Callable[[Any], dict[str, Any]] | None = None,
+    *,
+    keep_users: bool = False,
+) -> dict[str, Any]:
+    """Fits, and measures on validation users, where there are any, and on test users.
+
+    Args:
+      fit: returns what a method's `fit` does, or a `Scorer`.
+      parts: whom to measure on.
+      metrics: of the test users; of the validation users the first.
+      also: what else to record of that which `fit` returned.
+      keep_users: records the first metric of every test user, for paired differences.
+
+    Raises:
+      LeftOut: it does not fit in memory; any other failure is recorded.
+    """
+    begun, cpu = time.perf_counter(), time.process_time()
+    try:
+        fitted = fit()
+    except FitError as error:
+        if error.status is Status.DOES_NOT_FIT:
+            raise LeftOut(str(error)) from error
+        return {"failed": str(error), "seconds": time.perf_counter() - begun}
+    seconds, cpu = time.perf_counter() - begun, time.process_time() - cpu
+    found: dict[str, Any] = {"failed": None}
+    if isinstance(fitted, Fitted):
+        certificate = fitted.info.certificate
+        found |= {"method": str(fitted.info.method), "residual": certificate.residual, "detail": certificate.detail}
+        found["numbers"] = sum(
+            np.size(leaf) for name in LEARNED for leaf in jax.tree.leaves(getattr(fitted.model, name, None))
+        )
+        if BEST_EPOCH in certificate.detail:
+            found["best_epoch"] = int(certificate.detail[BEST_EPOCH])
+    if parts.validation is not None:
+        found["validation"] = evaluate(fitted, *parts.validation, metrics[0]).mean[metrics[0]]
+    test = evaluate(fitted, *parts.test, metrics)
+    found["test"] = {name: [test.mean[name], test.standard_error[name]] for name in metrics}
+    if keep_users:
+        users = test.per_user[metrics[0]].tolist()
+        found["users"] = [round(value, 6) if math.isfinite(value) else None for value in users]
+    return found | {"seconds": seconds, "cpu_seconds": cpu} | (also(fitted) if also else {})
+
+
+def attempt(cells: Cells, settings: dict[str, Any], compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The cell for `settings`; what is left out here is not written, since another machine may do it."""
+    try:
+        return cells.get(settings, compute)
+    except LeftOut as error:
+        return {"failed": str(error), "seconds": math.nan}
+
+
+def score(result: dict[str, Any]) -> float:
+    """The validation metric of a cell; -inf where its fit failed."""
+    return -math.inf if result["failed"] else result["validation"]
+
+
+def scores(measure: Callable[[int], dict[str, Any]]) -> Callable[[int], float]:
+    """What `climb` walks on: the validation metric of the cell of a number."""
+    return lambda number: score(measure(number))
+
+
+@dataclasses.dataclass(frozen=True)
+class Contender:
+    """A method and the settings to choose from.
+
+    Attributes:
+      make: the method, from its settings by name.
+      start: the number that the walk over strengths begins with; None where there is no strength.
+      field: the setting that is walked over.
+      strength: the value for a number of the walk; a power of sqrt(10) where nothing else is said.
+      variants: other settings, each with a walk of its own, which begins where that before it ended.
+      first: where the variants are in an order, the place of that from which they are walked over, uphill; None tries
+        all.
+      on_popular: whether the most popular items alone tell what is best, where a data set has many and no validation
+        users: for models whose cost is cubic in the items, of which a walk would take hours.
+    """
+
+    make: Callable[..., Any]
+    start: int | None = None
+    field: str = "reg"
+    strength: Callable[[int], Any] = lambda number: STEP**number
+    variants: tuple[dict[str, Any], ...] = ({},)
+    first: int | None = None
+    on_popular: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """A contender at the settings that were best on held-out data, and what it does on test users.
+
+    Attributes:
+      name: as in a table.
+      settings: those that were chosen.
+      method: what was made of them.
+      result: its cell.
+      tried: how many settings it was chosen from.
+      tuning_seconds: of all fits that it was chosen by.
+    """
+
+    name: str
+    settings: dict[str, Any]
+    method: Any
+    result: dict[str, Any]
+    tried: int = 1
+    tuning_seconds: float = 0.0
+
+    @property
+    def said(self) -> str:
+        """The settings in words, and where a training was stopped: those too were chosen."""
+        texts = [f"{key} {value:{',' if isinstance(value, int) else '.3g'}}" for key, value in self.settings.items()]
+        if "best_epoch" in self.result:
+            texts.append(f"epoch {self.result['best_epoch']} of {self.result['detail']['epochs']:.0f}")
+        return ", ".join(texts) or "-"
+
+    def __str__(self) -> str:
+        if self.result["failed"]:
+            return f"{self.name}: failed ({self.result['failed']})"
+        name, (mean, _) = next(iter(self.result["test"].items()))
+        return f"{self.name} ({self.said}): {name} {mean:.4f}, a fit {self.result['seconds']:.1f} s"
+
+
+class Trials:
+    """Contenders tuned on what a data set holds out for that, and measured on its test users.
+
+    Where the data have validation users one fit serves both. Where they have none (a fixed split), settings are chosen
+    by the first metric on a tenth of the training interactions, and the choice is fitted once more on all of them. A
+    training that stops early lacks the tenth of some users only, by which it is stopped and chosen; it is not repeated.
+    Contenders that are `on_popular` are chosen on the `POPULAR_ITEMS` items with the most interactions. For EASE these
+    pick the same strengths as all items do, on Amazon-Book and on Amazon Home and Kitchen, in a tenth of the time (both
+    ways are in benchmarks/results/cells); for others that was not tried.
+
+    Attributes:
+      data: the data set.
+      cells: where results are kept.
+      most: strengths tried in a walk, and variants of a contender, at most.
+      budget: rough seconds that a single fit may take by its plan; what takes more is left out.
+      also: what else to record of a fit.
+    """
+
+    def __init__(self, data: Prepared, cells: Cells, most: int, budget: float = math.inf, also: Any = None):
+        self.data, self.cells, self.most, self.budget, self.also = data, cells, most, budget, also
+        self.parts, self.tuning, self.metrics = data.plain, data.tuning, data.source.metrics
+        self.spent: dict[str, float] = {}  # seconds of every fit that the choice at hand is made by
+
+    def final(self, settings: dict[str, Any], method: Any) -> dict[str, Any]:
+        """The cell of a method learned from all training data, but for what a training is stopped by."""
+        parts = self.parts if self.stopping is None or not stops_early(method) else self.stopping
+        return self._measured(settings, method, parts, self.metrics)
+
+    def held_out(self, settings: dict[str, Any], method: Any, on_popular: bool = False) -> float:
+        """The first metric on what is held out for choosing, of popular items or all; -inf where the fit failed."""
+        result = self._for_choosing(settings, method, on_popular)
+        if result["failed"]:
+            return -math.inf
+        return score(result) if "validation" in result else result["test"][self.metrics[0]][0]
+
+    def tune(self, name: str, contender: Contender) -> Line:
+        """The best of a contender."""
+        variants, found, number = contender.variants, [], contender.start
+        self.spent = {}
+
+        def best_of(which: int) -> float:
+            """The first metric of a variant at its best strength."""
+            nonlocal number
+            if not 0 <= which < len(variants):
+                return -math.inf
+
+            def at(number: int | None) -> dict[str, Any]:
+                walked = {} if number is None else {contender.field: contender.strength(number)}
+                return walked | variants[which]
+
+            if number is not None:
+                number = climb(lambda number: self._value(name, contender, at(number)), number, self.most)
+            settings = at(number)
+            found.append((self._value(name, contender, settings) if len(variants) > 1 else 0.0, settings))
+            return found[-1][0]
+
+        if contender.first is not None:
+            climb(best_of, contender.first, self.most)
+        else:
+            for which in range(min(len(variants), self.most)):
+                best_of(which)
+        settings = max(found, key=lambda each: each[0])[1]
+        method = contender.make(**settings)
+        tried, seconds = len(self.spent), sum(self.spent.values())
+        return Line(name, settings, method, self.final({"line": name, **settings}, method), max(1, tried), seconds)
+
+    def _value(self, name: str, contender: Contender, settings: dict[str, Any]) -> float:
+        """The first metric on held-out data; -inf for a rank that the data do not have."""
+        method = contender.make(**settings)
+        if getattr(method, "rank", 1) > min(self.parts.train.shape):
+            return -math.inf
+        return self.held_out({"line": name, **settings}, method, contender.on_popular)
+
+    def _for_choosing(self, settings: dict[str, Any], method: Any, on_popular: bool) -> dict[str, Any]:
+        """The cell of a method by which settings are chosen."""
+        if self.tuning is None or stops_early(method):
+            result = self.final(settings, method)
+        else:
+            parts, learned = self.tuning, {"learned": "nine tenths"}
+            if on_popular and self.popular is not None:
+                parts, learned = self.popular, learned | {"items": POPULAR_ITEMS}
+            result = self._measured(settings | learned, method, parts, self.metrics[:1])
+        if math.isfinite(result["seconds"]):  # else it was left out
+            self.spent[str(settings)] = result["seconds"]
+        return result
+
+    def said(self, contenders: dict[str, Contender]) -> str:
+        """How these are chosen, in words."""
+        popular = [] if self.popular is None else [name for name, each in contenders.items() if each.on_popular]
+        if not popular:
+            return "Settings chosen on held-out data"
+        names = " and ".join(popular)
+        return f"Settings chosen on held-out data, those of {names} by the {POPULAR_ITEMS:,} most popular items alone"
+
+    @cached_property
+    def popular(self) -> Split | None:
+        """What is held out for choosing, of the most popular items alone; None where there are no others."""
+        if self.tuning is None or self.parts.train.n_items <= POPULAR_ITEMS:
+            return None
+        train, test, _ = self.tuning
+        items = np.sort(np.argsort(-train.item_counts, kind="stable")[:POPULAR_ITEMS])
+        return Split(train.select_items(items), HeldOut(*(part.select_items(items) for part in test)), None)
+
+    @cached_property
+    def stopping(self) -> Split | None:
+        """What trainings are given that stop early: some users, without whose tenth they train, are their validation.
+
+        None where the data have validation users.
+        """
+        if self.tuning is None:
+            return None
+        train, (fold_in, targets) = self.parts.train, self.tuning.test
+        users = np.flatnonzero(targets.user_counts)
+        if len(users) > STOPPING_USERS:
+            users = np.sort(np.random.default_rng(0).choice(users, STOPPING_USERS, replace=False))
+        chosen = np.isin(targets.user_of_entry, users)
+        cells, held_out = (
+            each.user_of_entry.astype(np.int64) * each.n_items + each.indices for each in (train, targets)
+        )
+        learned = train.keep(~np.isin(cells, held_out[chosen]))
+        return Split(learned, self.parts.test, HeldOut(fold_in.rows(users), targets.rows(users)))
+
+    def _measured(self, settings: Any, method: Any, parts: Split, metrics: Sequence[str]) -> dict[str, Any]:
+        # Where a part is learned from, the whole must be affordable too: else there is nothing to choose for.
+        fit = partial(fit_within, method, parts, self.budget, self.parts.train)
+        return attempt(self.cells, settings, partial(examine, fit, parts, metrics, self.also))
+
+
+def stops_early(method: Any) -> bool:
+    """Whether its `fit` takes validation users, and ends a training by them."""
+    return "validation" in inspect.signature(method.fit).parameters
+
+
+def fit_within(method: Any, parts: Split, budget: float, whole: Interactions | None = None) -> Any:
+    """What `method.fit` returns, if its plan, where it has one, is within memory and so many rough seconds.
+
+    Args:
+      method: one that stops early is given the validation users.
+      parts: the first is learned from.
+      budget: rough seconds.
+      whole: what the plan is for; default what is learned from.
+
+    Raises:
+      LeftOut: it does not fit in memory, or takes longer.
+    """
+    planned = parts.train if whole is None else whole
+    if hasattr(method, "plan"):
+        plan = method.plan(planned.n_users, planned.n_items, planned.nnz)
+        if not plan.fits:
+            free = (plan.available or 0) / GB
+            raise LeftOut(f"a fit needs {plan.total / GB:.1f} GB on the {plan.where}, where {free:.1f} GB are free")
+        if plan.seconds is not None and plan.seconds > budget:
+            raise LeftOut(f"a fit takes roughly {plan.seconds / 60:.0f} minutes, this scale has {budget / 60:.0f}")
+    if stops_early(method):
+        return method.fit(parts.train, validation=parts.validation)
+    return method.fit(parts.train)

@@ -1,0 +1,1 @@
+"""How close closed forms of the low-rank EDLAE come to its optimum."""

@@ -1,0 +1,1 @@
+"""How well autoencoders fit their training data, by depth, and what that means on test users."""

@@ -1,0 +1,1 @@
+"""What weights of the errors gain, by family of models, regularizer and rank."""

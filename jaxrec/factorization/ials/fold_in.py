@@ -1,0 +1,89 @@
+"""Users and items that were not trained on: their exact factors, given those of the other side."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from jaxrec._checks import InputError
+from jaxrec.data import Interactions
+from jaxrec.factorization import ridge
+from jaxrec.factorization.ials.model import UserItemFactors
+from jaxrec.factorization.weights import WeightRule, Weights
+
+
+def fold_in(model: UserItemFactors, histories: Interactions | sp.sparray, weights: Weights | None = None) -> np.ndarray:
+    """[B, K] the exact factors of users with these histories, given the item factors, seen in training or not.
+
+    The whole history is needed, not only what is new in it. The model's scores are these times the item factors.
+
+    Args:
+      model: from a fit.
+      histories: B users' histories, [B, I].
+      weights: of the histories; default by the rule of the fit's weights.
+
+    Raises:
+      InputError: another number of items, an empty history (it determines no factors), or weights without a rule.
+    """
+    x = _histories(histories, model.n_items, "items")
+    if weights is None:
+        model.require_rule()
+    made: Weights = model.fold.rule.on(x) if weights is None else weights
+    made.require(x)
+    return _folded(model.fold.rows(x, made), model.item_factors, model.item_gram)
+
+
+def fold_in_items(
+    model: UserItemFactors, columns: Interactions | sp.sparray, weights: Weights | None = None
+) -> np.ndarray:
+    """[J, K] the exact factors of new items, given the user factors of the fit.
+
+    Args:
+      model: from a fit.
+      columns: J new items' users, [J, U], in the order of the users of the fit.
+      weights: of `columns`, with its `row` for the items and its `col` for the users; default by the rule of the fit's
+        weights where that is the same for all items.
+
+    Raises:
+      InputError: another number of users, an item without users, or weights that say nothing of new items.
+    """
+    x = _histories(columns, len(model.user_factors), "users")
+    if weights is None:
+        weights = _like_all_items(model, x)
+    weights.require(x)
+    rows = model.fold.rows(x, weights)
+    if not model.fold.product:
+        return _folded(rows, model.user_factors, model.user_gram)
+    # Its ridge is that for orthonormal factors of the users, which those of the model are not: its items' are.
+    users = np.asarray(model.user_factors)
+    change, basis = ridge.orthonormal_on_host(np.eye(users.shape[1]), users.astype(np.float64))
+    basis = basis.astype(users.dtype)
+    found = _folded(rows, basis, (basis * np.asarray(model.user_weights)[:, None]).T @ basis)
+    return (found @ np.linalg.inv(change)).astype(users.dtype)
+
+
+def _like_all_items(model: UserItemFactors, x: Interactions) -> Weights:
+    rule: WeightRule | None = model.fold.rule
+    parts = [] if rule is None else [np.asarray(part) for part in (rule.col, rule.slope, rule.offset)]
+    if rule is None or any(np.ptp(part) > 0 for part in parts):
+        raise InputError("the weights of this fit differ from item to item; pass those of the new items.")
+    col, slope, offset = (float(part[0]) for part in parts)
+    users = np.asarray(model.user_weights, np.float64)
+    entries = np.full(x.n_items, slope), np.full(x.n_items, offset)
+    return WeightRule(users, *entries, np.float64(col), np.float64(0), np.asarray(rule.saturation)).on(x)
+
+
+def _histories(given: Any, wanted: int, what: str) -> Interactions:
+    x = given if isinstance(given, Interactions) else Interactions.from_csr(given)
+    if x.n_items != wanted:
+        raise InputError(f"the model has {wanted:,} {what}, and what is folded in {x.n_items:,}; they must agree.")
+    if not x.user_counts.all():
+        row = int(np.argmin(x.user_counts))
+        raise InputError(f"row {row} of what is folded in is empty and determines no factors; leave it out.")
+    return x
+
+
+def _folded(rows: ridge.Rows, factors: Any, gram: Any) -> np.ndarray:
+    return ridge.solve_on_host(rows, np.ascontiguousarray(factors), np.asarray(gram)).factors

@@ -1,0 +1,59 @@
+"""Many small weighted ridge regressions on one table of factors: what alternating least squares does all day."""
+
+from jaxrec.factorization.ridge.batches import Batch, Shapes, batch_numbers, batches, positions, shapes
+from jaxrec.factorization.ridge.host_cg import CHUNK_NUMBERS, Chunk, chunks, steps_on_host
+from jaxrec.factorization.ridge.host_cholesky import solve_on_host
+from jaxrec.factorization.ridge.kernels import (
+    Solved,
+    Spectrum,
+    Systems,
+    apply,
+    block_sweep,
+    cholesky,
+    conjugate_gradient,
+    gram,
+    right_sides,
+    spectrum,
+)
+from jaxrec.factorization.ridge.orthonormal import orthonormal, orthonormal_on_host
+from jaxrec.factorization.ridge.rows import FoldIn, Rows, transposed
+from jaxrec.factorization.ridge.tables import IN_FLIGHT, Side, at_positions, moves, over_batches, put, side
+
+# Of a thread on the host: gathered factors and what is made of them; in "cholesky" also what OpenBLAS takes.
+HOST_BYTES = {"cg": 12 * CHUNK_NUMBERS, "cholesky": 60_000_000}
+
+__all__ = [
+    "HOST_BYTES",
+    "IN_FLIGHT",
+    "Batch",
+    "Chunk",
+    "FoldIn",
+    "Rows",
+    "Shapes",
+    "Side",
+    "Solved",
+    "Spectrum",
+    "Systems",
+    "apply",
+    "at_positions",
+    "batch_numbers",
+    "batches",
+    "block_sweep",
+    "cholesky",
+    "chunks",
+    "conjugate_gradient",
+    "gram",
+    "moves",
+    "orthonormal",
+    "orthonormal_on_host",
+    "over_batches",
+    "positions",
+    "put",
+    "right_sides",
+    "shapes",
+    "side",
+    "solve_on_host",
+    "spectrum",
+    "steps_on_host",
+    "transposed",
+]

@@ -1,0 +1,277 @@
+"""Weighted full-rank item-item models: EASE and LAE under any weights of the squared errors.
+
+    min over B [I, I] of   sum over ALL u, i of W_ui (X_ui - (X B)_ui)^2 + reg ||B||_F^2,
+
+with zero diagonal (weighted EASE) or a free one (weighted LAE), and W = p q' + S (`jaxrec.Weights`). It is the
+full-rank member of the family in Ayoub, Robertson, Liang, Steck & Kallus, "Does Weighting Improve Matrix Factorization
+for Recommender Systems?" (WWW 2025). With H_j = X' D(W_:j) X + reg I and c_j = H_j^-1 e_j, column j of the optimum is
+-c_j / c_jj off the diagonal, or e_j - reg c_j where that is free: a linear system an item, `full_rank_solvers`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+from jaxrec import _checks
+from jaxrec._checks import InputError
+from jaxrec.closed_form import certificate as kkt
+from jaxrec.closed_form import ties as twins
+from jaxrec.data import Interactions
+from jaxrec.factorization.weighted_ease import iterate as cg
+from jaxrec.factorization.weighted_ease import solve as solvers
+from jaxrec.factorization.weighted_ease.iterate import Settings, Solution
+from jaxrec.factorization.weights import Weights
+from jaxrec.models import FitInfo, Fitted, ItemWeights
+from jaxrec.runtime import parallel
+from jaxrec.runtime.memory import Plan, hardware, plan_on
+from jaxrec.solvers import spd as linalg
+from jaxrec.status import Certificate, FitError, Status
+
+SAMPLE = 64  # columns whose stationarity is checked
+TOLERANCE = {"float32": 1e-6, "float64": 1e-12}
+SLACK = 100  # the certificate's limit over the tolerance
+
+
+def objective(
+    x: Float[ArrayLike, "U I"], w: Float[ArrayLike, "U I"], weights: Float[ArrayLike, "I I"], reg: Any
+) -> Float[Array, ""]:
+    """The loss sum W (X - X B)^2 + reg ||B||_F^2, literally, for checking: it takes all matrices dense.
+
+    Args:
+      x: [U, I] interactions.
+      w: [U, I] W >= 0.
+      weights: [I, I] B.
+      reg: scalar > 0.
+    """
+    x, w, weights = map(jnp.asarray, (x, w, weights))
+    error = x - jnp.matmul(x, weights, precision=linalg.HIGHEST)
+    return jnp.sum(w * error**2) + reg * jnp.sum(weights**2)
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightedEase:
+    """EASE, or LAE, with weighted errors: min sum W (X - X B)^2 + reg ||B||_F^2, exactly (Ayoub et al., WWW 2025).
+
+    The values of X mean what they mean in `Ease`: they are inputs and targets alike, and the default weights do not
+    read them. Where they are strengths that shall say how much an interaction counts (as in `Ials`, whose targets are
+    1), fit `train.binarised()` with `weights=Weights.constant(train, alpha)`.
+
+    Attributes:
+      reg: L2 strength, in interactions per item (weighted ones); scaling W and reg alike changes nothing.
+      alpha: weight of an observed cell on top of that of a missing one.
+      unobserved_weight: weight of a missing cell.
+      diagonal: "zero", as in EASE, or "free", as in LAE.
+      tolerance: relative residual of the linear systems at which the iterations stop, in the norm of the
+        preconditioner's inverse; default 1e-6, in float64 1e-12. The certificate's limit is 100 times that.
+      max_iterations: of conjugate gradients; they grow like sqrt(1 + alpha / unobserved_weight), whatever the data.
+      solver: "host" visits the observed cells on the CPU, "jax" takes dense batches of users on the default device;
+        "auto" the former where that is a CPU. "direct" factors one matrix an item in float64 on the CPU: for reference.
+      dtype: "float32", or "float64" for nearly collinear items ("host" only).
+    """
+
+    reg: float = 100.0
+    alpha: float = 1.0
+    unobserved_weight: float = 1.0
+    diagonal: Literal["zero", "free"] = "zero"
+    tolerance: float | None = None
+    max_iterations: int = 200
+    solver: Literal["auto", "host", "jax", "direct"] = "auto"
+    dtype: Literal["float32", "float64"] = "float32"
+
+    def __post_init__(self):
+        _checks.plain_numbers(self)
+        _checks.positive("reg", self.reg, "the unit is interactions per item")
+        _checks.positive("alpha", self.alpha, "for no weighting use Ease or Lae")
+        _checks.positive("unobserved_weight", self.unobserved_weight)
+        _checks.one_of("diagonal", self.diagonal, ("zero", "free"))
+        if self.tolerance is not None:
+            _checks.positive("tolerance", self.tolerance)
+        _checks.count("max_iterations", self.max_iterations, at_least=1)
+        _checks.one_of("solver", self.solver, ("auto", "host", "jax", "direct"))
+        _checks.one_of("dtype", self.dtype, ("float32", "float64"))
+        if (self.solver, self.dtype) == ("jax", "float64"):
+            raise InputError("solver='jax' computes in float32; for dtype='float64' use solver='host'.")
+
+    def weights(self, train: Interactions) -> Weights:
+        """W of a fit that is given none: unobserved_weight, and alpha more on the entries."""
+        return Weights.constant(train.binarised(), self.alpha, unobserved_weight=self.unobserved_weight)
+
+    @property
+    def settings(self) -> Settings:
+        """What the solvers take."""
+        tolerance = TOLERANCE[self.dtype] if self.tolerance is None else self.tolerance
+        return Settings(self.reg, self.diagonal == "free", tolerance, self.max_iterations)
+
+    def fit(self, train: Interactions, mesh: Any = None, *, weights: Weights | None = None) -> Fitted:
+        """The fitted weights with their certificate.
+
+        Args:
+          train: U x I interactions X; values other than 1 are used as they are.
+          mesh: devices to split every I x I matrix over by columns, as in `Ease.fit`.
+          weights: W in place of the default, made from interactions with the entries of `train`.
+
+        Returns:
+          Fitted(model: ItemWeights, info: FitInfo). The certificate holds the gradient of the loss in up to 64 random
+          columns over that at zero, in float64 through the sparse data; among its details the iterations, the largest
+          residual of a system, and the bound on the condition number that the weights imply.
+
+        Raises:
+          FitError: it does not fit in memory, or the result is not certified; says what to change.
+          InputError: there is nothing to learn from, or the weights do not belong to `train`.
+
+        Cost: see `plan`.
+        """
+        if train.nnz == 0:
+            raise InputError(f"{train.name}: there are no interactions to learn from.")
+        weights = self.weights(train) if weights is None else weights
+        _require(weights, train)
+        mesh = self._mesh(mesh, weights)
+        self.plan(train.n_users, train.n_items, train.nnz, mesh).require()
+        begun = time.perf_counter()
+        direct = self.solver == "direct" or weights.full is not None
+        solution = solvers.solve(train, weights, self.settings, np.dtype(self.dtype), mesh, direct)
+        seconds = {"solve": time.perf_counter() - begun}
+
+        begun = time.perf_counter()
+        certificate = certify(train, weights, solution, self.settings)
+        seconds["certificate"] = time.perf_counter() - begun
+        if certificate.status is not Status.OK:
+            raise FitError(certificate.status, self._advice(certificate))
+        tied = _tied(solution.weights, train, weights)
+        model = ItemWeights(tied, padding=len(solution.weights) - train.n_items)
+        return Fitted(model, FitInfo(self, certificate, train.items, train.summary(), seconds))
+
+    def _mesh(self, devices: Any, weights: Weights | None = None) -> Any:
+        """The mesh to compute on; None is the CPU path."""
+        host = self.solver in ("host", "direct") or (
+            self.solver == "auto" and (jax.default_backend() == "cpu" or self.dtype == "float64")
+        )
+        dense = weights is not None and weights.full is not None
+        if devices is None:
+            return None if host or dense else parallel.make_mesh(list(jnp.zeros(()).devices()))
+        if dense or self.solver == "direct":
+            raise InputError(
+                "dense weights, and solver='direct', are solved item by item on the host; leave out the mesh."
+            )
+        _checks.runs_on_a_mesh(self.solver, self.dtype)
+        return parallel.make_mesh(devices)
+
+    def _advice(self, certificate: Certificate) -> str:
+        if certificate.status is Status.RESIDUAL_TOO_LARGE:
+            return f"the iterations have not converged ({certificate}): raise max_iterations, tolerance or reg."
+        return f"{self.dtype} cannot resolve these items ({certificate}): raise reg, or use dtype='float64'."
+
+    def plan(self, n_users: int, n_items: int, nnz: int, devices: Any = None) -> Plan:
+        """What a fit with the default weights takes, at its peak, on each device; one matrix more where q varies.
+
+        The flops are those of iterations in proportion to sqrt(1 + alpha / unobserved_weight).
+
+        Args:
+          n_users: U.
+          n_items: I.
+          nnz: number of interactions.
+          devices: a mesh or its devices, or such as "8xH100"; None is what `fit` takes without a mesh.
+        """
+        mesh = devices if isinstance(devices, str) else self._mesh(devices)
+        found = hardware(jax.devices("cpu")[:1] if mesh is None else mesh)
+        iterations = 4 + 6 * (1 + self.alpha / self.unobserved_weight) ** 0.5
+        size = np.dtype(self.dtype).itemsize
+        if mesh is None:
+            parts = {
+                "inverse, and weights": 2 * size * n_items**2,
+                "a block of items": 10 * size * n_items * min(n_items, cg.WIDTH),
+                "the observed cells that a block visits": 16 * min(cg.ENTRIES, nnz * n_items),
+                "sparse data, by user and by item": 60 * nnz,
+            }
+            flops = (1 + 2 * iterations) * float(n_items) ** 3
+        else:
+            cut = linalg.blocks(n_items, found.count)
+            width = min(cut.size // found.count, cg.COLUMNS)
+            parts = {
+                "inverse, and weights": found.share(8 * cut.size**2),
+                "a block of items": 40 * cut.size * width * found.on_host,
+                "batches of users made dense": 5 * 2**26 * found.on_host,
+                "interactions padded": found.share(24 * nnz),
+            }
+            flops = 2.0 * cut.size**3 + iterations * (2.0 * cut.size**3 + 4.0 * n_users * cut.size**2)
+        advice = "use fewer items (drop those with the fewest users), or more devices"
+        return plan_on(found, self, (n_users, n_items, nnz), parts, flops, advice)
+
+
+def certify(train: Interactions, weights: Weights, solution: Solution, settings: Settings) -> Certificate:
+    """The evidence on a solution, as told in `WeightedEase.fit`.
+
+    The status is that of the first check that fails: all c_jj are above 0; every system is solved to the tolerance; the
+    estimated rounding error of the weights, eps / 2 max_j (H_j)_jj c_jj, is below a hundredth; the gradient is below
+    its limit.
+
+    Cost: 64 products of X and X' with a vector in float64 on the host.
+    """
+    limit = SLACK * settings.tolerance
+    if not np.isfinite(solution.unexplained).all():
+        return Certificate(Status.NOT_POSITIVE_DEFINITE, float("nan"), limit)
+    n = train.n_items
+    items = np.sort(np.random.default_rng(0).permutation(n)[:SAMPLE])
+    b = np.asarray(solvers.columns_of(solution.weights, items), np.float64)[:n]
+    x = train.to_csr(np.float64)
+    at_answer, at_zero = np.zeros((2, n, len(items)))
+    for k, item in enumerate(items.tolist()):
+        w = solvers.weights_of_item(weights, train, item)
+        target = x[:, [item]].toarray()[:, 0]
+        at_answer[:, k] = x.T @ (w * (x @ b[:, k] - target)) + settings.reg * b[:, k]
+        at_zero[:, k] = x.T @ (w * target)
+    if not settings.free:
+        at_answer[items, np.arange(len(items))] = at_zero[items, np.arange(len(items))] = 0
+    start = float(np.linalg.norm(at_zero))
+    residual = float(np.linalg.norm(at_answer)) / (start or 1.0)
+    squares = np.bincount(train.indices, weights.on_pattern(train) * train.values.astype(np.float64) ** 2, minlength=n)
+    eps = float(np.finfo(solution.weights.dtype).eps)
+    rounding = eps / 2 * float(np.max((squares + settings.reg) / solution.unexplained))
+    worst = float(solution.residual.max())
+    detail = {
+        "iterations": float(solution.iterations.max()),
+        "mean iterations": float(solution.iterations.mean()),
+        "residual of the systems": worst,
+        "estimated rounding error": rounding,
+    }
+    if np.isfinite(bound := solvers.condition_bound(train, weights, settings.reg)):
+        detail["condition bound"] = bound
+    status = Status.OK
+    if not np.isfinite(residual):
+        status = Status.NOT_FINITE
+    elif worst > settings.tolerance:
+        status = Status.RESIDUAL_TOO_LARGE
+    elif rounding > kkt.ROUNDING_LIMIT:
+        status = Status.ILL_CONDITIONED
+    elif residual > limit:
+        status = Status.RESIDUAL_TOO_LARGE
+    return Certificate(status, residual, limit, detail)
+
+
+def _require(weights: Weights, train: Interactions) -> None:
+    """Refuses weights of other data, and such as are no weights or say nothing."""
+    weights.require(train)
+    parts = [weights.row, weights.col, weights.on_pattern(train)]
+    least = min(float(np.min(part, initial=np.inf)) for part in parts)
+    if not (least >= 0 and all(np.isfinite(part).all() for part in parts)):
+        raise InputError(f"weights must be finite and not negative, got {least:g}; build them with a constructor.")
+    if not weights.on_pattern(train).max(initial=0) > 0:
+        raise InputError("the weights of all interactions are 0, which leaves nothing to fit; raise some.")
+
+
+def _tied(b: Any, train: Interactions, weights: Weights) -> Any:
+    """B with one column for items that neither data nor weights can tell apart (see `jaxrec.closed_form.ties`)."""
+    rule = weights.rule
+    if rule is None:
+        return b
+    found = twins.twins_of(train)
+    alike = all((part[found.items] == part[found.first]).all() for part in (rule.col, rule.slope, rule.offset))
+    return twins.tie(b, found) if alike else b

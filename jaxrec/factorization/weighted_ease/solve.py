@@ -1,0 +1,164 @@
+"""The weighted full-rank models in closed form, item by item, or by conjugate gradients: whichever W allows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+import scipy.linalg
+
+from jaxrec.closed_form import gram as stats
+from jaxrec.closed_form import mesh as mesh_solver
+from jaxrec.closed_form import method as closed_form
+from jaxrec.data import Interactions
+from jaxrec.factorization.weighted_ease.iterate import (
+    Settings,
+    Solution,
+    finish,
+    groups,
+    has_constant_col,
+    solve_on_host,
+    solve_on_mesh,
+)
+from jaxrec.factorization.weights import Weights
+from jaxrec.runtime import parallel
+from jaxrec.runtime.blas import add_product
+from jaxrec.runtime.progress import progress_bar
+from jaxrec.solvers import spd as linalg
+from jaxrec.status import Status
+
+
+def solve_in_closed_form(
+    train: Interactions, weights: Weights, settings: Settings, dtype: Any, mesh: Any
+) -> Solution | None:
+    """The optimum for W = p q' with one q for all items: EASE or LAE of D(p)^(1/2) X and reg / q."""
+    n, scale = train.n_items, float(weights.col[0])
+    penalty, limit = np.full(n, settings.reg / scale), float(settings.free)
+    if mesh is None:
+        gram = stats.gram_lower(train, dtype, np.asarray(weights.row))
+        solution, status = closed_form.solve_on_host(gram, penalty, limit)
+        if status is not Status.OK:
+            return None
+    else:
+        gram = stats.default_gram(stats.with_user_weights(train, np.asarray(weights.row)), mesh)
+        cut = linalg.blocks(n, mesh.size)
+        solution = closed_form.Solution(*mesh_solver.solve_on_mesh(gram, penalty, limit, mesh, cut))
+        jax.block_until_ready(solution.weights)
+    return Solution(solution.weights, scale * np.asarray(solution.unexplained, np.float64), np.zeros(n), np.zeros(n))
+
+
+def solve_rank_one(train: Interactions, weights: Weights, settings: Settings, dtype: Any) -> Solution:
+    """The optimum for W = p q' from X' D(p) X = V D(s) V': all c_j = V D(s q_j + reg)^-1 V' e_j by one product.
+
+    In float64, and rounded once: eigenvectors in float32 lose four digits, and save a third of the time.
+
+    Cost: about 10 I^3 flops; four float64 matrices.
+    """
+    gram = stats.gram_lower(train, np.dtype(np.float64), np.asarray(weights.row))
+    values, vectors = scipy.linalg.eigh(gram, overwrite_a=True, check_finite=False)
+    shrunk = vectors.T / (np.maximum(values, 0)[:, None] * np.asarray(weights.col)[None, :] + settings.reg)
+    c = np.empty(shrunk.shape)
+    add_product(c, np.ascontiguousarray(vectors), np.ascontiguousarray(shrunk), beta=0)
+    b, unexplained = finish(c, np.eye(len(c)), settings, 0)
+    return Solution(b.astype(dtype), unexplained[0], np.zeros(len(c)), np.zeros(len(c)))
+
+
+def weights_of_item(weights: Weights, train: Interactions, item: int) -> np.ndarray:
+    """[U] float64 W_:j."""
+    if weights.full is not None:
+        return np.asarray(weights.full)[:, item]
+    out = np.asarray(weights.row, np.float64) * float(weights.col[item])
+    if weights.entries is not None:
+        own = np.flatnonzero(train.indices == item)
+        out[train.user_of_entry[own]] += np.asarray(weights.entries)[own]
+    return out
+
+
+def direct_columns(train: Interactions, weights: Weights, reg: float, items: np.ndarray) -> Iterator[np.ndarray]:
+    """c_j [I] in float64 of each of the items, by a Cholesky factorization of its own; NaN where that fails.
+
+    Cost: I^3 / 3 flops an item, besides (H_j's part in S) 2 m_j I^2.
+    """
+    n, x = train.n_items, train.to_csr(np.float64)
+    dense = weights.full is not None
+    gram = np.zeros((n, n)) if dense else stats.gram_lower(train, np.dtype(np.float64), np.asarray(weights.row))
+    linalg.mirror_lower(gram)
+    for item in np.asarray(items).tolist():
+        own = weights_of_item(weights, train, item)
+        if not dense:
+            own = own - np.asarray(weights.row, np.float64) * float(weights.col[item])
+        system = float(weights.col[item]) * gram
+        system[np.diag_indices(n)] += reg
+        users = np.flatnonzero(own)
+        for part in np.array_split(users, -(-len(users) // 1024) or 1):
+            rows = x[part].toarray()
+            if rows.size:
+                add_product(system, own[part][:, None] * rows, rows, transpose_a=True)
+        unit = np.zeros(n)
+        unit[item] = 1
+        try:
+            yield scipy.linalg.solve(system, unit, assume_a="pos", overwrite_a=True, check_finite=False)
+        except np.linalg.LinAlgError:
+            yield np.full(n, np.nan)
+
+
+def solve_directly(train: Interactions, weights: Weights, settings: Settings, dtype: Any) -> Solution:
+    """The optimum item by item, for any W, in float64 and rounded once."""
+    n = train.n_items
+    found = Solution(np.empty((n, n), dtype), *(np.zeros(n) for _ in range(3)))
+    with progress_bar("Cholesky factors", n) as advance:
+        for item, c in enumerate(direct_columns(train, weights, settings.reg, np.arange(n))):
+            column, unexplained = finish(c, (np.arange(n) == item).astype(float), settings, 0)
+            found.weights[:, item], found.unexplained[item] = column, unexplained[0]
+            advance(1)
+    return found
+
+
+def solve(train: Interactions, weights: Weights, settings: Settings, dtype: Any, mesh: Any, direct: bool) -> Solution:
+    """The optimum by the cheapest way that these weights allow; `unexplained` is NaN where there is none."""
+    plain = weights.entries is None or not np.any(weights.entries)
+    if direct:
+        found = solve_directly(train, weights, settings, dtype)
+    elif plain and has_constant_col(weights):
+        found = solve_in_closed_form(train, weights, settings, dtype, mesh)
+    elif mesh is not None:
+        found = solve_on_mesh(train, weights, settings, mesh)
+    elif plain:
+        found = solve_rank_one(train, weights, settings, dtype)
+    else:
+        found = solve_on_host(train, weights, settings, dtype)
+    nothing = np.full(train.n_items, np.nan)
+    return found or Solution(np.empty((0, 0), dtype), nothing, nothing, nothing)
+
+
+def condition_bound(train: Interactions, weights: Weights, reg: float) -> float:
+    """The largest condition number that the preconditioned systems can have: of W over what P takes for it.
+
+    1 where the answer is in closed form, inf where a weight is 0 in P and not in W.
+    """
+    if weights.full is not None:
+        return 1.0
+    low, high = weights.ratio_bounds(train)
+    squares = np.asarray(weights.row)[train.user_of_entry] @ train.values.astype(np.float64) ** 2  # trace of X' D(p) X
+    worst = 1.0
+    for scale, items in groups(weights, train.item_counts):
+        share = np.asarray(weights.col)[items] / scale
+        least = np.maximum(np.minimum(1, low * share), reg / (reg + scale * squares))
+        worst = max(worst, float((np.maximum(1, high * share) / least).max()))
+    return worst
+
+
+def columns_of(weights: Any, items: np.ndarray) -> np.ndarray:
+    """[N, S] some columns of B on the host, wherever it lies."""
+    if isinstance(weights, np.ndarray):
+        return weights[:, items]
+    return parallel.to_host(_take(weights, items, parallel.mesh_of(weights)))
+
+
+@partial(jax.jit, static_argnames="mesh")
+def _take(weights, items, mesh):
+    placed = (parallel.COLUMNS, parallel.REPLICATED)
+    return parallel.over_columns(linalg.take_columns, mesh, placed, parallel.REPLICATED)(weights, items)

@@ -1,0 +1,343 @@
+"""EDLAE of low rank: encoder and decoder factors U, V whose product, without its diagonal, minimises the EDLAE loss.
+
+    min over U, V [I, k] of  ||X - X zd(UV')||_F^2 + ||Lambda^(1/2) zd(UV')||_F^2,   Lambda_j = reg + p/(1-p) (X'X)_jj,
+
+where zd drops the diagonal (Steck, NeurIPS 2020; Steck & Garcia Garcia, arXiv 2110.11402). It is not convex. The
+kernels, and why one truncated SVD nearly solves it and a short fixed point does, are in `low_rank_solvers`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from functools import partial
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from jaxrec import _checks
+from jaxrec._checks import InputError
+from jaxrec.closed_form import gram as stats
+from jaxrec.closed_form import mesh as mesh_solver
+from jaxrec.closed_form import method as closed_form
+from jaxrec.closed_form.method import dropout_penalty
+from jaxrec.data import Interactions
+from jaxrec.linear import low_rank_edlae_kernels as solvers
+from jaxrec.linear.low_rank_edlae_kernels import ONE_SHOTS, Problem
+from jaxrec.models import FitInfo, Fitted, ItemFactors
+from jaxrec.runtime import parallel
+from jaxrec.runtime.memory import Plan, hardware, plan_on
+from jaxrec.solvers import spd as linalg
+from jaxrec.solvers import svd
+from jaxrec.status import Certificate, FitError, Status
+
+METHODS = ("fixed_point", "closed_form", "admm", "lbfgs")
+STEPS = {"fixed_point": 100, "closed_form": 0, "admm": 20, "lbfgs": 300}
+GRADIENT_LIMIT = 1e-3
+TOLERANCE = 1e-5
+# ADMM has diverged once the excess is so many times that of its best iterate.
+DIVERGED = 10.0
+
+_prepare = jax.jit(solvers.prepare)
+_penalty = jax.jit(lambda gram, dropout, reg: dropout_penalty(jnp.diagonal(gram), dropout, reg))
+_one_shot = jax.jit(solvers.one_shot, static_argnames=("kind", "rank"))
+_best_decoder = jax.jit(solvers.best_decoder)
+_fixed_point = jax.jit(solvers.fixed_point)
+_admm_step = jax.jit(solvers.admm_step)
+_excess = jax.jit(solvers.excess)
+_gradients = jax.jit(solvers.gradients)
+_basis = jax.jit(lambda problem, encoder: svd.orthonormal(jnp.matmul(problem.lower.T, encoder, precision="highest")))
+
+
+def objective(
+    x: Float[ArrayLike, "U I"],
+    encoder: Float[ArrayLike, "I K"],
+    decoder: Float[ArrayLike, "I K"],
+    dropout: Any,
+    reg: Any,
+) -> Float[Array, ""]:
+    """The loss ||X - X zd(UV')||_F^2 + ||Lambda^(1/2) zd(UV')||_F^2, Lambda_j = reg + p/(1-p) (X'X)_jj (Steck 2020).
+
+    Literally, for checking: it takes X dense.
+
+    Args:
+      x: [U, I] interactions.
+      encoder: [I, K] U.
+      decoder: [I, K] V.
+      dropout: scalar p in [0, 1).
+      reg: scalar > 0.
+    """
+    product = jnp.matmul(jnp.asarray(encoder), jnp.asarray(decoder).T, precision=linalg.HIGHEST)
+    penalty = dropout_penalty(jnp.sum(jnp.asarray(x) ** 2, axis=0), dropout, reg)
+    return closed_form.objective(x, linalg.zero_diagonal(product), penalty)
+
+
+def excess(
+    gram: Float[ArrayLike, "I I"],
+    encoder: Float[ArrayLike, "I K"],
+    decoder: Float[ArrayLike, "I K"],
+    dropout: Any,
+    reg: Any,
+) -> Float[Array, ""]:
+    """J(UV') - J(B*), how much the loss of the factors is above that of full rank, from the Gram matrix alone.
+
+    It is ||L'(UV' - B* - D(diag(UV')))||_F^2, where X'X + Lambda = L L' and B* is the EDLAE of full rank.
+
+    Args:
+      gram: [I, I] X'X; symmetric. Not modified.
+      encoder: [I, K] U.
+      decoder: [I, K] V.
+      dropout: scalar p in [0, 1).
+      reg: scalar > 0, in interactions per item.
+
+    Cost: 2/3 I^3 + 4 I^2 k flops; four I x I matrices.
+    """
+    problem = prepare(gram, dropout, reg)
+    return solvers.excess(problem, jnp.asarray(encoder), jnp.asarray(decoder)) * problem.scale
+
+
+def prepare(gram: Float[ArrayLike, "N N"], dropout: Any, reg: Any, mesh: Any = None, n_items: int = 0) -> Problem:
+    """What the kernels of `low_rank_solvers` need of the data, for every rank.
+
+    Args:
+      gram: [N, N] X'X; symmetric. Not modified.
+      dropout: scalar p in [0, 1), the probability that an input is dropped.
+      reg: scalar > 0, in interactions per item.
+      mesh: what `parallel.make_mesh` returned, if `gram` is from `stats.default_gram` on it; then everything is split.
+      n_items: with a mesh: I, N without padding.
+
+    Cost: 2/3 N^3 flops, on a mesh 2 N^3; two N x N matrices besides the argument, on a mesh three.
+    Fails: NaN where X'X + Lambda is not numerically positive definite.
+    """
+    gram = jnp.asarray(gram)
+    penalty = _penalty(gram, dropout, reg)
+    if mesh is None:
+        return _prepare(gram, penalty)
+    return prepare_on(mesh, gram, penalty, linalg.blocks(n_items, mesh.size))
+
+
+def prepare_columns(
+    gram: Float[Array, "N m"], penalty: Float[Array, " m"], cut: linalg.Blocks, axis: str | None = None
+) -> tuple[Float[Array, "N m"], Float[Array, "N m"], Float[Array, " m"], Float[Array, " m"]]:
+    """My columns [N, m] of L' and of L^-1, and my parts [m] of diag(G) and of t, by the sweep: for `prepare_on`.
+
+    Args:
+      gram: [N, m] my columns of X'X.
+      penalty: [m] my part of the diagonal of Lambda, above 0.
+      cut: how the sweep cuts N. Static.
+      axis: the mesh axis over which columns are split, or None.
+    """
+    whole = mesh_solver.penalised(gram, penalty, axis)
+    upper, inverse = linalg.cholesky_and_inverse(whole, block=cut.block, chunk=cut.chunk, axis=axis)
+    return upper, inverse, linalg.own_diagonal(whole, axis), 1 / jnp.sum(inverse**2, axis=0)
+
+
+@partial(jax.jit, static_argnames=("mesh", "cut"))
+def prepare_on(mesh: Any, gram: Float[Array, "N N"], penalty: Float[Array, " N"], cut: linalg.Blocks) -> Problem:
+    """What `prepare` returns, split over a mesh: L by rows, L^-1 by columns. JAX splits the other kernels by that.
+
+    Args:
+      mesh: what `parallel.make_mesh` returned. Static.
+      gram: [N, N] X'X, padded and split by columns. Not modified.
+      penalty: [N] diagonal of Lambda, above 0; of items that only pad, at most that of others.
+      cut: what `linalg.blocks` returned. Static.
+
+    Cost: 2 N^3 flops; three N x N matrices besides the argument.
+    """
+    columns, rows = parallel.COLUMNS, parallel.ROWS
+    kernel = partial(prepare_columns, cut=cut)
+    split = parallel.over_columns(kernel, mesh, (columns, rows), (columns, columns, rows, rows))
+    upper, inverse, diagonal, unexplained = split(gram, penalty)
+    lower = parallel.constrain(upper.T, mesh, rows)
+    return Problem(lower, inverse, *(parallel.replicate(part, mesh) for part in (penalty, diagonal, unexplained)))
+
+
+def closed_form_basis(problem: Problem, rank: int, key: PRNGKeyArray) -> tuple[Float[Array, "I K"], str]:
+    """[I, K] the best of the one-shot bases, each with its best decoder, and its name.
+
+    Cost: five truncated SVDs.
+    """
+    found = {kind: _one_shot(problem, kind, rank, key)[0] for kind in ONE_SHOTS}
+    value = {kind: float(_best_decoder(problem, basis).excess) for kind, basis in found.items()}
+    best = min(ONE_SHOTS, key=lambda kind: np.nan_to_num(value[kind], nan=np.inf))
+    return found[best], best
+
+
+def admm(
+    problem: Problem, rank: int, key: PRNGKeyArray, steps: int, omega: float
+) -> tuple[Float[Array, "I K"], Float[Array, "I K"], list[float]]:
+    """[I, K] U and V of the best iterate of `admm_step` from small random factors, and the excess of every iterate.
+
+    It stops early where the iterates diverge, which they may do at any number of steps.
+    """
+    encoder = 1e-4 * jax.random.normal(key, (problem.lower.shape[0], rank), problem.lower.dtype)
+    zero = jnp.zeros_like(problem.penalty)
+    state = solvers.AdmmState(encoder, jnp.zeros_like(encoder), zero, zero)
+    best, course = state, []
+    for _ in range(steps):
+        state = _admm_step(problem, state, omega)
+        course.append(float(_excess(problem, state.encoder, state.decoder)))
+        if not course[-1] < DIVERGED * min(course):
+            break
+        if course[-1] == min(course):
+            best = state
+    return best.encoder, best.decoder, course
+
+
+@dataclasses.dataclass(frozen=True)
+class LowRankEdlae:
+    """EDLAE of rank k: item-item weights UV' trained to restore dropped items from the others.
+
+    Whatever finds the encoder, the decoder is the exact optimum for it.
+
+    Attributes:
+      rank: k, from 1 to the number of items, where it is EDLAE itself.
+      reg: L2 strength in interactions per item, the paper's lambda.
+      dropout: the probability p in [0, 1) that an item of a history is dropped.
+      method: "fixed_point" improves the best of the closed forms until it is a stationary point; "closed_form" is that
+        start alone: one truncated SVD for each of three guesses of diag(UV'); "admm" is the iteration published with
+        EDLAE, its best iterate; "lbfgs" is a general-purpose optimiser on the loss, for comparison on small data
+        (needs optax).
+      steps: largest number of iterations; None takes 100, none, 20 and 300 of the four methods.
+      omega: strength of the constraint of "admm", in interactions per item.
+    """
+
+    rank: int = 16
+    reg: float = 100.0
+    dropout: float = 0.3
+    method: Literal["fixed_point", "closed_form", "admm", "lbfgs"] = "fixed_point"
+    steps: int | None = None
+    omega: float = 500.0
+
+    def __post_init__(self):
+        _checks.plain_numbers(self)
+        _checks.count("rank", self.rank, at_least=1)
+        _checks.positive("reg", self.reg, "the unit is interactions per item")
+        _checks.positive("omega", self.omega, "the unit is interactions per item")
+        _checks.one_of("method", self.method, METHODS)
+        if self.steps is not None:
+            _checks.count("steps", self.steps, at_least=1)
+        _checks.dropout(self.dropout)
+
+    def fit(self, train: Interactions, mesh: Any = None, *, key: PRNGKeyArray | None = None) -> Fitted:
+        """The fitted factors with their certificate.
+
+        The loss is not convex, so the certificate cannot say that the factors are the optimum. It says that they are
+        finite, that the decoder is the optimum for the encoder (the relative gradient of the loss in the decoder, from
+        the Gram matrix, is below 1e-3), and that they are better than no model. Its details: the loss, its value at
+        full rank, the excess (their difference as a share of what full rank gains over no model), and the relative
+        gradient in the encoder, which is small where the factors are a stationary point.
+
+        Args:
+          train: U x I interactions X; values other than 1 are used as they are.
+          mesh: devices to split every I x I matrix over, as in `Ease.fit`; blocks of k vectors are whole on each. Ranks
+            above half of the items take a whole singular value decomposition, for which each device gathers a matrix.
+            None is the default device.
+          key: random key of the truncated SVDs, or of the start of "admm"; the same key gives the same model.
+
+        Returns:
+          Fitted(model: ItemFactors, info: FitInfo with certificate and timings).
+
+        Raises:
+          FitError: the fit does not fit in memory, or its result is not certified; says what to change.
+          InputError: there is nothing to learn from, or `rank` is above the number of items.
+
+        Cost: see `plan`; I^3 flops once, about 70 I^2 k for the closed forms, 8 I^2 k for a step of the fixed point.
+        """
+        if train.nnz == 0:
+            raise InputError(f"{train.name}: there are no interactions to learn from.")
+        if self.rank > train.n_items:
+            raise InputError(
+                f"rank must be at most the number of items, {train.n_items}, got {self.rank}; at that rank it is Edlae."
+            )
+        if mesh is None and jax.default_backend() != "cpu":
+            # The sweep calls no LAPACK on large matrices, which have limits of their own.
+            mesh = list(jnp.zeros(()).devices())
+        mesh = None if mesh is None else parallel.make_mesh(mesh)
+        self.plan(train.n_users, train.n_items, train.nnz, mesh).require()
+        key = jax.random.key(0) if key is None else key
+        seconds = {}
+        begun = time.perf_counter()
+        gram = jax.block_until_ready(stats.default_gram(train, mesh))
+        seconds["gram"] = time.perf_counter() - begun
+
+        begun = time.perf_counter()
+        problem = jax.block_until_ready(prepare(gram, float(self.dropout), float(self.reg), mesh, train.n_items))
+        seconds["factorization"] = time.perf_counter() - begun
+        if not bool(jnp.isfinite(problem.scale)):
+            raise FitError(Status.NOT_POSITIVE_DEFINITE, "float32 cannot resolve these items: raise reg.")
+
+        begun = time.perf_counter()
+        solution = jax.block_until_ready(_best_decoder(problem, self._find(problem, key)))
+        seconds["solve"] = time.perf_counter() - begun
+
+        begun = time.perf_counter()
+        model = ItemFactors(solution.encoder, solution.decoder)
+        certificate = certify(gram, problem, model)
+        seconds["certificate"] = time.perf_counter() - begun
+        if certificate.status is not Status.OK:
+            drowned = stats.drowned(train, self.reg)
+            way = "lower reg: nothing is left to learn" if drowned else "raise reg, or lower the rank"
+            raise FitError(certificate.status, f"{certificate}; {way}.")
+        if mesh is not None:
+            model = ItemFactors(
+                *(jnp.asarray(parallel.to_host(part)[: train.n_items]) for part in jax.tree.leaves(model))
+            )
+        return Fitted(model, FitInfo(self, certificate, train.items, train.summary(), seconds))
+
+    def _find(self, problem: Problem, key: PRNGKeyArray) -> Float[Array, "I K"]:
+        """[I, K] the basis P of L'U that the method ends with."""
+        steps = STEPS[self.method] if self.steps is None else self.steps
+        if self.method == "admm":
+            return _basis(problem, admm(problem, self.rank, key, steps, self.omega)[0])
+        basis, _ = closed_form_basis(problem, self.rank, key)
+        if self.method == "fixed_point":
+            return _fixed_point(problem, basis, steps, TOLERANCE)[0]
+        if self.method == "lbfgs":
+            start = _best_decoder(problem, basis)
+            return _basis(problem, solvers.lbfgs(problem, start.encoder, start.decoder, steps)[0])
+        return basis
+
+    def plan(self, n_users: int, n_items: int, nnz: int, devices: Any = None) -> Plan:
+        """What a fit on data of this size takes; at most, where it is iterative.
+
+        Of devices, a mesh or such as "8xH100", on each.
+        """
+        found = hardware(devices)
+        rank = min(self.rank, n_items)
+        steps = STEPS[self.method] if self.steps is None else self.steps
+        parts = {
+            "Gram matrix, Cholesky factor, its inverse and two I x I matrices": found.share(20 * n_items**2),
+            "blocks of vectors": 4 * n_items * rank * (50 if self.method == "lbfgs" else 8) * found.on_host,
+            "sparse data, twice": 16 * nnz + 16 * (n_users + n_items),
+        }
+        flops = float(n_items) ** 3 + float(n_items) ** 2 * rank * (70 + 15 * steps)
+        advice = "use a machine with more memory, or fewer items (drop those with the fewest users)"
+        return plan_on(found, self, (n_users, n_items, nnz), parts, flops, advice)
+
+
+def certify(gram: Float[Array, "I I"], problem: Problem, model: ItemFactors) -> Certificate:
+    """The evidence on factors, as told in `LowRankEdlae.fit`, from X'X itself rather than from its factorization.
+
+    Cost: 12 I^2 k flops; three I x I matrices besides those given.
+    """
+    encoder, decoder = model.encoder, model.decoder
+    in_encoder, in_decoder = map(float, _gradients(gram, problem.penalty, encoder, decoder))
+    share, scale = float(_excess(problem, encoder, decoder)), float(problem.scale)
+    full_rank = float(jnp.sum(problem.unexplained - problem.penalty))
+    detail = {
+        "loss": full_rank + share * scale,
+        "loss at full rank": full_rank,
+        "excess": share,
+        "encoder gradient": in_encoder,
+    }
+    status = Status.OK
+    if not np.isfinite([in_encoder, in_decoder, share]).all():
+        status = Status.NOT_FINITE
+    elif in_decoder > GRADIENT_LIMIT or share > 1:
+        status = Status.RESIDUAL_TOO_LARGE
+    return Certificate(status, in_decoder, GRADIENT_LIMIT, detail)

@@ -1,0 +1,351 @@
+"""Kernels of the low-rank EDLAE: everything that works on the Cholesky factor of the regularised Gram matrix.
+
+With G = X'X + Lambda = L L', t = 1 / diag(G^-1) and the full-rank optimum B* = I - G^-1 D(t), the loss of factors U, V
+is J(B*) + ||L'(UV' - B* - D(beta))||_F^2 with beta = diag(UV') (exact). With w = 1 + beta that asks for the best
+approximation of M(w, t) = L' D(w) - L^-1 D(t) by a matrix L'UV' of rank k such that UV' has the diagonal beta:
+
+- Given the column space of L'U, as an orthonormal basis P, the best decoder is explicit (`best_decoder`).
+- That decoder is M(w, tau)'P, tau being t less the multipliers of the constraint beta = diag(UV'). So at the optimum
+  L'UV' is the truncated SVD of M(w, tau), and w and tau follow from it: a fixed point (`fixed_point`).
+
+Everything is products with L and L^-1; the square root of G is never formed.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from jaxrec.solvers import descent, svd
+from jaxrec.solvers import spd as linalg
+
+ONE_SHOTS = ("full_rank", "free_diagonal", "eigen")
+_dot = partial(jnp.matmul, precision=linalg.HIGHEST)
+
+
+class Problem(NamedTuple):
+    """What the Gram matrix says about every rank.
+
+    Attributes:
+      lower: [I, I] Cholesky factor L of G = X'X + Lambda.
+      inverse: [I, I] L^-1.
+      penalty: [I] diagonal of Lambda.
+      diagonal: [I] diagonal of G.
+      unexplained: [I] t = 1 / diag(G^-1); the full-rank optimum has the value sum(t - penalty).
+    """
+
+    lower: Any
+    inverse: Any
+    penalty: Any
+    diagonal: Any
+    unexplained: Any
+
+    @property
+    def scale(self) -> Any:
+        """J(0) - J(B*): what full rank gains over no model at all, the unit of every excess."""
+        return jnp.sum(self.diagonal - self.unexplained)
+
+    def target(self, w: Any, tau: Any) -> svd.Operator:
+        """M(w, tau) = L' D(w) - L^-1 D(tau), as an operator."""
+        return svd.Operator(
+            self.lower.shape,
+            self.lower.dtype,
+            lambda v: _dot(self.lower.T, w[:, None] * v) - _dot(self.inverse, tau[:, None] * v),
+            lambda v: w[:, None] * _dot(self.lower, v) - tau[:, None] * _dot(self.inverse.T, v),
+        )
+
+
+class Solution(NamedTuple):
+    """A rank-k model and its place among all models.
+
+    Attributes:
+      encoder: [I, K] U.
+      decoder: [I, K] V.
+      w: [I] 1 + diag(UV').
+      tau: [I] t less the multipliers of beta = diag(UV'); V = M(w, tau)'L'U where L'U is orthonormal.
+      excess: scalar (J(UV') - J(B*)) / (J(0) - J(B*)): 0 for full rank, 1 for no model.
+    """
+
+    encoder: Any
+    decoder: Any
+    w: Any
+    tau: Any
+    excess: Any
+
+
+def prepare(gram: Float[ArrayLike, "I I"], penalty: Float[ArrayLike, " I"]) -> Problem:
+    """The Cholesky factor of G = X'X + Lambda, its inverse, and the unexplained parts t = 1 / diag(G^-1).
+
+    Args:
+      gram: [I, I] X'X; symmetric. Not modified.
+      penalty: [I] diagonal of Lambda, above 0.
+
+    Cost: 2/3 I^3 flops; two I x I matrices besides the argument.
+    Fails: NaN where X'X + Lambda is not numerically positive definite.
+    """
+    gram, penalty = jnp.asarray(gram), jnp.asarray(penalty)
+    eye = jnp.eye(gram.shape[0], dtype=gram.dtype)
+    lower = lax.linalg.cholesky(gram + eye * penalty[None, :], symmetrize_input=False)
+    inverse = lax.linalg.triangular_solve(lower, eye, left_side=True, lower=True)
+    return Problem(lower, inverse, penalty, jnp.diagonal(gram) + penalty, 1 / jnp.sum(inverse**2, axis=0))
+
+
+def excess(problem: Problem, encoder: Float[Array, "I K"], decoder: Float[Array, "I K"]) -> Float[Array, ""]:
+    """(J(UV') - J(B*)) / (J(0) - J(B*)) by J(UV') - J(B*) = ||L'(UV' - B* - D(diag(UV')))||_F^2: no data needed.
+
+    Args:
+      problem: what `prepare` returned.
+      encoder: [I, K] U.
+      decoder: [I, K] V.
+
+    Cost: 4 I^2 k flops; two I x I matrices.
+    """
+    w = 1 + jnp.sum(encoder * decoder, axis=1)
+    error = _dot(_dot(problem.lower.T, encoder), decoder.T)
+    error = error - problem.lower.T * w[None, :] + problem.inverse * problem.unexplained[None, :]
+    return jnp.sum(error**2) / problem.scale
+
+
+def gradients(
+    gram: Float[Array, "I I"], penalty: Float[Array, " I"], encoder: Float[Array, "I K"], decoder: Float[Array, "I K"]
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """The relative gradient of the loss in the encoder and in the decoder.
+
+    With R = zd(G zd(UV') - X'X) they are ||R V|| / ||zd(X'X) V|| and ||R'U|| / ||zd(X'X)'U||: the gradient over its
+    part that comes from the data. From the Gram matrix alone, without its factorization.
+
+    Cost: 8 I^2 k flops; two I x I matrices.
+    """
+    w = 1 + jnp.sum(encoder * decoder, axis=1)
+    response = _dot(gram, encoder) + penalty[:, None] * encoder
+    rest = linalg.zero_diagonal(_dot(response, decoder.T) - gram * w[None, :])
+    start = linalg.zero_diagonal(gram)
+
+    def ratio(a, b):
+        return jnp.linalg.norm(a) / jnp.maximum(jnp.linalg.norm(b), jnp.finfo(b.dtype).tiny)
+
+    return ratio(_dot(rest, decoder), _dot(start, decoder)), ratio(_dot(rest.T, encoder), _dot(start, encoder))
+
+
+def best_decoder(problem: Problem, basis: Float[Array, "I K"]) -> Solution:
+    """The optimum over all decoders, for the encoders U = L^-T P that an orthonormal basis P spans; explicit.
+
+    Column j of the loss is ||P v - beta l - d||^2 with l = L'e_j, d = L'b*_j and beta = u'v, where u and h are the
+    rows j of U and of G U = L P. For a given beta the minimum is at v = P'(d + beta l) + lambda u, and
+    P'd = h - t u, P'l = h: so v = (1 + beta) h - (t - lambda) u, and what is left is a parabola in beta.
+
+    Args:
+      problem: what `prepare` returned.
+      basis: [I, K] P with P'P = I.
+
+    Cost: 4 I^2 k flops for U and G U; the decoder itself O(I k).
+    """
+    t, g = problem.unexplained, problem.diagonal
+    u, h = _dot(problem.inverse.T, basis), _dot(problem.lower, basis)
+    uu, uh, hh = (jnp.sum(a * b, axis=1) for a, b in ((u, u), (u, h), (h, h)))
+    tiny = jnp.finfo(u.dtype).tiny
+    # Inner products of l and d outside the span of P; d'd = d'l = g - t.
+    ll, dl, dd = g - hh, g - t - hh + t * uh, g - t - hh + 2 * t * uh - t**2 * uu
+    curvature = (1 - uh) ** 2 + uu * ll
+    slope = (uh - t * uu) * (1 - uh) - uu * dl
+    # Damped where the parabola is flat up to rounding (a basis that holds nearly all): there any beta is as good.
+    flat = 16 * jnp.finfo(u.dtype).eps * uu * g
+    beta = slope * curvature / jnp.maximum(curvature**2 + flat**2, tiny)
+    multiplier = (beta * (1 - uh) - uh + t * uu) / jnp.maximum(uu, tiny)
+    multiplier = jnp.where(uu > tiny, multiplier, 0)
+    w, tau = 1 + beta, t - multiplier
+    value = multiplier**2 * uu + dd + 2 * beta * dl + beta**2 * ll
+    return Solution(u, w[:, None] * h - tau[:, None] * u, w, tau, jnp.sum(value) / problem.scale)
+
+
+def one_shot(
+    problem: Problem, kind: str, rank: int, key: PRNGKeyArray
+) -> tuple[Float[Array, "I K"], Float[Array, " I"]]:
+    """A basis P and w = 1 + beta from a guess of beta = diag(UV') and one truncated SVD, [M(w, t)]_k.
+
+    Args:
+      problem: what `prepare` returned.
+      kind: static; the guess of beta.
+        "full_rank": 0, the SVD of B* itself; good for ranks near I.
+        "free_diagonal": the diagonal of the optimum without the constraint, `free_diagonal`; good for small ranks.
+        "eigen": the diagonal that is its own where the encoder spans the top eigenvectors Q of G,
+        w = (1 - t sum_l Q_l^2 / g_l) / (1 - sum_l Q_l^2).
+      rank: static; k.
+      key: random key of the truncated SVD.
+
+    Returns:
+      [I, K] P, [I] w. The factors of the SVD are L^-T P and M(w, t)'P; `best_decoder(problem, P)` is never worse.
+
+    Cost: one truncated SVD ("full_rank") or two.
+    """
+    t = problem.unexplained
+    if kind == "free_diagonal":
+        w = 1 + jnp.sum(jnp.multiply(*free_diagonal(problem, rank, key)), axis=1)
+    elif kind == "eigen":
+        w = 1 + _eigen_diagonal(problem, *eigenpairs(problem, rank, key))
+    else:
+        w = jnp.ones_like(t)
+    return svd.truncated_svd(problem.target(w, t), rank, key)[0], w
+
+
+def free_diagonal(problem: Problem, rank: int, key: PRNGKeyArray) -> tuple[Float[Array, "I K"], Float[Array, "I K"]]:
+    """[I, K] U and V of the optimum L^-T [L^-1 X'X]_k of the loss J(UV') in which the diagonal counts (DLAE)."""
+    target = problem.target(jnp.ones_like(problem.penalty), problem.penalty)  # L^-1 X'X = L' - L^-1 Lambda
+    basis = svd.truncated_svd(target, rank, key)[0]
+    return _dot(problem.inverse.T, basis), target.transpose(basis)
+
+
+def eigen_factors(problem: Problem, rank: int, key: PRNGKeyArray) -> tuple[Float[Array, "I K"], Float[Array, "I K"]]:
+    """[I, K] U and V from the top eigenvectors Q of G alone: UV' = Q [Q' D(w) - D(1/g) Q' D(t)], no other SVD."""
+    q, values = eigenpairs(problem, rank, key)
+    w = 1 + _eigen_diagonal(problem, q, values)
+    return q, w[:, None] * q - problem.unexplained[:, None] * q / values[None, :]
+
+
+def eigenpairs(problem: Problem, rank: int, key: PRNGKeyArray) -> tuple[Float[Array, "I K"], Float[Array, " K"]]:
+    """[I, K] eigenvectors and [K] eigenvalues of G, largest first."""
+    lower = problem.lower
+    apply = lambda v: _dot(lower, _dot(lower.T, v))  # noqa: E731
+    return svd.truncated_svd(svd.Operator(lower.shape, lower.dtype, apply, apply), rank, key)[:2]
+
+
+def _eigen_diagonal(problem: Problem, q, values):
+    """[I] beta = (sum_l Q_l^2 - t sum_l Q_l^2 / g_l) / (1 - sum_l Q_l^2), 0 where Q holds the item whole."""
+    inside = jnp.sum(q**2, axis=1)
+    outside = 1 - inside
+    beta = (inside - problem.unexplained * jnp.sum(q**2 / values[None, :], axis=1)) / jnp.maximum(outside, 1e-6)
+    return jnp.where(outside > 1e-6, beta, 0)
+
+
+def tied_diagonal(
+    problem: Problem, w: Float[Array, " I"], rank: int, key: PRNGKeyArray, steps: Any
+) -> tuple[Float[Array, "I K"], Float[Array, " I"]]:
+    """A basis P and w after `steps` of: w - 1 <- diag(UV'), the diagonal of the truncated SVD of M(w, t).
+
+    For comparison: it leaves the multipliers of the constraint at 0, so it stops next to the optimum. `rank` is static.
+    """
+
+    def body(_, carry):
+        basis, w = carry
+        decoder = problem.target(w, problem.unexplained).transpose(basis)
+        w = 1 + jnp.sum(_dot(problem.inverse.T, basis) * decoder, axis=1)
+        return svd.truncated_svd(problem.target(w, problem.unexplained), rank, key)[0], w
+
+    start = svd.truncated_svd(problem.target(w, problem.unexplained), rank, key)[0]
+    return lax.fori_loop(0, steps, body, (start, w))
+
+
+def fixed_point(
+    problem: Problem, basis: Float[Array, "I K"], steps: Any, tolerance: Any
+) -> tuple[Float[Array, "I K"], Any, Any]:
+    """The best basis seen in at most `steps` of: the best decoder of P, then a power iteration of P on M(w, tau).
+
+    A basis that reproduces itself is a stationary point of the loss. Let E = [M(w, tau)]_k - M(w, tau): the gradient
+    of J in UV' is zd(2 L (E + L^-1 D(t - tau))) = zd(2 L E), E V = 0 since V spans the right singular vectors, and
+    diag(L E) = 0 is the optimality of beta in `best_decoder`.
+
+    Args:
+      problem: what `prepare` returned.
+      basis: [I, K] P with P'P = I.
+      steps: largest number of steps.
+      tolerance: stops where the excess falls by less than this share in a step.
+
+    Returns:
+      [I, K] P; its excess; the number of steps.
+
+    Cost: 8 I^2 k + 4 I k^2 flops a step.
+    """
+
+    def body(carry):
+        basis, best, lowest, _, done = carry
+        solution = best_decoder(problem, basis)
+        better = solution.excess < lowest
+        moving = solution.excess < (1 - tolerance) * lowest
+        following = svd.orthonormal(problem.target(solution.w, solution.tau).apply(solution.decoder))
+        return following, jnp.where(better, basis, best), jnp.where(better, solution.excess, lowest), moving, done + 1
+
+    def going(carry):
+        return carry[3] & (carry[4] <= steps)
+
+    start = (basis, basis, jnp.asarray(jnp.inf, basis.dtype), jnp.asarray(True), jnp.asarray(0))
+    _, best, lowest, _, done = lax.while_loop(going, body, start)
+    return best, lowest, done
+
+
+class AdmmState(NamedTuple):
+    """What an iteration of `admm_step` carries: the factors [I, K], beta [I] and the dual variables [I]."""
+
+    encoder: Any
+    decoder: Any
+    beta: Any
+    dual: Any
+
+
+def admm_step(problem: Problem, state: AdmmState, omega: Any) -> AdmmState:
+    """One iteration of the alternating updates published with EDLAE (Steck, NeurIPS 2020), for comparison.
+
+    They are not an exact ADMM: the decoder's update has the penalty omega, the encoder's has not. They approach the
+    optimum and then diverge, so the number of iterations acts as early stopping; keep the best iterate.
+
+    Args:
+      problem: what `prepare` returned.
+      state: the factors, beta and the dual variables.
+      omega: scalar > 0, strength of the constraint beta = diag(UV'), in interactions per item.
+
+    Cost: 12 I^2 k flops.
+    """
+    u, _, beta, dual = state
+    both = problem.penalty + omega
+    counts = problem.diagonal - problem.penalty
+
+    def gram(v):
+        return _dot(problem.lower, _dot(problem.lower.T, v)) - problem.penalty[:, None] * v
+
+    image = gram(u)
+    system = _dot(u.T, image + (problem.penalty + both)[:, None] * u)
+    right = (1 + beta)[:, None] * image + (both * (beta - dual))[:, None] * u
+    v = jnp.linalg.solve(system, right.T).T
+    pull = gram((1 + beta)[:, None] * v) + (both * (beta - dual))[:, None] * v
+    u = _dot(problem.inverse.T, _dot(problem.inverse, pull))
+    u = jnp.linalg.solve(_dot(v.T, v), u.T).T
+    diagonal = jnp.sum(u * v, axis=1)
+    aimed = jnp.sum(gram(u) * v, axis=1) - counts + both * (diagonal + dual)
+    beta = jnp.maximum(0, aimed / (counts + omega))
+    return AdmmState(u, v, beta, dual + diagonal - beta)
+
+
+@jax.jit
+def lbfgs(
+    problem: Problem, encoder: Float[Array, "I K"], decoder: Float[Array, "I K"], steps: Any
+) -> tuple[Float[Array, "I K"], Float[Array, "I K"], Any]:
+    """The factors after `steps` of L-BFGS on the loss itself, in the variables L'U and V; for small data, as a judge.
+
+    Args:
+      problem: what `prepare` returned.
+      encoder: [I, K] U to start from.
+      decoder: [I, K] V to start from.
+      steps: largest number of steps.
+
+    Returns:
+      [I, K] U and V; the number of steps done.
+
+    Cost: about 15 I^2 k flops a step, and 80 I k numbers.
+
+    Raises:
+      InputError: optax is not installed.
+    """
+    solver = descent.lbfgs()
+
+    def loss(factors):
+        whitened, decoder = factors
+        return excess(problem, _dot(problem.inverse.T, whitened), decoder)
+
+    start = descent.begin(solver, (_dot(problem.lower.T, encoder), decoder))
+    (whitened, decoder), *_, done = descent.advance(loss, solver, start, steps)
+    return _dot(problem.inverse.T, whitened), decoder, done

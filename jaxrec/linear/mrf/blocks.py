@@ -1,0 +1,224 @@
+"""Small dense inverses on item neighbourhoods, many at a time: one JAX kernel, its CPU twin, and their mean."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.typing import ArrayLike
+from jaxtyping import Float
+from scipy.linalg import lapack
+
+from jaxrec.linear.mrf.covariance import ScaledGram
+from jaxrec.linear.mrf.pattern import Cover, Pattern
+from jaxrec.runtime import parallel
+from jaxrec.runtime.progress import progress_bar
+from jaxrec.runtime.threads import map_in_order
+
+BATCH_ENTRIES = {"host": 2**20, "jax": 2**24}
+BATCH_USERS = 2**24  # users x blocks
+
+
+class Columns(NamedTuple):
+    """Some columns of the solutions of a batch of blocks.
+
+    Attributes:
+      weights: [N, m, d] column k is that of the k-th of the last d items; the weight of the item itself is 0.
+      unexplained: [N, d] 1 / C_jj.
+    """
+
+    weights: Any
+    unexplained: Any
+
+
+def block_columns(grams: Float[ArrayLike, "N m m"], n_columns: int) -> Columns:
+    """The last columns of B = I - C D(1/diag C) with C the inverse of each of N blocks (Steck 2019).
+
+    Column j is the ridge regression of item j on the other items of its block. Can be jitted and differentiated.
+
+    Args:
+      grams: [N, m, m] SPD, reg included; blocks smaller than m are padded in front with the identity.
+      n_columns: d, how many of the last columns are wanted. Static.
+
+    Cost: N (m^3/3 + 2 m^2 d) flops.
+    Fails: NaN where a block is not numerically positive definite.
+    """
+    grams = jnp.asarray(grams)
+    n, m = grams.shape[:2]
+    factor = lax.linalg.cholesky(grams, symmetrize_input=False)
+    wanted = jnp.broadcast_to(jnp.eye(m, dtype=grams.dtype)[:, m - n_columns :], (n, m, n_columns))
+    half = lax.linalg.triangular_solve(factor, wanted, left_side=True, lower=True)
+    inverse = lax.linalg.triangular_solve(factor, half, left_side=True, lower=True, transpose_a=True)
+    unexplained = 1 / jnp.diagonal(inverse[:, m - n_columns :], axis1=1, axis2=2)
+    return Columns(jnp.where(wanted > 0, 0, -inverse * unexplained[:, None, :]), unexplained)
+
+
+@partial(jax.jit, static_argnames=("n_columns", "mesh"))
+def _block_columns(grams, n_columns, mesh):
+    def kernel(grams, axis):
+        return tuple(block_columns(grams, n_columns))
+
+    return parallel.over_columns(kernel, mesh, parallel.ROWS, (parallel.ROWS, parallel.ROWS))(grams)
+
+
+def block_columns_on_host(grams: np.ndarray, n_columns: int) -> Columns:
+    """The same columns by LAPACK, block after block; overwrites `grams`.
+
+    With the wanted items last, L^-1 E is the inverse of the last corner of the factor L and 0 above: n_columns = 1
+    costs m^3/3 flops and one back substitution.
+    """
+    n, m = grams.shape[:2]
+    potrf, trtri, trtrs = lapack.get_lapack_funcs(("potrf", "trtri", "trtrs"), (grams,))
+    corner = slice(m - n_columns, m)
+    weights = np.empty((n, n_columns, m), grams.dtype)
+    for gram, out in zip(grams, weights, strict=True):
+        # Row-major and symmetric: its transpose is what LAPACK wants.
+        factor, failed = potrf(gram.T, lower=1, overwrite_a=1, clean=0)
+        if failed:
+            out[:] = np.nan
+            continue
+        inverse = out.T
+        inverse[: m - n_columns] = 0
+        inverse[corner] = np.tril(trtri(factor[corner, corner], lower=1)[0])
+        inverse[:] = trtrs(factor, inverse, lower=1, trans=1, overwrite_b=1)[0]
+    k = np.arange(n_columns)
+    unexplained = 1 / weights[:, k, m - n_columns + k]
+    weights *= -unexplained[:, :, None]
+    weights[:, k, m - n_columns + k] = 0
+    return Columns(weights.transpose(0, 2, 1), unexplained)
+
+
+class Solved(NamedTuple):
+    """What the blocks gave: the weights on the scale of S, in the order of the pattern, and what was seen of them.
+
+    Attributes:
+      values: [nnz] the mean over the blocks that reach an entry; 0 where none does.
+      residual: the largest relative residual of the checked blocks, each against its own Gram matrix.
+      rounding: the largest estimated rounding error, eps/2 max (S_jj + reg) C_jj.
+    """
+
+    values: np.ndarray
+    residual: float
+    rounding: float
+
+
+def solve(
+    gram: ScaledGram, pattern: Pattern, blocks: Cover, reg: float, solver: str, dtype: Any, mesh: Any = None
+) -> Solved:
+    """The weights of the pattern from all blocks.
+
+    Blocks of like size are solved together. An entry of the pattern that several blocks reach is the mean of theirs:
+    sums of (value, 1) are kept by its place in the pattern.
+
+    Args:
+      gram: S.
+      pattern: where weights may stand.
+      blocks: which blocks, and which columns of each.
+      reg: added to the diagonal of S.
+      solver: "host" or "jax".
+      dtype: of the blocks.
+      mesh: for "jax": what `parallel.make_mesh` returned, whose devices share each batch of blocks; or None.
+
+    Cost: see `Mrf`.
+    """
+    dtype = np.dtype(dtype)
+    sums, reached = np.zeros(len(pattern.items)), np.zeros(len(pattern.items), np.int32)
+    residuals, roundings = [0.0], [0.0]
+    eps = float(np.finfo(dtype).eps)
+    column_sizes = np.diff(pattern.indptr)
+    sizes = np.diff(blocks.indptr)
+    most = BATCH_USERS // max(1, len(gram.by_user.indptr) - 1)
+
+    def work(batch: tuple[np.ndarray, int, int, int]) -> tuple[list, list, float, float]:
+        which, count, width, n_columns = batch
+        lists = [blocks.items[blocks.indptr[b] : blocks.indptr[b + 1]] for b in which]
+        lengths = np.zeros(count, np.int64)
+        lengths[: len(which)] = sizes[which]
+        grams = gram.blocks(np.concatenate(lists), lengths, width, reg, dtype)
+        check, diagonal = grams[0].copy(), np.einsum("njj->nj", grams).copy()
+        if solver == "host":
+            columns = block_columns_on_host(grams, n_columns)
+        else:
+            placed = grams if mesh is None else parallel.place(grams, mesh, parallel.ROWS)
+            columns = Columns(*map(parallel.to_host, _block_columns(placed, n_columns, mesh)))
+        unexplained = np.maximum(columns.unexplained, np.finfo(dtype).tiny)
+        rounding = eps / 2 * float(np.max(diagonal[:, width - n_columns :] / unexplained))
+        own = np.arange(n_columns), np.arange(n_columns)
+        at_answer, at_zero = check @ columns.weights[0] - check[:, width - n_columns :], check[:, width - n_columns :]
+        at_answer[width - n_columns :][own] = at_zero[width - n_columns :][own] = 0
+        start = float(np.linalg.norm(at_zero))
+        residual = float(np.linalg.norm(at_answer)) / start if start > 0 else 0.0
+
+        places, values = [], []
+        slot_of = np.full(gram.n_items, -1, np.int32)
+        for items, weights, n_wanted in zip(lists, columns.weights, blocks.n_wanted[which], strict=False):
+            wanted = items[len(items) - n_wanted :]
+            if n_wanted == 1:  # the column of the item the block was built around, in the order of the pattern
+                places.append(np.arange(len(items) - 1) + pattern.indptr[wanted[0]])
+                values.append(weights[width - len(items) : -1, -1])
+                continue
+            slot_of[items] = np.arange(width - len(items), width)
+            many = column_sizes[wanted]
+            place = np.arange(many.sum()) + np.repeat(pattern.indptr[wanted] - (np.cumsum(many) - many), many)
+            slot = slot_of[pattern.items[place]]
+            column = np.repeat(np.arange(n_columns - n_wanted, n_columns), many)
+            inside = slot >= 0
+            places.append(place[inside])
+            values.append(weights[slot[inside], column[inside]])
+            slot_of[items] = -1
+        return places, values, residual, rounding
+
+    # Two programs of batched LAPACK calls at once can hang JAX on a CPU: one at a time there.
+    over = map_in_order if solver == "host" else map
+    with progress_bar("solving blocks", float(len(sizes))) as advance:
+        for places, values, residual, rounding in over(
+            work, _batches(sizes, blocks.n_wanted, solver, most, mesh.size if mesh else 1)
+        ):
+            for place, value in zip(places, values, strict=True):  # within one block no entry occurs twice
+                sums[place] += value
+                reached[place] += 1
+            residuals.append(residual)
+            roundings.append(rounding)
+            advance(len(places))
+    sums /= np.maximum(reached, 1)
+    return Solved(sums, float(np.max(residuals)), float(np.max(roundings)))
+
+
+def _batches(
+    sizes: np.ndarray, n_wanted: np.ndarray, solver: str, most: int, n_devices: int = 1
+) -> Iterator[tuple[np.ndarray, int, int, int]]:
+    """Yields (blocks, number of blocks, width, columns) of a batch of at most so many blocks, largest first.
+
+    For JAX, sizes are rounded up to steps of a factor 1.4 and a step has one number of blocks, so that few shapes are
+    compiled, and one that the devices can share; what is missing is filled up with empty blocks.
+    """
+    order = np.argsort(-sizes, kind="stable")
+    width_of = sizes if solver == "host" else np.array([_step(size) for size in sizes.tolist()], np.int64)
+    start = 0
+    while start < len(order):
+        width = int(width_of[order[start]])
+        count = int(max(1, min(most, BATCH_ENTRIES[solver] // width**2)))
+        count += -count % n_devices
+        which = order[start : start + count]
+        if solver == "host":
+            count = len(which)
+        else:
+            which = which[width_of[which] == width]
+        n_columns = int(n_wanted[which].max())
+        n_columns = n_columns if solver == "host" or n_columns == 1 else min(width, _step(n_columns))
+        yield which, count, width, n_columns
+        start += len(which)
+
+
+def _step(size: int) -> int:
+    """The smallest of 8, 12, 16, 24, ... (multiples of 8 about a factor 1.4 apart) that holds `size`."""
+    step = 8
+    while step < size:
+        step = 8 * math.ceil(step * 1.4 / 8)
+    return step

@@ -1,0 +1,282 @@
+"""The sparse Markov random field: item-item weights on a sparse pattern, from many small inverses (Steck 2019).
+
+"Markov Random Fields for Collaborative Filtering" (Steck, NeurIPS 2019, arXiv 1910.09645) takes users for samples of a
+Gaussian. Its conditional means are EASE on centred and rescaled data. Where only large covariances count, every item
+depends on few neighbours, and small dense blocks of the Gram matrix replace the one large inverse.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse as sp
+from jax import lax
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+from jaxrec import _checks
+from jaxrec._checks import InputError
+from jaxrec.data import Interactions
+from jaxrec.linear.mrf.blocks import solve
+from jaxrec.linear.mrf.covariance import CACHE_ENTRIES, ScaledGram
+from jaxrec.linear.mrf.pattern import Pattern, cover, find_pattern, threshold_for
+from jaxrec.models import FitInfo, Fitted, SparseItemWeights
+from jaxrec.runtime import parallel
+from jaxrec.runtime.memory import Plan, available_bytes, hardware, plan_on
+from jaxrec.status import Certificate, FitError, Status
+
+SAMPLE = 64  # columns whose stationarity is checked
+RESIDUAL_LIMIT = {"float32": 1e-4, "float64": 1e-10}
+ROUNDING_LIMIT = 1e-2
+NEIGHBOURS = 100  # of an item on average, unless told otherwise
+
+
+def objective(x: Float[ArrayLike, "U I"], weights: Float[ArrayLike, "I I"], alpha: Any, reg: Any) -> Float[Array, ""]:
+    """The loss ||Z - Z W||_F^2 + reg ||W||_F^2 of scaled, centred data, literally, for checking: it takes X dense.
+
+    Z = (X - 1 mu') D(1/s) with s_j = (U variance of item j)^(alpha/2), and W = D(s) B D(1/s) are the weights on that
+    scale. The sparse MRF with r = 0 is its minimum over weights B that vanish outside the pattern and on the diagonal.
+
+    Args:
+      x: [U, I] interactions; no item may be constant.
+      weights: [I, I] B.
+      alpha: scalar in [0, 1].
+      reg: scalar > 0.
+    """
+    x, weights = jnp.asarray(x), jnp.asarray(weights)
+    centred = x - jnp.mean(x, axis=0, keepdims=True)
+    scale = jnp.sum(centred**2, axis=0) ** (alpha / 2)
+    z, w = centred / scale[None, :], scale[:, None] * weights / scale[None, :]
+    return jnp.sum((z - jnp.matmul(z, w, precision=lax.Precision.HIGHEST)) ** 2) + reg * jnp.sum(w**2)
+
+
+def stationarity(
+    gram: ScaledGram, pattern: Pattern, weights: sp.csr_array, reg: float, n_columns: int, seed: int = 0
+) -> dict[str, float]:
+    """How far the weights are from the optimum on their pattern, over a random sample of columns.
+
+    "residual" is ||g||_F / ||S||_F, both restricted to the pattern, with the gradient g = (S + reg I) W - S through the
+    sparse X. "objective gap" is sum_j g_j' G_j^-1 g_j / sum_j s_j' G_j^-1 s_j with G_j the block of S + reg I on the
+    neighbours of item j: what the loss exceeds the pattern's optimum by, as a share of what that optimum gains over
+    B = 0; with its standard error from the sample. Float64.
+
+    Args:
+      gram: S.
+      pattern: where weights may stand.
+      weights: [I, I] B, on the scale of X.
+      reg: the regularization.
+      n_columns: size of the sample.
+      seed: of the sample.
+    """
+    known = np.flatnonzero(np.diff(pattern.indptr))
+    if len(known) == 0:
+        return {"residual": 0.0, "objective gap": 0.0, "standard error of the gap": 0.0}
+    items = np.random.default_rng(seed).choice(known, min(n_columns, len(known)), replace=False)
+    scale = np.where(gram.constant, 0, 1 / np.where(gram.constant, 1, gram.inverse_scale))
+    w = scale[:, None] * weights[:, items].toarray().astype(np.float64) * gram.inverse_scale[items]
+    target = gram.columns(items)
+    gradient = gram.times(w) + reg * w - target
+    errors, starts, gaps, gains = np.zeros((4, len(items)))
+    for k, j in enumerate(items):
+        near = pattern.items[pattern.indptr[j] : pattern.indptr[j + 1]]
+        block = gram.blocks(near, np.array([len(near)]), len(near), reg, np.float64)[0]
+        both = np.stack([gradient[near, k], target[near, k]], axis=1)
+        errors[k], starts[k] = np.sum(both**2, axis=0)
+        gaps[k], gains[k] = np.sum(both * np.linalg.solve(block, both), axis=0)
+    gap = gaps.sum() / gains.sum()
+    spread = np.std(gaps - gap * gains, ddof=1) if len(items) > 1 else 0.0
+    error = spread / gains.mean() * np.sqrt((1 / len(items)) * (1 - len(items) / len(known)))
+    return {
+        "residual": float(np.sqrt(errors.sum() / starts.sum())),
+        "objective gap": float(gap),
+        "standard error of the gap": float(error),
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class Mrf:
+    """Sparse MRF: EASE on scaled data and a sparse pattern, from small blocks in place of one inverse (Steck 2019).
+
+    An item's neighbours are those whose scaled covariance S_ij is large in absolute value. With r = 0 each item gets a
+    block of itself and its neighbours, and column j of B is the exact optimum on its pattern. With r > 0 a block also
+    serves the share r of its items nearest to its centre: fewer blocks, approximate columns; the certificate holds the
+    objective gap.
+
+    Attributes:
+      reg: L2 strength, the paper's lambda, in the unit of the diagonal of S, (U variance)^(1 - alpha); the paper takes
+        1 for sparse, 3 to 6 for dense weights; small and sparse data want 4 to 10.
+      alpha: in [0, 1]: 0 compares covariances, 1 correlations.
+      density: about which share of the I x I weights may differ from 0, by which the threshold is chosen; default as
+        much as gives 100 neighbours an item on average. 1 is dense.
+      threshold: the least absolute value of S_ij among neighbours, in place of `density`; 0 is dense.
+      r: in [0, 1], the share of a block's columns that are kept.
+      max_in_column: most neighbours of an item.
+      center: score mu + (x - mu) B, which puts back the items' offsets, in place of x B as in the paper.
+      solver: "host" factors the blocks by LAPACK on the CPU; "jax" in batches on the default device; "auto" takes
+        "host" where that is a CPU. The pattern is always found on the host.
+      dtype: of the blocks: "float32", or "float64" for nearly collinear items ("host" only).
+    """
+
+    reg: float = 4.0
+    alpha: float = 0.75
+    density: float | None = None
+    threshold: float | None = None
+    r: float = 0.0
+    max_in_column: int = 1000
+    center: bool = False
+    solver: Literal["auto", "host", "jax"] = dataclasses.field(default="auto", kw_only=True)
+    dtype: Literal["float32", "float64"] = dataclasses.field(default="float32", kw_only=True)
+
+    def __post_init__(self):
+        _checks.plain_numbers(self)
+        _checks.positive("reg", self.reg, "the unit is that of the diagonal of the scaled covariance")
+        _checks.share("alpha", self.alpha)
+        _checks.share("r", self.r)
+        if self.density is not None and self.threshold is not None:
+            raise InputError("density and threshold both set the pattern; give one of them.")
+        if self.density is not None:
+            _checks.number("density", self.density)
+            if not 0 < self.density <= 1:
+                raise InputError(f"density must be above 0 and at most 1, got {self.density!r}.")
+        if self.threshold is not None:
+            _checks.nonnegative("threshold", self.threshold)
+        _checks.count("max_in_column", self.max_in_column, at_least=1)
+        _checks.one_of("solver", self.solver, ("auto", "host", "jax"))
+        _checks.one_of("dtype", self.dtype, ("float32", "float64"))
+        if (self.solver, self.dtype) == ("jax", "float64"):
+            raise InputError("solver='jax' computes in float32; for dtype='float64' use solver='host'.")
+
+    def fit(self, train: Interactions, mesh: Any = None) -> Fitted:
+        """The fitted sparse weights with their certificate.
+
+        Args:
+          train: U x I interactions X; values other than 1 are used as they are.
+          mesh: devices that share the blocks, as in `Ease.fit`; the pattern and the model stay on the host. None is
+            what `solver` says.
+
+        Returns:
+          Fitted(model: SparseItemWeights, info). The certificate's residual is that of the blocks and, with r = 0, of
+          the stated objective on a sample of columns; with r > 0 its detail estimates how far these are from their
+          optimum, and a fit that lost all it could gain is refused. The detail counts the blocks, the items without
+          neighbours (their scores are 0 for everyone) and the constant items, and gives threshold and density.
+
+        Raises:
+          FitError: the fit does not fit in memory, or its result is not certified; says what to change.
+          InputError: there is nothing to learn from, or no two items are neighbours.
+
+        Cost: the sum over users of len(history)^2 for the pattern, and n^3/3 + n^2 r n flops for each block of n items.
+        """
+        if train.nnz == 0:
+            raise InputError(f"{train.name}: there are no interactions to learn from.")
+        if mesh is not None:
+            _checks.runs_on_a_mesh(self.solver, self.dtype)
+            mesh = parallel.make_mesh(mesh)
+        self.plan(train.n_users, train.n_items, train.nnz, mesh).require()
+        seconds = {}
+        begun = time.perf_counter()
+        gram = ScaledGram.of(train, float(self.alpha))
+        threshold = self.threshold
+        if threshold is None:
+            threshold = threshold_for(gram, self._density(train.n_items))
+        pattern = find_pattern(gram, float(threshold), self.max_in_column)
+        if len(pattern.items) == 0 and train.n_items > 1 and not gram.constant.all():
+            raise InputError(f"no two items have a scaled covariance of {threshold:.3g} or more; lower the threshold.")
+        seconds["pattern"] = time.perf_counter() - begun
+
+        begun = time.perf_counter()
+        blocks = cover(pattern, float(self.r), gram.variance)
+        solver = self._solver if mesh is None else "jax"
+        solved = solve(gram, pattern, blocks, float(self.reg), solver, self.dtype, mesh)
+        weights = self._weights(gram, pattern, solved.values)
+        model = SparseItemWeights(
+            weights.indptr, weights.indices, weights.data, self._offset(gram, weights) if self.center else None
+        )
+        seconds["solve"] = time.perf_counter() - begun
+
+        begun = time.perf_counter()
+        seen = stationarity(gram, pattern, weights, float(self.reg), SAMPLE)
+        exact = self.r == 0
+        residual = max(solved.residual, seen["residual"]) if exact else solved.residual
+        limit = RESIDUAL_LIMIT[self.dtype]
+        if not np.isfinite([solved.residual, solved.rounding]).all():
+            status = Status.NOT_POSITIVE_DEFINITE
+        elif not (np.isfinite(weights.data).all() and np.isfinite(list(seen.values())).all()):
+            status = Status.NOT_FINITE
+        elif solved.rounding > ROUNDING_LIMIT:
+            status = Status.ILL_CONDITIONED
+        elif residual > limit or seen["objective gap"] >= 1:
+            status = Status.RESIDUAL_TOO_LARGE
+        else:
+            status = Status.OK
+        detail = {
+            "objective gap over the pattern's optimum": seen["objective gap"],
+            "standard error of the gap": seen["standard error of the gap"],
+            "estimated rounding error": solved.rounding,
+            "threshold": float(threshold),
+            "density": len(pattern.items) / train.n_items**2,
+            "blocks": float(len(blocks.n_wanted)),
+            "largest block": float(np.diff(blocks.indptr).max(initial=0)),
+            "items without neighbours": float(np.sum(np.diff(pattern.indptr) == 0)),
+            "constant items": float(gram.constant.sum()),
+        }
+        certificate = Certificate(status, float(residual), limit, detail)
+        seconds["certificate"] = time.perf_counter() - begun
+        if status is not Status.OK:
+            raise FitError(status, self._advice(certificate))
+        return Fitted(model, FitInfo(self, certificate, train.items, train.summary(), seconds))
+
+    def plan(self, n_users: int, n_items: int, nnz: int, devices: Any = None) -> Plan:
+        """What a fit on data of this size takes on the host; a `threshold` is counted as its worst case, full columns.
+
+        Devices, a mesh or such as "8xH100", share the flops.
+        """
+        most = min(self.max_in_column, n_items)
+        neighbours = most if self.threshold is not None else min(most, self._density(n_items) * n_items)
+        entries = round(neighbours * n_items)
+        parts = {
+            "pattern, sums and weights": 36 * entries,
+            "lists of blocks": 4 * round(entries / max(1.0, self.r * neighbours) + n_items),
+            "counts of the most popular items": 4 * min(n_items**2, CACHE_ENTRIES),
+            "sparse data, by user and by item": 32 * nnz + 16 * (n_users + n_items),
+            "a block of the Gram matrix, and batches of blocks": 2**28,
+        }
+        n_blocks = n_items / max(1.0, self.r * neighbours)
+        flops = n_blocks * (neighbours**3 / 3 + 2 * self.r * neighbours**3) + 10.0 * nnz * nnz / max(1, n_users)
+        on_host = self._solver == "host" and devices is None
+        by = hardware(jax.devices("cpu")[:1] if on_host else devices)
+        plan = plan_on(by, self, (n_users, n_items, nnz), parts, flops, "lower density, or max_in_column")
+        return dataclasses.replace(plan, where="host", available=available_bytes())
+
+    @property
+    def _solver(self) -> str:
+        """Where the blocks are solved."""
+        on_host = jax.default_backend() == "cpu" or self.dtype == "float64"
+        return ("host" if on_host else "jax") if self.solver == "auto" else self.solver
+
+    def _density(self, n_items: int) -> float:
+        """The density asked for, or its default."""
+        return self.density if self.density is not None else min(1.0, NEIGHBOURS / n_items)
+
+    def _weights(self, gram: ScaledGram, pattern: Pattern, values: np.ndarray) -> sp.csr_array:
+        """[I, I] D(1/s) W D(s), by rows."""
+        q = gram.inverse_scale
+        column = np.repeat(np.arange(gram.n_items), np.diff(pattern.indptr))
+        values = (values * q[pattern.items] / q[column]).astype(self.dtype)
+        shape = (gram.n_items, gram.n_items)
+        return sp.csc_array((values, pattern.items, pattern.indptr), shape=shape).tocsr()
+
+    def _offset(self, gram: ScaledGram, weights: sp.csr_array) -> np.ndarray:
+        """[I] mu - mu B."""
+        return (gram.mean - weights.T @ gram.mean).astype(self.dtype)
+
+    def _advice(self, certificate: Certificate) -> str:
+        """What to change, in one sentence."""
+        if certificate.status is Status.RESIDUAL_TOO_LARGE and self.r > 0:
+            return f"the blocks do not represent their columns ({certificate}): lower r."
+        also = "" if self.dtype == "float64" else ", or use Mrf(dtype='float64')"
+        return f"{self.dtype} cannot resolve these items at reg = {self.reg:g} ({certificate}): raise reg{also}."

@@ -1,0 +1,526 @@
+"""iALS: equal to sweeps of dense solves, to the closed form without weights, on any mesh, and across a kill."""
+
+import dataclasses
+import itertools
+import os
+import signal
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxrec import FitError, Ials, InputError, Interactions, Popularity, Status, Weights, evaluate, load, recommend
+from jaxrec.data import synthetic
+from jaxrec.data.splits import strong_generalization
+from jaxrec.factorization import fold_in, fold_in_items
+from jaxrec.factorization.ials import method as symmetric
+from jaxrec.factorization.ials import sweeps
+from jaxrec.factorization.ridge import FoldIn
+from jaxrec.runtime import parallel
+
+USERS, ITEMS, RANK = 43, 31, 5
+WEIGHTS = {
+    "constant": lambda x: Weights.constant(x, 2.0, unobserved_weight=0.3),
+    "log": lambda x: Weights.log(x, 3.0, 0.5),
+    "popular zeros": lambda x: Weights.popularity_zeros(x, 0.7, unobserved_weight=0.4),
+    "activity": lambda x: Weights.user_activity(x, -0.4, alpha=1.0),
+    "dense": lambda x: Weights.dense(0.2 + np.random.default_rng(1).random(x.shape)),
+}
+weighted = pytest.mark.parametrize("make", WEIGHTS.values(), ids=WEIGHTS)
+MODES = {
+    "host": {"mode": "cholesky", "solver": "host"},
+    "cholesky": {"mode": "cholesky", "solver": "jax"},
+    "cg": {"mode": "cg", "solver": "host"},
+    "cg on a device": {"mode": "cg", "solver": "jax"},
+    "block": {"mode": "block", "block_size": 2},
+}
+modes = pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
+
+
+@pytest.fixture
+def data(rng) -> Interactions:
+    """Counts; user 3 and item 5 are empty, item 9 is everyone's, item 10 is a copy of item 11."""
+    x = rng.integers(1, 5, (USERS, ITEMS)) * (rng.random((USERS, ITEMS)) < 0.4 * rng.random((USERS, 1)) + 0.05)
+    x[:, 9], x[:, 10] = 1, x[:, 11]
+    x[3], x[:, 5] = 0, 0
+    return Interactions.from_triples(*np.nonzero(x), x[np.nonzero(x)], n_users=USERS, n_items=ITEMS)
+
+
+def dense_parts(data, weights, method):
+    """0/1 matrix, p q', S, and the strengths of both sides, from the formulas."""
+    x = data.to_csr(np.float64).toarray() != 0
+    if weights.full is not None:
+        base, entries = np.zeros(x.shape), np.asarray(weights.full)
+    else:
+        base, entries = np.outer(weights.row, weights.col), weights.sparse(data).toarray()
+    user_reg, item_reg = (method.reg * (x.sum(axis) + base.sum(axis)) ** method.reg_exponent for axis in (1, 0))
+    return x, base, entries, user_reg, item_reg
+
+
+def dense_sweep(parts, p, v, target):
+    """A sweep of exact alternating least squares, one dense solve a row, each on all cells of the row."""
+    x, base, entries, user_reg, item_reg = parts
+    w = base + entries
+    wanted = x * (w if target == "one" else entries)
+    eye = np.eye(p.shape[1])
+    p[:] = 0
+    for u in np.flatnonzero(x.any(axis=1)):
+        p[u] = np.linalg.solve(v.T @ (w[u][:, None] * v) + user_reg[u] * eye, v.T @ wanted[u])
+    v[:] = 0
+    for i in np.flatnonzero(x.any(axis=0)):
+        v[i] = np.linalg.solve(p.T @ (w[:, i][:, None] * p) + item_reg[i] * eye, p.T @ wanted[:, i])
+    return p, v
+
+
+def run(data, method, weights=None, n=1, mesh=None, state=None):
+    """The state after n sweeps, on the host, and what each reported."""
+    how = method._how(mesh)
+    problem, _ = method.problem(data, weights)
+    sides = sweeps.sides(problem, method.rank, how)
+    state = sweeps.init(jax.random.key(0), *data.shape, method.rank, method.init_std) if state is None else state
+    state, course = sweeps.place(state, sides, how), []
+    for _ in range(n):
+        state, info = sweeps.step(state, sides, problem.constant, how)
+        course.append(info)
+    return sweeps.fetch(state, sides, how), course, problem
+
+
+@weighted
+@pytest.mark.parametrize("target", ("shrunk", "one"))
+@pytest.mark.parametrize(
+    "exact", ({"solver": "host"}, {"solver": "jax"}, {"mode": "block"}, {"mode": "cg", "cg_steps": 40})
+)
+def test_sweeps_equal_dense_solves(data, make, target, exact, x64):
+    """Every way to solve the equations; one block of the whole rank is ALS itself."""
+    weights = make(data)
+    if target == "shrunk" and weights.entries is not None and weights.entries.min() < 0:
+        pytest.skip("these weights have no shrunk target")
+    method = Ials(RANK, 0.05, reg_exponent=0.8, target=target, **{"mode": "cholesky", **exact})
+    found, course, _ = run(data, method, weights, 3)
+    parts = dense_parts(data, weights, method)
+    p, v = (np.array(factors) for factors in sweeps.init(jax.random.key(0), USERS, ITEMS, RANK, method.init_std))
+    for _ in range(3):
+        p, v = dense_sweep(parts, p, v, target)
+    np.testing.assert_allclose(found.user_factors, p, atol=1e-8)
+    np.testing.assert_allclose(found.item_factors, v, atol=1e-8)
+    x, base, entries, *regs = parts
+    expected = symmetric.objective(x, base, entries, p, v, *regs, target)
+    if weights.full is None:
+        assert course[-1].objective == pytest.approx(float(expected), rel=1e-10)
+
+
+@weighted
+@pytest.mark.parametrize("target", ("shrunk", "one"))
+def test_loss_and_gradients_are_those_of_the_literal_objective(data, make, target, rng, x64):
+    """Away from any optimum; dense weights have the whole loss in their entries."""
+    weights = make(data)
+    method = Ials(RANK, 0.05, reg_exponent=0.8, target=target)
+    if weights.full is not None or (target == "shrunk" and weights.entries.min() < 0):
+        pytest.skip("no such objective")
+    problem, _ = method.problem(data, weights)
+    p, v = rng.normal(size=(USERS, RANK)), rng.normal(size=(ITEMS, RANK))
+    x, base, entries, *regs = dense_parts(data, weights, method)
+    literal = lambda p, v: symmetric.objective(x, base, entries, p, v, *regs, target)  # noqa: E731
+    loss, in_users, in_items = sweeps.loss_and_gradients(problem, p, v)
+    assert loss == pytest.approx(float(literal(jnp.asarray(p), jnp.asarray(v))), rel=1e-12)
+    expected = jax.grad(literal, argnums=(0, 1))(jnp.asarray(p), jnp.asarray(v))
+    np.testing.assert_allclose(2 * in_users, expected[0], atol=1e-9)
+    np.testing.assert_allclose(2 * in_items, expected[1], atol=1e-9)
+
+
+@pytest.fixture
+def clustered(rng) -> Interactions:
+    """Five kinds of users and items, so that the singular values have a gap after the fifth."""
+    x = (rng.integers(5, size=(USERS, 1)) == np.arange(ITEMS) % 5) ^ (rng.random((USERS, ITEMS)) < 0.03)
+    return Interactions.from_triples(*np.nonzero(x), n_users=USERS, n_items=ITEMS)
+
+
+@pytest.mark.parametrize("regularizer", ("l2", "product"))
+def test_without_weights_it_is_a_shrunken_svd(clustered, regularizer, x64):
+    """P V' is X cut at K, its singular values lowered by reg, and P'P = V'V; or divided by 1 + reg, with any basis."""
+    settings = {"target": "one", "mode": "cholesky", "init_std": 1.0, "regularizer": regularizer}
+    (p, v), course, _ = run(clustered, Ials(RANK, 0.7, reg_exponent=0.0, **settings), Weights.uniform(clustered), 400)
+    left, sigma, right = np.linalg.svd((clustered.to_csr(np.float64) != 0).toarray().astype(float))
+    shrunk = (sigma - 0.7 if regularizer == "l2" else sigma / 1.7)[:RANK]
+    np.testing.assert_allclose(p @ v.T, left[:, :RANK] * shrunk @ right[:RANK], atol=1e-8)
+    if regularizer == "l2":
+        np.testing.assert_allclose(p.T @ p, v.T @ v, atol=1e-8)
+    assert course[-1].gradient < 1e-9
+
+
+# -- the product penalty ----------------------------------------------------------------------------------------------
+
+
+@weighted
+@pytest.mark.parametrize("target", ("shrunk", "one"))
+@pytest.mark.parametrize(
+    "exact", ({"solver": "host"}, {"solver": "jax"}, {"mode": "cg", "cg_steps": 40}), ids=("host", "jax", "cg")
+)
+def test_product_equals_heavier_weights_on_smaller_targets(data, make, target, exact, x64):
+    """W + reg with targets W x / (W + reg) and no penalty at all, by dense solves: the same P V' after each sweep."""
+    weights = make(data)
+    if (target == "shrunk" and weights.entries is not None and weights.entries.min() < 0) or (
+        exact == {"solver": "jax"} and weights.full is not None
+    ):
+        pytest.skip("no shrunk target, or compiled for nothing")
+    method = Ials(RANK, 0.4, regularizer="product", target=target, **{"mode": "cholesky", **exact})
+    found, course, _ = run(data, method, weights, 3)
+    x, base, entries, *_ = dense_parts(data, weights, method)
+    w = base + entries
+    wanted = x * (w if target == "one" else entries)
+    p, v = (np.array(factors) for factors in sweeps.init(jax.random.key(0), USERS, ITEMS, RANK, method.init_std))
+    solve = lambda other, w, b: np.linalg.solve(other.T @ (w[:, None] * other), other.T @ b)  # noqa: E731
+    for _ in range(3):
+        p = np.array([solve(v, w_u + 0.4, b_u) for w_u, b_u in zip(w, wanted, strict=True)])
+        v = np.array([solve(p, w_i + 0.4, b_i) for w_i, b_i in zip(w.T, wanted.T, strict=True)])
+    np.testing.assert_allclose(found.user_factors @ found.item_factors.T, p @ v.T, atol=1e-9)
+    none = np.zeros(USERS), np.zeros(ITEMS)
+    expected = symmetric.objective(x, base, entries, p, v, *none, target, product_reg=0.4)
+    if weights.full is None:
+        assert course[-1].objective == pytest.approx(float(expected), rel=1e-10)
+    heavier = np.sum((w + 0.4) * (wanted / (w + 0.4) - p @ v.T) ** 2) - np.sum(wanted**2 / (w + 0.4))
+    if weights.full is None:
+        assert heavier == pytest.approx(float(expected) - wanted.sum(), rel=1e-10)
+
+
+def test_under_the_product_penalty_alpha_and_reg_are_one_knob(data, x64):
+    """Constant weights: (alpha, reg) ranks as (alpha / (1 + reg / unobserved_weight), 0)."""
+    full = data.binarised()
+    scores = []
+    for alpha, reg in ((3.0, 0.5), (1.5, 1e-9)):
+        method = Ials(RANK, reg, regularizer="product", target="one", mode="cholesky", init_std=1.0)
+        (p, v), _, _ = run(full, method, Weights.constant(full, alpha, unobserved_weight=0.5), 300)
+        scores.append(p @ v.T / np.linalg.norm(p @ v.T))
+    np.testing.assert_allclose(*scores, atol=1e-6)
+
+
+@modes
+def test_a_product_fit_folds_in_what_it_would_solve_for(data, mode):
+    """Users and items, from one model, whose basis no longer is that of the sweeps; the certificate knows the loss."""
+    weights = Weights.user_activity(data, -0.4, alpha=1.0)
+    method = Ials(RANK, 0.5, regularizer="product", target="one", sweeps=60, **mode)
+    fitted = method.fit(data, weights=weights)
+    certificate = fitted.info.certificate
+    assert certificate.status is Status.OK
+    assert certificate.detail["loss after sweep 60"] == pytest.approx(certificate.detail["loss"], rel=1e-5)
+    p, v = (np.asarray(f, np.float64) for f in (fitted.model.user_factors, fitted.model.item_factors))
+    np.testing.assert_allclose(v.T @ v, np.eye(RANK), atol=1e-5)
+    x, base, entries, *_ = dense_parts(data, weights, method)
+    some = np.array([0, 7, 9])
+    users = [solve_product(v, (base + entries)[u], x[u], 0.5) for u in some]
+    np.testing.assert_allclose(fold_in(fitted.model, data.rows(some)), users, atol=1e-4)
+    items = [solve_product(p, (base + entries)[:, i], x[:, i], 0.5) for i in some]
+    found = fold_in_items(fitted.model, data.to_csr().T.tocsr()[some])
+    np.testing.assert_allclose(found, items, atol=1e-4)
+    np.testing.assert_allclose(found, v[some], atol=0.02 if mode["mode"] in ("cg", "block") else 2e-3)
+
+
+def solve_product(other, w, x, reg):
+    """One row's factors by a dense solve."""
+    return np.linalg.solve(other.T @ ((w + reg)[:, None] * other), other.T @ (w * x))
+
+
+@modes
+def test_the_loss_never_rises_and_stays_finite(data, mode):
+    _, course, _ = run(data, Ials(RANK, 0.01, **mode), n=15)
+    losses = [info.objective for info in course]
+    assert all(after <= before * (1 + 1e-6) for before, after in itertools.pairwise(losses))
+    assert losses[-1] < 0.8 * losses[0] and np.isfinite(course).all()
+    assert course[-1].gradient < course[1].gradient
+    exact = run(data, Ials(RANK, 0.01, mode="cholesky"), n=15)[1][-1].objective
+    assert losses[-1] < 1.02 * exact  # another local optimum may be better
+
+
+@modes
+def test_empty_rows_are_zero_and_copies_agree(data, mode):
+    (p, v), _, _ = run(data, Ials(RANK, 0.01, **mode), n=10)
+    assert not p[3].any() and not v[5].any() and np.isfinite(p).all() and np.isfinite(v).all()
+    np.testing.assert_allclose(v[10], v[11], atol=1e-3 * np.abs(v).max())
+
+
+@pytest.mark.parametrize(
+    ("mode", "devices", "regularizer"),
+    [("cg", 8, "l2"), ("cg", 2, "product"), ("cholesky", 8, "product"), ("block", 8, "l2"), ("block", 1, "l2")],
+)
+def test_sharded_equals_single(data, mode, devices, regularizer, x64):
+    """Few lengths of rows, since each is compiled; the single fit is that of the host where there is one."""
+    data = data.rows(np.arange(3, 18)).select_items(np.arange(13))
+    method = Ials(RANK, 0.05, mode=mode, block_size=3, regularizer=regularizer)
+    weights = Weights.user_activity(data, -0.4, alpha=1.0)
+    single, expected, _ = run(data, method, weights, 3)
+    split, found, _ = run(data, method, weights, 3, mesh=jax.devices()[:devices])
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+    for one, other in zip(split, single, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-10)
+
+
+def test_a_mesh_splits_the_tables_and_fits(data):
+    """43 users and 31 items on 8 devices: 6 and 4 rows each."""
+    mesh = parallel.make_mesh(jax.devices()[:8])
+    fitted, plain = (Ials(RANK, mode="cg").fit(data, mesh=m) for m in (mesh, None))
+    np.testing.assert_allclose(fitted.model.item_factors, plain.model.item_factors, atol=1e-4)
+    how = Ials(RANK)._how(mesh)
+    problem, _ = Ials(RANK).problem(data)
+    sides = sweeps.sides(problem, RANK, how)
+    state = sweeps.place(sweeps.init(jax.random.key(0), USERS, ITEMS, RANK, 0.1), sides, how)
+    assert {part.data.shape for part in state.user_factors.addressable_shards} == {(6, RANK)}
+    state, _ = sweeps.step(state, sides, problem.constant, how)
+    assert {part.data.shape for part in state.item_factors.addressable_shards} == {(4, RANK)}
+
+
+def test_float32_is_close_to_float64(data):
+    single, _, _ = run(data, Ials(RANK, 0.05, mode="cholesky"), n=5)
+    with jax.enable_x64(True):
+        start = sweeps.State(*(np.float64(f) for f in sweeps.init(jax.random.key(0), USERS, ITEMS, RANK, 0.1)))
+    # The same draws in both precisions.
+    start32 = sweeps.State(*(np.float32(f) for f in start))
+    single, _, _ = run(data, Ials(RANK, 0.05, mode="cholesky"), n=5, state=start32)
+    double, _, _ = run(data, Ials(RANK, 0.05, mode="cholesky"), n=5, state=start)
+    np.testing.assert_allclose(
+        single.user_factors @ single.item_factors.T, double.user_factors @ double.item_factors.T, atol=1e-4
+    )
+
+
+def test_weights_and_reg_may_be_scaled_together(data, x64):
+    method = Ials(RANK, 0.4, reg_exponent=0.0, mode="cholesky", target="one")
+    weights = Weights.log(data, 2.0)
+    one, _, _ = run(data, method, weights, 4)
+    other, _, _ = run(data, dataclasses.replace(method, reg=1.2), weights.scaled(3.0), 4)
+    np.testing.assert_allclose(one.item_factors, other.item_factors, atol=1e-9)
+
+
+def test_kernels_compile_once_for_all_settings_and_both_sides(data):
+    sweeps._compiled.cache_clear()
+    for reg, steps in ((0.01, 2), (0.1, 3), (1.0, 5)):
+        run(data, Ials(RANK, reg, cg_steps=steps, solver="jax"), n=2)
+    widths = {
+        w
+        for counts in (data.user_counts, data.item_counts)
+        for w in 2 ** np.ceil(np.log2(np.maximum(counts[counts > 0], 8)))
+    }
+    assert sweeps._compiled("cg", 0, None)["solve"]._cache_size() == len(widths)
+
+
+# -- fit --------------------------------------------------------------------------------------------------------------
+
+
+@modes
+def test_fit_certifies_itself(data, mode):
+    fitted = Ials(RANK, 0.02, sweeps=30, **mode).fit(data)
+    certificate = fitted.info.certificate
+    assert certificate.status is Status.OK
+    problem, _ = Ials(RANK, 0.02).problem(data)
+    loss, _, in_items = sweeps.loss_and_gradients(problem, fitted.model.user_factors, fitted.model.item_factors)
+    assert certificate.detail["loss"] == pytest.approx(loss, rel=1e-6)
+    assert certificate.detail["loss after sweep 30"] == pytest.approx(loss, rel=1e-5)
+    assert certificate.residual < (1e-5 if mode["mode"] == "cholesky" else 1e-2)
+    right = sweeps.right_sides(problem, fitted.model.user_factors, fitted.model.item_factors)[1]
+    assert certificate.residual == pytest.approx(np.linalg.norm(in_items) / right)
+
+
+@weighted
+def test_folding_in_is_the_exact_half_sweep(data, make):
+    """Users of the training set, folded in, get what solving for the users gives them; so do items."""
+    weights = make(data)
+    fitted = Ials(RANK, 0.05, target="one", mode="cholesky", sweeps=4).fit(data, weights=weights)
+    parts = dense_parts(data, weights, fitted.info.method)
+    v, p = (np.array(f, np.float64) for f in (fitted.model.item_factors, fitted.model.user_factors))
+    expected, _ = dense_sweep(parts, p.copy(), v.copy(), "one")
+    some = np.array([0, 7, 20, 1])
+    explicit = None
+    if weights.rule is None:
+        with pytest.raises(InputError, match="no rule for unseen users"):
+            fold_in(fitted.model, data.rows(some))
+        with pytest.raises(InputError, match="no rule for unseen users"):
+            recommend(fitted, data.rows(some))
+        explicit = Weights.dense(weights.full[some])
+    found = fold_in(fitted.model, data.rows(some), explicit)
+    np.testing.assert_allclose(found, expected[some], atol=2e-4)
+    if explicit is None:
+        np.testing.assert_allclose(fitted.model.score_host(data.to_csr())[some], found @ v.T, atol=1e-4)
+
+
+@pytest.mark.parametrize("make", (WEIGHTS["constant"], WEIGHTS["activity"], WEIGHTS["dense"]))
+def test_new_items_are_folded_in(data, make):
+    weights = make(data)
+    fitted = Ials(RANK, 0.05, target="one", mode="cholesky", sweeps=4).fit(data, weights=weights)
+    some = np.array([0, 7, 9])
+    columns = data.to_csr().T.tocsr()[some]
+    explicit = None if weights.rule is not None else Weights.dense(weights.full.T[some])
+    found = fold_in_items(fitted.model, columns, explicit)
+    np.testing.assert_allclose(found, np.asarray(fitted.model.item_factors)[some], atol=2e-4)
+
+
+def test_what_cannot_be_folded_in_is_refused(data):
+    model = Ials(RANK).fit(data).model
+    with pytest.raises(InputError, match="row 1 of what is folded in is empty"):
+        fold_in(model, data.rows(np.array([0, 3])))
+    with pytest.raises(InputError, match="the model has 31 items"):
+        fold_in(model, data.select_items(np.arange(7)))
+    with pytest.raises(InputError, match="the model has 43 users"):
+        fold_in_items(model, data)
+    model = Ials(RANK, target="one").fit(data, weights=WEIGHTS["popular zeros"](data)).model
+    with pytest.raises(InputError, match="differ from item to item"):
+        fold_in_items(model, data.to_csr().T.tocsr()[[0]])
+    assert not Ials(RANK).fit(data).model.score_host(data.to_csr()[[3]]).any()  # scoring gives zeros instead
+
+
+def test_early_stop_and_callback(data):
+    seen = []
+    fitted = Ials(RANK, sweeps=50).fit(data, callback=lambda n, info, state: seen.append((n, info, state)) or n == 3)
+    assert [n for n, _, _ in seen] == [1, 2, 3]
+    np.testing.assert_array_equal(seen[-1][2].item_factors, fitted.model.item_factors)
+    tolerant = Ials(RANK, reg=0.1, sweeps=500, tolerance=1e-3, mode="cholesky").fit(data).info.certificate.detail
+    done = max(int(name.split()[-1]) for name in tolerant if name.startswith("loss after"))
+    losses = [tolerant[f"loss after sweep {n}"] for n in range(1, done + 1)]
+    assert 2 < done < 500 and losses[-2] - losses[-1] < 1e-3 * losses[-2] <= losses[-3] - losses[-2] + 1e-9 * losses[-2]
+
+
+def test_same_key_same_factors(data):
+    one, two, other = (Ials(RANK).fit(data, key=jax.random.key(k)).model for k in (1, 1, 2))
+    jax.tree.map(np.testing.assert_array_equal, one, two)
+    assert np.abs(one.item_factors - other.item_factors).max() > 1e-3
+
+
+def test_it_learns():
+    train, test, _ = strong_generalization(load("msweb").rows(np.arange(12000)), n_heldout=500)
+    scores = [
+        evaluate(m.fit(train), *test, "ndcg@20").mean["ndcg@20"] for m in (Ials(reg=0.01, sweeps=5), Popularity())
+    ]
+    assert scores[0] > scores[1] + 0.04
+
+
+# -- checkpoints ------------------------------------------------------------------------------------------------------
+
+
+@modes
+def test_a_checkpoint_continues_with_the_very_result(data, mode, tmp_path):
+    method = Ials(RANK, sweeps=6, **mode)
+    whole = method.fit(data)
+    file = tmp_path / "run.npz"
+    dataclasses.replace(method, sweeps=2).fit(data, checkpoint=file)
+    resumed = method.fit(data, checkpoint=file)
+    jax.tree.map(np.testing.assert_array_equal, resumed.model, whole.model)
+    assert resumed.info.certificate == whole.info.certificate
+    assert os.listdir(tmp_path) == ["run.npz"]
+
+
+KILLED = """
+import os, signal, sys
+import numpy as np
+from jaxrec import Ials
+from jaxrec.data import synthetic
+def die(number, info, state):
+    if number == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+Ials(4, sweeps=7).fit(synthetic(60, 40), checkpoint=sys.argv[1], callback=die)
+"""
+
+
+def test_kill_9_loses_at_most_one_sweep(tmp_path):
+    file = tmp_path / "run.npz"
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(file)], capture_output=True, timeout=200)
+    assert killed.returncode == -signal.SIGKILL
+    seen = []
+    method = Ials(4, sweeps=7)
+    resumed = method.fit(synthetic(60, 40), checkpoint=file, callback=lambda number, *_: seen.append(number))
+    assert seen == [5, 6, 7]
+    np.testing.assert_allclose(resumed.model.item_factors, method.fit(synthetic(60, 40)).model.item_factors, atol=1e-4)
+
+
+def test_checkpoints_that_do_not_belong_are_refused(data, tmp_path):
+    file = tmp_path / "run.npz"
+    Ials(RANK, sweeps=2).fit(data, checkpoint=file)
+    for method, other, extra, name in (
+        (Ials(RANK, reg=0.5), data, {}, "method"),
+        (Ials(RANK), data.rows(np.arange(20)), {}, "data"),
+        (Ials(RANK), data, {"key": jax.random.key(7)}, "key"),
+        (Ials(RANK), data, {"weights": Weights.log(data, 2.0)}, "weights"),
+    ):
+        with pytest.raises(InputError, match=f"belongs to another run \\(({name}) is"):
+            method.fit(other, checkpoint=file, **extra)
+    file.write_bytes(file.read_bytes()[:-30])
+    with pytest.raises(InputError, match="is no checkpoint"):
+        Ials(RANK).fit(data, checkpoint=file)
+    with pytest.raises(InputError, match="folder does not exist"):
+        Ials(RANK).fit(data, checkpoint=tmp_path / "nowhere" / "run.npz")
+
+
+# -- refusals ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("make", "complaint"),
+    [
+        (lambda: Ials(0), "rank must be at least 1, got 0"),
+        (lambda: Ials(reg=-1.0), "reg must be a finite number of at least 0"),
+        (lambda: Ials(reg=float("inf")), "reg must be a finite number"),
+        (lambda: Ials(alpha=0.0), "alpha must be above 0"),
+        (lambda: Ials(alpha=float("inf")), "alpha must be finite"),
+        (lambda: Ials(unobserved_weight=0.0), "unobserved_weight must be above 0"),
+        (lambda: Ials(mode="lu"), "mode must be one of cg, cholesky, block"),
+        (lambda: Ials(target="two"), "target must be one of"),
+        (lambda: Ials(solver="gpu"), "solver must be one of"),
+        (lambda: Ials(mode="block", solver="host"), "solver='host' is for mode='cg' or 'cholesky'"),
+        (lambda: Ials(regularizer="l1"), "regularizer must be one of l2, product"),
+        (lambda: Ials(sweeps=0), "sweeps must be at least 1"),
+    ],
+)
+def test_bad_settings_are_refused(make, complaint):
+    with pytest.raises(InputError, match=complaint):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments", "complaint"),
+    [
+        (Ials(32, reg=0.0), {}, "without reg the rank must be at most the number of users and of items, here 31"),
+        (Ials(RANK, reg=0.0), {}, "has 1 such users and 1 such items; raise reg"),
+        (Ials(RANK), {"weights": lambda x: Weights.uniform(x)}, "use target='one'"),
+        (Ials(RANK), {"weights": lambda x: Weights.uniform(x.rows(np.arange(4)))}, "make the weights from these"),
+        (Ials(RANK), {"weights": lambda x: Weights.constant(x.rows(np.arange(USERS)[::-1]), 1.0)}, "another pattern"),
+        (Ials(RANK, mode="cholesky", solver="host"), {"mesh": lambda x: jax.devices()}, "runs without a mesh"),
+    ],
+)
+def test_bad_fits_are_refused(data, method, arguments, complaint):
+    with pytest.raises(InputError, match=complaint):
+        method.fit(data, **{name: make(data) for name, make in arguments.items()})
+
+
+@modes
+def test_what_overflows_is_no_model(data, mode):
+    with pytest.raises(FitError, match="not finite"):
+        Ials(RANK, reg=1e-30, alpha=1e37, unobserved_weight=1e37, **mode).fit(data)
+
+
+PEAK = """
+import gc
+from jaxrec import Ials
+from jaxrec.data import synthetic
+def status(key):
+    return 1024 * next(int(line.split()[1]) for line in open("/proc/self/status") if key in line)
+Ials(4, sweeps=1).fit(synthetic(60, 40))
+x = synthetic(8_000, 1_500)
+gc.collect()
+open("/proc/self/clear_refs", "w").write("5")
+before = status("VmRSS")
+Ials(128, sweeps=1).fit(x)
+print(status("VmHWM") - before, Ials(128).plan(*x.shape, x.nnz).total)
+"""
+
+
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="the peak of a fit alone is not known here")
+def test_plan_is_the_peak():
+    done = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True, timeout=200, check=True)
+    measured, planned = map(int, done.stdout.split())
+    assert 0.6 * planned < measured < 1.1 * planned
+
+
+def test_plan_counts_the_devices():
+    one, eight = (Ials(128).plan(10**6, 10**5, 10**8, devices) for devices in ("h100", "8xh100"))
+    assert eight.parts["factors, old and new"] * 8 == one.parts["factors, old and new"]
+    assert eight.parts["factors of the other side, gathered"] == 4 * 128 * 10**6 and eight.seconds < one.seconds
+    assert FoldIn(1.0, 1.0, 0.0, 5.0).ridge(np.array([2]), np.array([3.0]), 5.0) == [17.0]

@@ -1,0 +1,297 @@
+"""Low-rank EDLAE: the exact reduction, its explicit decoder and fixed point, against brute force and L-BFGS."""
+
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import reference
+
+from jaxrec import InputError, Interactions, ItemFactors, LowRankEdlae, Status, recommend
+from jaxrec.linear import edlae
+from jaxrec.linear import low_rank_edlae as low_rank
+from jaxrec.linear import low_rank_edlae_kernels as solvers
+
+P, REG = 0.33, 20.0
+KEY = jax.random.key(0)
+
+
+def tastes(users: int, items: int, seed: int = 0, groups: int = 12) -> np.ndarray:
+    """0/1 histories from soft groups of items, of density about 1/6, with a decaying spectrum."""
+    rng = np.random.default_rng(seed)
+    logits = 0.6 * rng.normal(size=(users, groups)) @ rng.normal(size=(groups, items)) + rng.normal(size=items)
+    logits += rng.logistic(size=logits.shape)
+    return (logits > np.quantile(logits, 0.84)).astype(np.float64)
+
+
+@pytest.fixture(scope="module")
+def x() -> np.ndarray:
+    return tastes(400, 40)
+
+
+@pytest.fixture(scope="module")
+def wide() -> np.ndarray:
+    return tastes(1500, 96)
+
+
+def interactions(x: np.ndarray) -> Interactions:
+    return Interactions.from_triples(*np.nonzero(x), n_users=x.shape[0], n_items=x.shape[1])
+
+
+class Naive:
+    """The matrices of the problem in NumPy, by their definitions; square roots and inverses formed as written."""
+
+    def __init__(self, x: np.ndarray):
+        self.a = reference.gram(x)
+        self.penalty = REG + P / (1 - P) * np.diag(self.a)
+        self.g = self.a + np.diag(self.penalty)
+        values, vectors = np.linalg.eigh(self.g)
+        self.root = vectors * np.sqrt(values) @ vectors.T
+        self.c = np.linalg.inv(self.g)
+        self.best = np.eye(len(self.g)) - self.c / np.diag(self.c)
+        np.fill_diagonal(self.best, 0)
+
+    def closest(self, target: np.ndarray, rank: int) -> np.ndarray:
+        """The matrix of a rank that is closest to the target in the norm of G."""
+        u, s, vt = np.linalg.svd(self.root @ target)
+        return np.linalg.solve(self.root, u[:, :rank] * s[:rank] @ vt[:rank])
+
+    def excess(self, product: np.ndarray) -> float:
+        error = self.root @ (product - np.diag(np.diag(product)) - self.best)
+        return np.sum(error**2) / np.sum((self.root @ self.best) ** 2)
+
+
+def problem_of(x: np.ndarray) -> solvers.Problem:
+    return low_rank.prepare(jnp.asarray(reference.gram(x)), P, REG)
+
+
+def product(factors) -> np.ndarray:
+    return np.asarray(factors[0] @ factors[1].T)
+
+
+def test_excess_is_the_difference_of_objectives(x, rng, x64):
+    for scale in (1e-3, 0.1, 3.0):
+        u, v = scale * rng.normal(size=(2, 40, 6))
+        best = edlae.weights(reference.gram(x), P, REG)
+        apart = low_rank.objective(x, u, v, P, REG) - edlae.objective(x, best, P, REG)
+        np.testing.assert_allclose(low_rank.excess(reference.gram(x), u, v, P, REG), apart, rtol=1e-10)
+
+
+def test_one_shots_are_the_spectral_forms(x, x64):
+    """(a), (b), (c) and the eigen-only form by square roots, inverses and whole decompositions in NumPy."""
+    naive, problem, n = Naive(x), problem_of(x), 40
+    values, q = np.linalg.eigh(naive.g)
+    for rank in (1, 7, 25):
+        free = naive.closest(naive.c @ naive.a, rank)
+        top, g = q[:, ::-1][:, :rank], values[::-1][:rank]
+        inside, t = np.sum(top**2, axis=1), 1 / np.diag(naive.c)
+        w = (1 - t * np.sum(top**2 / g, axis=1)) / (1 - inside)
+        beta = {"full_rank": np.zeros(n), "free_diagonal": np.diag(free), "eigen": w - 1}
+        for kind in solvers.ONE_SHOTS:
+            basis, found = low_rank._one_shot(problem, kind, rank, KEY)
+            np.testing.assert_allclose(found - 1, beta[kind], atol=1e-9)
+            factors = problem.inverse.T @ basis, problem.target(found, problem.unexplained).transpose(basis)
+            expected = naive.closest(naive.best + np.diag(beta[kind]), rank)
+            np.testing.assert_allclose(product(factors), expected, atol=1e-9)
+            np.testing.assert_allclose(solvers.excess(problem, *factors), naive.excess(expected), atol=1e-12)
+        np.testing.assert_allclose(product(solvers.free_diagonal(problem, rank, KEY)), free, atol=1e-9)
+        eigen_only = top @ (top.T * w - top.T / g[:, None] * t)
+        np.testing.assert_allclose(product(solvers.eigen_factors(problem, rank, KEY)), eigen_only, atol=1e-9)
+
+
+def test_best_decoder_solves_every_item(x, rng, x64):
+    """Item by item least squares in G with the item's own row of the encoder taken out."""
+    naive, problem = Naive(x), problem_of(x)
+    encoder = rng.normal(size=(40, 5))
+    expected = np.zeros((40, 40))
+    for i in range(40):
+        inputs = encoder.copy()
+        inputs[i] = 0
+        v = np.linalg.solve(inputs.T @ naive.g @ inputs, inputs.T @ naive.g @ naive.best[:, i])
+        expected[:, i] = inputs @ v
+    found = low_rank._best_decoder(problem, low_rank._basis(problem, jnp.asarray(encoder)))
+    weights = product(found)
+    np.testing.assert_allclose(1 + np.diag(weights), found.w, atol=1e-10)
+    np.testing.assert_allclose(weights - np.diag(np.diag(weights)), expected, atol=1e-10)
+    np.testing.assert_allclose(found.excess, naive.excess(expected), rtol=1e-9)
+
+
+@pytest.mark.parametrize("rank", (1, 5, 20, 39))
+def test_best_decoder_never_raises_the_loss(x, rank, x64):
+    problem = problem_of(x)
+    for kind in solvers.ONE_SHOTS:
+        basis, w = low_rank._one_shot(problem, kind, rank, KEY)
+        svd = solvers.excess(
+            problem, problem.inverse.T @ basis, problem.target(w, problem.unexplained).transpose(basis)
+        )
+        polished = low_rank._best_decoder(problem, basis)
+        assert polished.excess <= svd + 1e-12
+        np.testing.assert_allclose(polished.excess, solvers.excess(problem, *polished[:2]), atol=1e-10)
+
+
+@pytest.mark.parametrize("method", low_rank.METHODS)
+def test_all_items_are_full_rank(x, method):
+    fitted = LowRankEdlae(40, REG, P, method).fit(interactions(x))
+    weights = product((fitted.model.encoder, fitted.model.decoder))
+    naive = Naive(x)
+    np.testing.assert_allclose(weights - np.diag(np.diag(weights)), naive.best, atol=2e-5)
+
+
+def test_excess_falls_with_the_rank(x, x64):
+    problem = problem_of(x)
+    courses = {"closed_form": [], "fixed_point": []}
+    for rank in (1, 5, 20, 38, 40):
+        start, _ = low_rank.closed_form_basis(problem, rank, KEY)
+        solved = low_rank._fixed_point(problem, start, 30, 1e-6)[0]
+        for course, basis in zip(courses.values(), (start, solved), strict=True):
+            course.append(float(low_rank._best_decoder(problem, basis).excess))
+    for name, course in courses.items():
+        assert course[0] < 1 and abs(course[-1]) < 1e-12
+        assert np.all(np.diff(course) < 1e-12), name
+
+
+def test_fixed_point_descends_to_a_stationary_point(x, x64):
+    problem, gram = problem_of(x), jnp.asarray(reference.gram(x))
+    start, _ = low_rank.closed_form_basis(problem, 6, KEY)
+    course = [float(low_rank._fixed_point(problem, start, steps, 0.0)[1]) for steps in (0, 1, 2, 4, 8, 400)]
+    assert np.all(np.diff(course) <= 1e-14) and course[-1] < course[0]
+    basis, _, done = low_rank._fixed_point(problem, start, 2000, 1e-15)
+    assert done < 2000
+    found = low_rank._best_decoder(problem, basis)
+    slopes = jax.grad(low_rank.objective, argnums=(1, 2))(jnp.asarray(x), *found[:2], P, REG)
+    sizes = [np.linalg.norm(g) * np.linalg.norm(f) for g, f in zip(slopes, found[:2], strict=True)]
+    assert max(sizes) < 1e-5 * float(problem.scale)
+    assert max(solvers.gradients(gram, problem.penalty, *found[:2])) < 1e-6
+
+
+def test_gradients_are_those_of_the_objective(x, rng, x64):
+    naive = Naive(x)
+    u, v = rng.normal(size=(2, 40, 5))
+    slopes = jax.grad(low_rank.objective, argnums=(1, 2))(jnp.asarray(x), u, v, P, REG)
+    found = solvers.gradients(jnp.asarray(naive.a), jnp.asarray(naive.penalty), jnp.asarray(u), jnp.asarray(v))
+    start = naive.a - np.diag(np.diag(naive.a))
+    for ratio, slope, data in zip(found, slopes, (start @ v, start @ u), strict=True):
+        np.testing.assert_allclose(ratio, np.linalg.norm(slope) / 2 / np.linalg.norm(data), rtol=1e-10)
+
+
+def test_closed_form_is_within_3_percent_of_lbfgs_at_small_ranks(wide, x64):
+    """And the fixed point is nowhere above it: what makes it the default."""
+    problem = problem_of(wide)
+    for rank in (4, 12):
+        start = low_rank._best_decoder(problem, low_rank.closed_form_basis(problem, rank, KEY)[0])
+        u, v, _ = solvers.lbfgs(problem, start.encoder, start.decoder, 100)
+        judge = float(solvers.excess(problem, u, v))
+        assert judge <= start.excess <= 1.03 * judge
+        basis = low_rank._fixed_point(problem, low_rank.closed_form_basis(problem, rank, KEY)[0], 100, 1e-7)[0]
+        assert low_rank._best_decoder(problem, basis).excess <= 1.0001 * judge
+
+
+def test_comparison_of_the_forms_over_ranks(wide, x64):
+    """The shape published for these models: the constraint may be dropped at small ranks only."""
+    problem = problem_of(wide)
+    dropped, solved, tied, best = [], [], [], []
+    for rank in (6, 12, 24, 48, 84):
+        dropped.append(float(solvers.excess(problem, *solvers.free_diagonal(problem, rank, KEY))))
+        basis, _ = low_rank.closed_form_basis(problem, rank, KEY)
+        solved.append(float(low_rank._best_decoder(problem, basis).excess))
+        w = low_rank._one_shot(problem, "free_diagonal", rank, KEY)[1]
+        basis_tied, w = jax.jit(solvers.tied_diagonal, static_argnums=2)(problem, w, rank, KEY, 20)
+        decoder = problem.target(w, problem.unexplained).transpose(basis_tied)
+        tied.append(float(solvers.excess(problem, problem.inverse.T @ basis_tied, decoder)))
+        best.append(float(low_rank._fixed_point(problem, basis, 200, 1e-7)[1]))
+    assert dropped[0] < 1.2 * best[0] and dropped[-1] > 100 * best[-1]
+    assert min(dropped) < dropped[-1]  # it gets worse with the rank
+    assert np.all(np.diff(solved) < 0) and np.all(np.diff(best) < 0)
+    assert np.all(np.array(best) <= np.minimum(solved, tied))
+
+
+def test_admm_step_is_the_published_one(x, rng, x64):
+    naive, problem, omega = Naive(x), problem_of(x), 100.0
+    u = 1e-2 * rng.normal(size=(40, 4))
+    beta, dual = rng.random((2, 40))
+    both, a = naive.penalty + omega, naive.a
+    r = a * (1 + beta) + np.diag(both * (beta - dual))
+    v = np.linalg.solve(u.T @ (a + np.diag(naive.penalty + both)) @ u, u.T @ r).T
+    u_next = naive.c @ r @ v @ np.linalg.inv(v.T @ v)
+    uv = np.diag(u_next @ v.T)
+    beta_next = np.diag(a @ u_next @ v.T) - np.diag(a) + both * (uv + dual)
+    beta_next = np.maximum(0, beta_next / (np.diag(a) + omega))
+    state = solvers.AdmmState(*map(jnp.asarray, (u, np.zeros_like(u), beta, dual)))
+    found = low_rank._admm_step(problem, state, omega)
+    for one, two in zip(found, (u_next, v, beta_next, dual + uv - beta_next), strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-8, atol=1e-9)
+
+
+def test_admm_keeps_its_best_iterate_and_stops_when_it_diverges(wide):
+    problem = low_rank.prepare(jnp.asarray(reference.gram(wide), jnp.float32), P, REG)
+    u, v, course = low_rank.admm(problem, 24, KEY, 100, 500.0)
+    assert len(course) < 100 and not course[-1] < 10 * min(course), "it did not diverge: the guard is untested"
+    np.testing.assert_allclose(solvers.excess(problem, u, v), min(course), rtol=1e-5)
+    fitted = LowRankEdlae(24, REG, P, "admm", steps=100).fit(interactions(wide))
+    assert fitted.info.certificate.detail["excess"] <= min(course) + 1e-5
+
+
+@pytest.mark.parametrize("method", low_rank.METHODS)
+def test_fit_recommends_and_says_how_good_it_is(wide, method):
+    data = interactions(wide)
+    fitted = LowRankEdlae(12, REG, P, method).fit(data)
+    naive = Naive(wide)
+    detail = fitted.info.certificate.detail
+    weights = product((fitted.model.encoder, fitted.model.decoder))
+    assert detail["excess"] == pytest.approx(naive.excess(weights), rel=1e-3)
+    loss = low_rank.objective(wide, fitted.model.encoder, fitted.model.decoder, P, REG)
+    assert detail["loss"] == pytest.approx(float(loss), rel=1e-4)
+    assert detail["loss at full rank"] == pytest.approx(float(edlae.objective(wide, naive.best, P, REG)), rel=1e-4)
+    if method == "fixed_point":
+        assert detail["encoder gradient"] < 0.02
+    assert isinstance(fitted.model, ItemFactors) and fitted.model.encoder.shape == (96, 12)
+    assert recommend(fitted, data, 5).items.shape == (1500, 5)
+
+
+def test_certificate_fails_on_wrong_factors(x):
+    gram = jnp.asarray(reference.gram(x), jnp.float32)
+    problem = low_rank.prepare(gram, P, REG)
+    good = low_rank._best_decoder(problem, low_rank.closed_form_basis(problem, 4, KEY)[0])
+    assert low_rank.certify(gram, problem, ItemFactors(good.encoder, good.decoder)).status is Status.OK
+    off = low_rank.certify(gram, problem, ItemFactors(good.encoder, 1.01 * good.decoder))
+    assert off.status is Status.RESIDUAL_TOO_LARGE
+    lost = low_rank.certify(gram, problem, ItemFactors(good.encoder, good.decoder.at[3, 1].set(jnp.nan)))
+    assert lost.status is Status.NOT_FINITE
+
+
+def test_floats_are_traced(x):
+    gram = jnp.asarray(reference.gram(x), jnp.float32)
+    compiled = jax.jit(lambda gram, dropout, reg: solvers.prepare(gram, reg + dropout * jnp.diagonal(gram)))
+    fixed = jax.jit(
+        lambda *given: solvers.fixed_point(*given)
+    )  # a function of its own: jit shares its cache by function
+    for reg, tolerance in ((3.0, 1e-5), (30.0, 1e-4), (300.0, 1e-3)):
+        problem = compiled(gram, 0.3, reg)
+        fixed(problem, low_rank._one_shot(problem, "full_rank", 3, KEY)[0], 10, tolerance)
+    assert compiled._cache_size() == fixed._cache_size() == 1
+
+
+def test_same_key_same_model(wide):
+    one, two, other = (
+        LowRankEdlae(5, REG, P, "admm").fit(interactions(wide), key=jax.random.key(seed)).model for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(one.encoder, two.encoder)
+    assert not np.array_equal(one.encoder, other.encoder)
+
+
+def test_bad_input_is_one_sentence(x, monkeypatch):
+    with pytest.raises(InputError, match="rank must be at most the number of items, 40, got 41"):
+        LowRankEdlae(41).fit(interactions(x))
+    for wrong, said in (
+        ({"rank": 0}, "rank must be at least 1"),
+        ({"reg": 0.0}, "reg must be above 0"),
+        ({"dropout": 1.0}, "dropout must be at least 0 and below 1"),
+        ({"steps": 0}, "steps must be at least 1"),
+        ({"omega": -1.0}, "omega must be above 0"),
+    ):
+        with pytest.raises(InputError, match=said):
+            LowRankEdlae(**wrong)
+    monkeypatch.setitem(sys.modules, "optax", None)
+    with pytest.raises(InputError, match="needs optax"):
+        LowRankEdlae(7, method="lbfgs").fit(interactions(x))

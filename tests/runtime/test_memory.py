@@ -1,0 +1,63 @@
+"""Plans and the memory they are compared with."""
+
+import pathlib
+
+import pytest
+
+from jaxrec import FitError, Plan, Status
+from jaxrec.runtime import memory
+
+
+def example(available):
+    return Plan("Toy()", (3, 4, 5), "host", {"a": 600, "b": 400}, available, 2e9, 1.5, "use less")
+
+
+def test_plan_totals_and_verdict():
+    assert example(1000).fits and example(None).fits and not example(999).fits
+    example(1000).require()
+    with pytest.raises(FitError, match="Toy") as caught:
+        example(999).require()
+    assert caught.value.status is Status.DOES_NOT_FIT and "use less" in str(caught.value)
+
+
+def test_plan_prints_its_parts_and_its_verdict():
+    assert "1.5 s" in str(example(1000)) and str(example(1000)).endswith("fits")
+    assert str(example(999)).endswith("does not fit: use less")
+    assert "free now" not in str(example(None))
+
+
+def test_available_memory_is_below_what_the_machine_has():
+    meminfo = pathlib.Path("/proc/meminfo")
+    if not meminfo.exists():
+        pytest.skip("no /proc/meminfo on this system")
+    total = 1024 * int(meminfo.read_text().split("MemTotal:")[1].split()[0])
+    assert 0 < memory.available_bytes() <= total
+
+
+def test_a_container_limit_counts(monkeypatch):
+    monkeypatch.setattr(memory, "_cgroup_left", lambda: 12345)
+    assert memory.available_bytes() == 12345
+
+
+def test_what_a_container_has_cached_of_files_is_free(tmp_path):
+    assert memory._cgroup_left(tmp_path) is None
+    for name, text in {"max": "1000\n", "current": "900\n", "stat": "anon 300\ninactive_file 500\n"}.items():
+        (tmp_path / f"memory.{name}").write_text(text)
+    assert memory._cgroup_left(tmp_path) == 600
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory._cgroup_left(tmp_path) is None
+
+
+class Fake:
+    platform, device_kind = "gpu", "NVIDIA H100 80GB HBM3"
+
+    def memory_stats(self):
+        return {"bytes_limit": 100, "bytes_in_use": 30}
+
+
+def test_device_memory_and_rates():
+    assert memory.available_bytes(Fake()) == 70
+    assert memory.rough_seconds(4.7e13, Fake()) == pytest.approx(1)
+    Fake.device_kind = "something new"
+    assert memory.rough_seconds(1e12, Fake()) is None
+    assert memory.rough_seconds(1e12) > 0
