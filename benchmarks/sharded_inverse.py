@@ -37,15 +37,17 @@ def main() -> None:
 
     from jaxrec.runtime import parallel
     from jaxrec.solvers import spd as linalg
+    from jaxrec.solvers.columns import HIGHEST
+    from jaxrec.solvers.spd import blocks
 
     n, mesh = options.items, parallel.make_mesh()
-    cut = linalg.blocks(n, mesh.size, options.block)
+    cut = blocks(n, mesh.size, options.block)
     rng = np.random.default_rng(0)
     x = rng.standard_normal((n + n // 2, n), np.float32)
     a = x.T @ x / n + np.eye(n, dtype=np.float32)
     right = rng.standard_normal((n, n), np.float32)
     shape = jax.ShapeDtypeStruct((cut.size, cut.size), np.float32, sharding=parallel.sharding(mesh, parallel.COLUMNS))
-    invert = linalg._inverse_on_mesh.lower(shape, mesh, cut, linalg.HIGHEST).compile()
+    invert = linalg._inverse_on_mesh.lower(shape, mesh, cut, HIGHEST).compile()
     memory = invert.memory_analysis()
     padded = np.eye(cut.size, dtype=np.float32)
     padded[:n, :n] = a

@@ -19,7 +19,7 @@ from harness import machine
 
 import jaxrec
 from jaxrec import WeightedEase
-from jaxrec.factorization.weighted_ease import solve as solvers
+from jaxrec.factorization.weighted_ease import solve
 from jaxrec.runtime.threads import n_threads
 
 
@@ -34,7 +34,7 @@ def deviation(data, method, model, columns):
     """The largest deviation of the columns from direct solves, and seconds a column of those."""
     items = np.random.default_rng(0).permutation(data.n_items)[:columns]
     weights, scale, worst = method.weights(data), float(np.abs(model.weights).max()), 0.0
-    solved, seconds = seconds_of(lambda: list(solvers.direct_columns(data, weights, method.reg, items)))
+    solved, seconds = seconds_of(lambda: list(solve.direct_columns(data, weights, method.reg, items)))
     for item, c in zip(items, solved, strict=True):
         expected = -c / c[item]
         expected[item] = 0

@@ -12,8 +12,8 @@ import optax
 import jaxrec
 from jaxrec.data.splits import strong_generalization
 from jaxrec.factorization import fold_in
-from jaxrec.factorization.ials import method as symmetric
-from jaxrec.factorization.weighted_ease import method as full_rank
+from jaxrec.factorization.ials import method as ials
+from jaxrec.factorization.weighted_ease import method as weighted_ease
 from jaxrec.solvers.descent import descend
 
 train, test, _ = strong_generalization(jaxrec.load("msweb"), n_heldout=1000)
@@ -32,7 +32,7 @@ print(f"weighted EASE: {fitted.info.certificate}")
 
 @jax.grad
 def slope(b):
-    return full_rank.objective(x, weights.to_dense(small), b, 20.0)
+    return weighted_ease.objective(x, weights.to_dense(small), b, 20.0)
 
 
 off_diagonal = 1 - np.eye(small.n_items)  # the diagonal is 0 and not free
@@ -54,7 +54,7 @@ problem, _ = method.problem(small)
 
 def loss(factors):
     base = np.full(x.shape, method.unobserved_weight)
-    return symmetric.objective(x, base, x * method.alpha, *factors, problem.users.ridge, problem.items.ridge)
+    return ials.objective(x, base, x * method.alpha, *factors, problem.users.ridge, problem.items.ridge)
 
 
 rng = np.random.default_rng(0)

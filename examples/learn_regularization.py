@@ -12,14 +12,14 @@ import numpy as np
 import scipy.optimize
 
 import jaxrec
-from jaxrec.closed_form import gram as stats
-from jaxrec.closed_form import method as closed_form
+from jaxrec.closed_form import kernel
+from jaxrec.closed_form.gram import gram_matrix
 from jaxrec.evaluation.leave_user_out import squared_error
 
 train, test, _ = jaxrec.split(jaxrec.load("msweb"))
 train = train.rows(np.arange(5000))  # of 32,711 users, to keep the example short
 x = jnp.asarray(train.to_csr().toarray())
-gram = jnp.asarray(stats.gram(train))
+gram = jnp.asarray(gram_matrix(train))
 log_counts = np.log(np.maximum(train.item_counts, 1)).astype(np.float32)
 log_counts -= log_counts.mean()  # so that a is the mean log penalty, whatever b is
 
@@ -65,7 +65,7 @@ print(
 metric = "ndcg@100"
 reports = {}
 for name, diagonal in {"scalar": np.full(train.n_items, np.exp(scalar[0])), "per item": penalty}.items():
-    weights = closed_form.solve(gram, diagonal.astype(np.float32)).weights
+    weights = kernel.solve(gram, diagonal.astype(np.float32)).weights
     reports[name] = jaxrec.evaluate(jaxrec.ItemWeights(weights), *test, metric, label=name)
     print(f"{name:9} {metric} {reports[name].mean[metric]:.5f} on held-out users")
 

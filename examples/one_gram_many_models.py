@@ -7,13 +7,13 @@
 import jax
 
 import jaxrec
-from jaxrec.closed_form import gram as stats
+from jaxrec.closed_form.gram import gram_matrix
 from jaxrec.data.splits import strong_generalization
 from jaxrec.linear import ease, edlae
 
 # Hyper-parameters are chosen on validation users. The test users stay out of it until the end.
 train, test, validation = strong_generalization(jaxrec.load("msweb"), n_heldout=2000)
-gram = jax.numpy.asarray(stats.gram(train))
+gram = jax.numpy.asarray(gram_matrix(train))
 
 # %% [markdown]
 # Four models that differ in what they do about the diagonal, an item's weight on itself, which is no help in

@@ -27,8 +27,7 @@ from jaxrec.deep.network import Network
 from jaxrec.factorization import UserItemFactors
 from jaxrec.methods import METHODS
 from jaxrec.models import FitInfo, Fitted, ItemFactors, ItemScores, ItemWeights, PairWeights, SparseItemWeights
-from jaxrec.runtime import parallel
-from jaxrec.runtime import sharded as sharded_io
+from jaxrec.runtime import parallel, sharded
 from jaxrec.runtime.files import check_parent, flush, temporary, write_json
 from jaxrec.status import Certificate, Status
 
@@ -71,17 +70,17 @@ def save(path: str | os.PathLike, fitted: Fitted) -> None:
 def _save_split(folder: Path, fitted: Fitted) -> None:
     """Each process writes its parts of the weights; then the first writes the rest, and that is the save."""
     model = fitted.model
-    parts = {"folder": sharded_io.new_name(), "shape": model.weights.shape, "dtype": str(model.weights.dtype)}
+    parts = {"folder": sharded.new_name(), "shape": model.weights.shape, "dtype": str(model.weights.dtype)}
     config, arrays = _describe(fitted._replace(model=dataclasses.replace(model, weights=None)))
     config["parts"] = {**parts, "padding": model.padding}
     if jax.process_index() == 0:
         folder.mkdir(exist_ok=True)
-    sharded_io.write(folder / parts["folder"], model.weights)
+    sharded.write(folder / parts["folder"], model.weights)
     try:
         if jax.process_index() == 0:
             _save_whole(folder, config, arrays)
     finally:
-        sharded_io.wait_for_all()  # else another process might look for the model before it is there
+        sharded.wait_for_all()  # else another process might look for the model before it is there
 
 
 def _save_whole(folder: Path, config: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
@@ -127,7 +126,7 @@ def load_model(path: str | os.PathLike, mesh: Any = None) -> Fitted:
         if parts := config.get("parts"):
             if not re.fullmatch(r"parts\.[0-9a-f]{8}", parts["folder"]):  # nothing outside the folder is ever opened
                 raise ValueError(f"parts {parts['folder']!r}")
-            weights = sharded_io.read(folder / parts["folder"], tuple(parts["shape"]), np.dtype(parts["dtype"]), mesh)
+            weights = sharded.read(folder / parts["folder"], tuple(parts["shape"]), np.dtype(parts["dtype"]), mesh)
             content |= {"weights": weights, "padding": parts["padding"]}
         numbers = {
             name: tuple(v) if isinstance(v, list) else v for name, v in config["method"]["hyper_parameters"].items()

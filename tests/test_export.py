@@ -8,12 +8,13 @@ import pytest
 from jax import export
 
 from jaxrec import ItemScores, ItemWeights
-from jaxrec.closed_form import gram as stats
+from jaxrec.closed_form import gram as gram_module
+from jaxrec.closed_form.gram import add_gram
 from jaxrec.data import RowBatch
 from jaxrec.evaluation.ranking import _top_k_on_mesh, top_k
-from jaxrec.factorization.weighted_ease import iterate as full_rank
+from jaxrec.factorization.weighted_ease import iterate
 from jaxrec.linear import ease
-from jaxrec.linear import low_rank_edlae_kernels as low_rank
+from jaxrec.linear import low_rank_edlae_kernels as kernels
 from jaxrec.runtime import parallel
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -27,8 +28,8 @@ batch = RowBatch(
 KERNELS = {
     "ease.weights": (ease.weights, (square, scalar)),
     "ease gradient": (jax.grad(lambda g, r: ease.weights(g, r).sum(), argnums=1), (square, scalar)),
-    "binary Gram": (lambda *a: stats.add_gram(*a, binary=True), (square, batch.items, batch.values)),
-    "weighted Gram": (lambda *a: stats.add_gram(*a, binary=False), (square, batch.items, batch.values)),
+    "binary Gram": (lambda *a: add_gram(*a, binary=True), (square, batch.items, batch.values)),
+    "weighted Gram": (lambda *a: add_gram(*a, binary=False), (square, batch.items, batch.values)),
     "linear top-k": (lambda w, b: top_k(ItemWeights(w), b, 10), (square, batch)),
     "popularity top-k": (
         lambda s, b: top_k(ItemScores(s), b, 10),
@@ -59,7 +60,7 @@ def split(shape, dtype, placement):
 
 def sharded_gram(binary, dtype):
     rows = [split((16, 8), kind, parallel.ROWS) for kind in (jnp.int32, jnp.float32)]
-    kernel = partial(stats._add_gram_on_mesh, binary=binary, mesh=parallel.make_mesh())
+    kernel = partial(gram_module._add_gram_on_mesh, binary=binary, mesh=parallel.make_mesh())
     return kernel, (split((512, 512), dtype, parallel.COLUMNS), *rows)
 
 
@@ -96,17 +97,17 @@ def test_lowers_on_a_mesh(kernel, platform):
 vector = jax.ShapeDtypeStruct((300,), jnp.float32)
 factors = jax.ShapeDtypeStruct((300, 6), jnp.float32)
 key = jax.ShapeDtypeStruct((), jax.random.key(0).dtype)
-problem = low_rank.Problem(square, square, vector, vector, vector)
+problem = kernels.Problem(square, square, vector, vector, vector)
 LOW_RANK = {
-    "prepare": (low_rank.prepare, (square, vector)),
-    "excess": (low_rank.excess, (problem, factors, factors)),
-    "gradients": (low_rank.gradients, (square, vector, factors, factors)),
-    "best decoder": (low_rank.best_decoder, (problem, factors)),
-    "fixed point": (low_rank.fixed_point, (problem, factors, scalar, scalar)),
-    "ADMM": (low_rank.admm_step, (problem, low_rank.AdmmState(factors, factors, vector, vector), scalar)),
+    "prepare": (kernels.prepare, (square, vector)),
+    "excess": (kernels.excess, (problem, factors, factors)),
+    "gradients": (kernels.gradients, (square, vector, factors, factors)),
+    "best decoder": (kernels.best_decoder, (problem, factors)),
+    "fixed point": (kernels.fixed_point, (problem, factors, scalar, scalar)),
+    "ADMM": (kernels.admm_step, (problem, kernels.AdmmState(factors, factors, vector, vector), scalar)),
     **{
-        f"one shot, {kind}": (partial(lambda kind, p, key: low_rank.one_shot(p, kind, 6, key), kind), (problem, key))
-        for kind in low_rank.ONE_SHOTS
+        f"one shot, {kind}": (partial(lambda kind, p, key: kernels.one_shot(p, kind, 6, key), kind), (problem, key))
+        for kind in kernels.ONE_SHOTS
     },
 }
 
@@ -132,7 +133,7 @@ def test_weighted_full_rank_lowers(platform):
     columns, shift = (split((64,), kind, parallel.ROWS) for kind in (jnp.int32, jnp.float32))
 
     def solve(b, inverse, columns, shift, batches, reg, tolerance, most):
-        return full_rank._solve_block(b, inverse, columns, (shift, shift), batches, (reg, tolerance, most), False, mesh)
+        return iterate._solve_block(b, inverse, columns, (shift, shift), batches, (reg, tolerance, most), False, mesh)
 
     count = jax.ShapeDtypeStruct((), jnp.int32)
     arguments = (square, square, columns, shift, batches, scalar, scalar, count)

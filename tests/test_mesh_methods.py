@@ -7,15 +7,13 @@ import pytest
 from test_parallel import random_data, sent, spd
 
 from jaxrec import InputError, LowRankEdlae, Mrf, Slim
-from jaxrec.closed_form import gram as stats
+from jaxrec.closed_form.gram import default_gram, gram_matrix
 from jaxrec.data import Interactions
-from jaxrec.linear import higher_order
-from jaxrec.linear import item_knn as knn
-from jaxrec.linear import low_rank_edlae as low_rank
-from jaxrec.linear import low_rank_edlae_kernels as solvers
-from jaxrec.linear import slim as constrained
+from jaxrec.linear import higher_order, item_knn, low_rank_edlae, slim
+from jaxrec.linear import low_rank_edlae_kernels as kernels
 from jaxrec.runtime import parallel
-from jaxrec.solvers import spd as linalg
+from jaxrec.solvers.columns import columns_product, row_chunk, take_columns
+from jaxrec.solvers.spd import Blocks, blocks, cholesky_and_inverse
 
 COLUMNS, WHOLE = parallel.COLUMNS, parallel.REPLICATED
 
@@ -41,12 +39,12 @@ def numbers(sent_shape: str) -> int:
 @pytest.mark.parametrize("n", (5, 67, 150, 300))
 def test_the_sweep_finds_both_factors(n, mesh, rng):
     a = spd(n, rng)
-    cut = linalg.blocks(n, mesh.size)
+    cut = blocks(n, mesh.size)
     padded = np.eye(cut.size, dtype=np.float32)
     padded[:n, :n] = a
 
     def kernel(a, axis):
-        return linalg.cholesky_and_inverse(a, block=cut.block, chunk=cut.chunk, axis=axis)
+        return cholesky_and_inverse(a, block=cut.block, chunk=cut.chunk, axis=axis)
 
     found = parallel.over_columns(kernel, mesh, COLUMNS, (COLUMNS, COLUMNS))(parallel.place(padded, mesh, COLUMNS))
     lower = np.linalg.cholesky(a)
@@ -62,10 +60,10 @@ def test_products_and_columns_of_split_matrices(mesh, rng):
     size = 8 * 12
     a, b = rng.normal(size=(2, size, size)).astype(np.float32)
     placed = [parallel.place(matrix, mesh, COLUMNS) for matrix in (a, b)]
-    product = parallel.over_columns(linalg.columns_product, mesh, (COLUMNS, COLUMNS), COLUMNS)(*placed)
+    product = parallel.over_columns(columns_product, mesh, (COLUMNS, COLUMNS), COLUMNS)(*placed)
     np.testing.assert_allclose(product, a @ b, rtol=0, atol=1e-4)
     wanted = np.array([3, 95, 40, 3])
-    taken = parallel.over_columns(linalg.take_columns, mesh, (COLUMNS, WHOLE), WHOLE)(placed[0], wanted)
+    taken = parallel.over_columns(take_columns, mesh, (COLUMNS, WHOLE), WHOLE)(placed[0], wanted)
     np.testing.assert_array_equal(taken, a[:, wanted])
 
 
@@ -87,34 +85,34 @@ def test_iterations_gather_rows_by_chunks():
     mesh, n = parallel.make_mesh(), 1024
     rho, floats = shape_of((n,), mesh, WHOLE), (np.float32(1), np.float32(1))
     square = shape_of((n, n), mesh)
-    admm = constrained._steps.lower(square, square, rho, *floats, True, mesh).compile()
-    assert 0 < most_sent(admm) <= n * linalg.row_chunk(n)
-    similar = knn._weights.lower(square, np.float32(1), 10, mesh).compile()
+    admm = slim._steps.lower(square, square, rho, *floats, True, mesh).compile()
+    assert 0 < most_sent(admm) <= n * row_chunk(n)
+    similar = item_knn._weights.lower(square, np.float32(1), 10, mesh).compile()
     assert most_sent(similar) <= n
     pairs = 512
     matrices = [shape_of(shape, mesh) for shape in ((n, n), (pairs, n), (n, pairs), (pairs, pairs))]
-    cuts = linalg.Blocks(n, 64, 128), linalg.Blocks(pairs, 64, 64)
+    cuts = Blocks(n, 64, 128), Blocks(pairs, 64, 64)
     of = jax.ShapeDtypeStruct((pairs, 2), jnp.int32, sharding=parallel.sharding(mesh, WHOLE))
     compiled = higher_order._admm.lower(matrices, of, tuple(np.float32((1, 2, 3))), 3, cuts, mesh).compile()
-    assert 0 < most_sent(compiled) <= n * linalg.row_chunk(n)
+    assert 0 < most_sent(compiled) <= n * row_chunk(n)
 
 
 def test_low_rank_sends_blocks_of_vectors():
     mesh, n, rank = parallel.make_mesh(), 1024, 8
-    cut = linalg.Blocks(n, 64, 128)
+    cut = Blocks(n, 64, 128)
     square, vector = shape_of((n, n), mesh), shape_of((n,), mesh, WHOLE)
-    prepare = low_rank.prepare_on.lower(mesh, square, vector, cut).compile()
+    prepare = low_rank_edlae.prepare_on.lower(mesh, square, vector, cut).compile()
     assert 0 < most_sent(prepare) <= n * cut.block
-    problem = solvers.Problem(shape_of((n, n), mesh, parallel.ROWS), square, vector, vector, vector)
+    problem = kernels.Problem(shape_of((n, n), mesh, parallel.ROWS), square, vector, vector, vector)
     thin = shape_of((n, rank), mesh, WHOLE)
     key = jax.random.key(0)
     programs = {
-        "one_shot": low_rank._one_shot.lower(problem, "eigen", rank, key),
-        "best_decoder": low_rank._best_decoder.lower(problem, thin),
-        "fixed_point": low_rank._fixed_point.lower(problem, thin, 3, 1e-5),
-        "excess": low_rank._excess.lower(problem, thin, thin),
-        "gradients": low_rank._gradients.lower(square, vector, thin, thin),
-        "admm_step": low_rank._admm_step.lower(problem, solvers.AdmmState(thin, thin, vector, vector), 500.0),
+        "one_shot": low_rank_edlae._one_shot.lower(problem, "eigen", rank, key),
+        "best_decoder": low_rank_edlae._best_decoder.lower(problem, thin),
+        "fixed_point": low_rank_edlae._fixed_point.lower(problem, thin, 3, 1e-5),
+        "excess": low_rank_edlae._excess.lower(problem, thin, thin),
+        "gradients": low_rank_edlae._gradients.lower(square, vector, thin, thin),
+        "admm_step": low_rank_edlae._admm_step.lower(problem, kernels.AdmmState(thin, thin, vector, vector), 500.0),
     }
     for name, lowered in programs.items():
         compiled = lowered.compile()
@@ -147,8 +145,8 @@ def tastes() -> Interactions:
 def test_low_rank_prepares_the_same_problem(devices, tastes):
     mesh = parallel.make_mesh(jax.devices()[:devices])
     n = tastes.n_items
-    one = low_rank.prepare(stats.gram(tastes), 0.3, 20.0)
-    many = low_rank.prepare(stats.default_gram(tastes, mesh), 0.3, 20.0, mesh, n)
+    one = low_rank_edlae.prepare(gram_matrix(tastes), 0.3, 20.0)
+    many = low_rank_edlae.prepare(default_gram(tastes, mesh), 0.3, 20.0, mesh, n)
     for name in one._fields:
         expected, found = np.asarray(getattr(one, name)), np.asarray(getattr(many, name))
         found = found[tuple(slice(n) for _ in found.shape)]

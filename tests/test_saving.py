@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrec import saving as io
+from jaxrec import saving
 from jaxrec._checks import InputError
 from jaxrec.data import Catalogue, Interactions
 from jaxrec.evaluation.ranking import recommend
@@ -53,7 +53,7 @@ def files(folder):
 def refused(folder, *words):
     """The one sentence with which loading `folder` is refused."""
     with pytest.raises(InputError) as caught:
-        io.load_model(folder)
+        saving.load_model(folder)
     message = str(caught.value)
     assert all(word in message for word in words), message
     assert "\n" not in message and message.endswith(".")
@@ -64,7 +64,7 @@ def refused(folder, *words):
 def saved(tmp_path, rng):
     """A folder with a saved model, and what was saved."""
     model = fitted(item_weights(rng, 40), titles=np.array([f"title {i}" for i in range(40)]))
-    io.save(tmp_path / "model", model)
+    saving.save(tmp_path / "model", model)
     return tmp_path / "model", model
 
 
@@ -75,8 +75,8 @@ def test_arrays_come_back_bit_for_bit(tmp_path, rng, on_device, dtype):
         array = array.astype(jnp.dtype(dtype))
         array = jnp.asarray(array) if on_device else array
         model = ItemWeights(array) if array.ndim == 2 else ItemScores(array)
-        io.save(tmp_path / str(number), fitted(model))
-        loaded = io.load_model(tmp_path / str(number)).model
+        saving.save(tmp_path / str(number), fitted(model))
+        loaded = saving.load_model(tmp_path / str(number)).model
         assert type(loaded) is type(model)
         same_array(array, jax.tree.leaves(loaded)[0])
 
@@ -84,14 +84,14 @@ def test_arrays_come_back_bit_for_bit(tmp_path, rng, on_device, dtype):
 def test_double_precision_survives_in_a_session_without_it(tmp_path, rng):
     with jax.enable_x64(True):
         weights = jnp.asarray(rng.standard_normal((3, 3)))
-    io.save(tmp_path / "model", fitted(ItemWeights(weights)))
-    same_array(weights, io.load_model(tmp_path / "model").model.weights)
+    saving.save(tmp_path / "model", fitted(ItemWeights(weights)))
+    same_array(weights, saving.load_model(tmp_path / "model").model.weights)
 
 
 def test_the_order_in_memory_is_kept(tmp_path, rng):
     model = ItemWeights(np.asfortranarray(rng.standard_normal((5, 5)).astype(np.float32)))
-    io.save(tmp_path / "model", fitted(model))
-    np.testing.assert_array_equal(io.load_model(tmp_path / "model").model.weights, model.weights)
+    saving.save(tmp_path / "model", fitted(model))
+    np.testing.assert_array_equal(saving.load_model(tmp_path / "model").model.weights, model.weights)
 
 
 @pytest.mark.parametrize(
@@ -106,8 +106,8 @@ def test_the_order_in_memory_is_kept(tmp_path, rng):
     ids=["none", "int ids", "str ids", "unicode titles", "object titles"],
 )
 def test_names_of_items_come_back(tmp_path, rng, names):
-    io.save(tmp_path / "model", fitted(item_weights(rng), **names))
-    items = io.load_model(tmp_path / "model").info.items
+    saving.save(tmp_path / "model", fitted(item_weights(rng), **names))
+    items = saving.load_model(tmp_path / "model").info.items
     for field in ("ids", "titles"):
         expected = names.get(field)
         if expected is None:
@@ -119,8 +119,8 @@ def test_names_of_items_come_back(tmp_path, rng, names):
 def test_what_is_known_about_the_fit_comes_back(tmp_path, rng):
     for method in (Ease(reg=12.5), Popularity()):
         before = fitted(item_weights(rng), method=method, residual=float("nan")).info
-        io.save(tmp_path / "model", Fitted(item_weights(rng), before))
-        after = io.load_model(tmp_path / "model").info
+        saving.save(tmp_path / "model", Fitted(item_weights(rng), before))
+        after = saving.load_model(tmp_path / "model").info
         assert after.method == method and type(after.method) is type(method)
         assert after.data == before.data and after.seconds == before.seconds
         assert np.isnan(after.certificate.residual)
@@ -133,8 +133,8 @@ def test_loaded_models_recommend_the_same(tmp_path, rng):
     data = Interactions.from_csr(_random_csr(rng, 50, 20))
     for name, method in {"ease": Ease(reg=5.0), "popularity": Popularity()}.items():
         model = method.fit(data)
-        io.save(tmp_path / name, model)
-        loaded = io.load_model(tmp_path / name)
+        saving.save(tmp_path / name, model)
+        loaded = saving.load_model(tmp_path / name)
         expected, got = (recommend(one.model, data, k=20) for one in (model, loaded))
         np.testing.assert_array_equal(expected.items, got.items)
         np.testing.assert_array_equal(expected.scores, got.scores)
@@ -159,18 +159,18 @@ def test_a_second_save_replaces_the_first(saved, rng):
     folder, _ = saved
     old = files(folder)
     new = fitted(item_weights(rng, 4))
-    io.save(folder, new)
-    same_array(new.model.weights, io.load_model(folder).model.weights)
+    saving.save(folder, new)
+    same_array(new.model.weights, saving.load_model(folder).model.weights)
     assert len(files(folder)) == 2 and files(folder) != old
-    io.save(folder, new)
-    same_array(new.model.weights, io.load_model(folder).model.weights)
+    saving.save(folder, new)
+    same_array(new.model.weights, saving.load_model(folder).model.weights)
 
 
 def test_no_second_copy_is_made_in_memory(tmp_path):
     model = fitted(ItemWeights(np.ones((4096, 4096), np.float32)))
     size = model.model.weights.nbytes
     peaks = []
-    for work in (lambda: io.save(tmp_path / "model", model), lambda: io.load_model(tmp_path / "model")):
+    for work in (lambda: saving.save(tmp_path / "model", model), lambda: saving.load_model(tmp_path / "model")):
         tracemalloc.start()
         work()
         peaks.append(tracemalloc.get_traced_memory()[1] / size)
@@ -262,8 +262,8 @@ def test_a_damaged_config(saved, changes):
     folder, model = saved
     edited(folder, **changes)
     if "delete the folder" not in refused(folder):
-        io.save(folder, model)  # the advice given
-        same_array(model.model.weights, io.load_model(folder).model.weights)
+        saving.save(folder, model)  # the advice given
+        same_array(model.model.weights, saving.load_model(folder).model.weights)
 
 
 def test_announced_arrays_must_be_there(saved):
@@ -304,12 +304,12 @@ def test_only_models_are_overwritten(tmp_path, rng):
     for name in ("thesis", "bert", "file", "missing/model"):
         before = files(tmp_path / name) if (tmp_path / name).is_dir() else None
         with pytest.raises(InputError):
-            io.save(tmp_path / name, model)
+            saving.save(tmp_path / name, model)
         assert before is None or files(tmp_path / name) == before
     (tmp_path / "empty").mkdir()
-    io.save(tmp_path / "empty", model)
+    saving.save(tmp_path / "empty", model)
     (tmp_path / "empty" / "notes.txt").write_text("kept")
-    io.save(tmp_path / "empty", model)
+    saving.save(tmp_path / "empty", model)
     assert "notes.txt" in files(tmp_path / "empty")
 
 
@@ -319,9 +319,9 @@ def test_unknown_kinds_are_refused(tmp_path, rng):
         n_items: int = 2
 
     with pytest.raises(InputError, match="ItemWeights"):
-        io.save(tmp_path / "model", fitted(Mine()))
+        saving.save(tmp_path / "model", fitted(Mine()))
     with pytest.raises(InputError, match="ease"):
-        io.save(tmp_path / "model", fitted(item_weights(rng), method=Mine()))
+        saving.save(tmp_path / "model", fitted(item_weights(rng), method=Mine()))
     assert not (tmp_path / "model").exists()
 
 
@@ -350,14 +350,14 @@ def test_an_interrupted_save_leaves_the_old_model_and_nothing_else(saved, rng, m
 
     monkeypatch.setattr(sys.modules[module], name, interrupted)
     with pytest.raises(error):
-        io.save(folder, fitted(item_weights(rng, 5)))
+        saving.save(folder, fitted(item_weights(rng, 5)))
     monkeypatch.undo()
     assert files(folder) == before
-    same_array(old.model.weights, io.load_model(folder).model.weights)
+    same_array(old.model.weights, saving.load_model(folder).model.weights)
     with pytest.raises(error), monkeypatch.context() as patch:
         calls.clear()
         patch.setattr(sys.modules[module], name, interrupted)
-        io.save(folder.parent / "new", fitted(item_weights(rng, 5)))
+        saving.save(folder.parent / "new", fitted(item_weights(rng, 5)))
     assert not (folder.parent / "new").exists()
 
 
@@ -395,11 +395,11 @@ def test_a_killed_save_leaves_a_whole_model(saved, rng, where):
     assert subprocess.run(command, timeout=120).returncode == -signal.SIGKILL
     assert len(files(folder)) == 3  # what the killed save left lies beside the model
     expected = np.zeros((40, 40), np.float32) if where == "before sweep" else old.model.weights
-    same_array(expected, io.load_model(folder).model.weights)
+    same_array(expected, saving.load_model(folder).model.weights)
     new = fitted(item_weights(rng))
-    io.save(folder, new)  # and the next save sweeps it away
+    saving.save(folder, new)  # and the next save sweeps it away
     assert len(files(folder)) == 2
-    same_array(new.model.weights, io.load_model(folder).model.weights)
+    same_array(new.model.weights, saving.load_model(folder).model.weights)
 
 
 def test_saves_at_the_same_time_leave_one_whole_model(tmp_path):
@@ -414,11 +414,11 @@ def test_saves_at_the_same_time_leave_one_whole_model(tmp_path):
             io.save(folder, fitted)
     """
     folder = tmp_path / "model"
-    io.save(folder, fitted(ItemWeights(np.zeros((30, 30), np.float32))))
+    saving.save(folder, fitted(ItemWeights(np.zeros((30, 30), np.float32))))
     command = [sys.executable, "-c", textwrap.dedent(code), str(folder)]
     running = [subprocess.Popen([*command, str(value)]) for value in (1, 2)]
     assert [process.wait(timeout=120) for process in running] == [0, 0]
-    assert len(np.unique(io.load_model(folder).model.weights)) == 1
+    assert len(np.unique(saving.load_model(folder).model.weights)) == 1
     assert len(files(folder)) == 2
 
 
@@ -432,7 +432,7 @@ def test_json_is_strict_and_plain(tmp_path):
         "other": (Status.OK, Certificate(Status.OK, 0.0, 1.0), None, Path("x"), "é"),
         1: "key",
     }
-    io.write_json(tmp_path / "out.json", value)
+    saving.write_json(tmp_path / "out.json", value)
     text = (tmp_path / "out.json").read_text("utf-8")
     assert json.loads(text, parse_constant=pytest.fail) == {
         "numpy": [0.5, 3, True, [0, 1, 2]],
@@ -444,8 +444,8 @@ def test_json_is_strict_and_plain(tmp_path):
 
 
 def test_json_replaces_in_one_step(tmp_path, monkeypatch):
-    io.write_json(tmp_path / "out.json", "old")
+    saving.write_json(tmp_path / "out.json", "old")
     monkeypatch.setattr(os, "fsync", lambda handle: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        io.write_json(tmp_path / "out.json", "new")
+        saving.write_json(tmp_path / "out.json", "new")
     assert json.loads((tmp_path / "out.json").read_text()) == "old" and files(tmp_path) == ["out.json"]

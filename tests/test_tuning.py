@@ -1,7 +1,6 @@
 """Tuning: one Gram matrix, the figures of separate evaluations, and the choice each rule makes."""
 
 import dataclasses
-import importlib
 import json
 import sys
 
@@ -10,14 +9,26 @@ import numpy as np
 import pytest
 
 import jaxrec
-from jaxrec import Ease, Edlae, InputError, Interactions, ItemKnn, LowRankEdlae, Mrf, Popularity, PureSvd, Rlae, Slim
+from jaxrec import (
+    Ease,
+    Edlae,
+    InputError,
+    Interactions,
+    ItemKnn,
+    LowRankEdlae,
+    Mrf,
+    Popularity,
+    PureSvd,
+    Rlae,
+    Slim,
+    tuning,
+)
 from jaxrec.cli import main
-from jaxrec.closed_form import gram as stats
+from jaxrec.closed_form import method
 from jaxrec.data import synthetic
 from jaxrec.data.splits import Split, strong_generalization
 
 REGS = [1.0, 5.0, 25.0]
-module = importlib.import_module("jaxrec.tuning")
 
 
 @pytest.fixture
@@ -29,7 +40,7 @@ def data():
 def grams(monkeypatch):
     """Counts the Gram matrices that are computed."""
     computed = []
-    monkeypatch.setattr(stats, "gram_lower", lambda *args, of=stats.gram_lower: computed.append(1) or of(*args))
+    monkeypatch.setattr(method, "lower_gram", lambda *args, of=gram_lower: computed.append(1) or of(*args))
     return computed
 
 
@@ -88,7 +99,7 @@ def test_several_fields_make_a_grid_and_any_method_may_join(data):
 def test_rules(data):
     """By hand: of the candidates whose mean is at most one standard error below the best, the smallest weights."""
     best, other = (
-        jaxrec.tune(Ease(), data, {"reg": [1, 3, 10, 30, 100, 300, 1000]}, rule=rule) for rule in module.RULES
+        jaxrec.tune(Ease(), data, {"reg": [1, 3, 10, 30, 100, 300, 1000]}, rule=rule) for rule in tuning.RULES
     )
     means = np.array([c.report.mean["ndcg@100"] for c in best.candidates])
     errors = np.array([c.report.standard_error["ndcg@100"] for c in best.candidates])

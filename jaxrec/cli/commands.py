@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Console
 from tyro.conf import arg, subcommand
 
-from jaxrec import saving as io
+from jaxrec import saving
 from jaxrec._checks import InputError
 from jaxrec.cli import machine, results, show
 from jaxrec.cli.options import (
@@ -85,7 +85,7 @@ class Run(Generic[Method]):
         reports = results.beside_popularity(fitted, parts, self.protocol.metrics, watch)
         if self.save is not None:
             with watch.stage("save"):
-                io.save(self.save, fitted)
+                saving.save(self.save, fitted)
 
         show.lines(out, {"method": str(method), "certificate": str(fitted.info.certificate)})
         out.print()
@@ -97,7 +97,7 @@ class Run(Generic[Method]):
         results.write(
             self.json,
             {
-                "method": io.describe_method(method),
+                "method": saving.describe_method(method),
                 "data": data.summary(),
                 "split": {"name": name, "seed": self.protocol.seed, **results.split_summary(parts)},
                 "reports": results.records(reports),
@@ -148,7 +148,7 @@ class Fit(Generic[Method]):
         with watch.stage("fit"):
             fitted = fit(method, parts, mesh, self.checkpoint)
         with watch.stage("save"):
-            io.save(self.out, fitted)
+            saving.save(self.out, fitted)
         show.lines(
             out,
             {
@@ -182,7 +182,7 @@ class Evaluate:
         results.check_targets(json=self.json)
         watch = machine.Stopwatch()
         with watch.stage("load"):
-            fitted = io.load_model(self.model)
+            fitted = saving.load_model(self.model)
             data = self.source.load()
         name, parts = self.protocol.divide(data)
         show.lines(
@@ -209,7 +209,7 @@ class Evaluate:
             self.json,
             {
                 "model": self.model,
-                "method": io.describe_method(fitted.info.method),
+                "method": saving.describe_method(fitted.info.method),
                 "data": data.summary(),
                 "split": {"name": name, "seed": self.protocol.seed, **results.split_summary(parts)},
                 "reports": results.records(reports),
@@ -244,7 +244,7 @@ class Recommend:
         if bool(self.items) == (self.user is not None):
             raise UsageError("recommend needs either --items with titles or --user with an id.")
         results.check_targets(json=self.json)
-        fitted = io.load_model(self.model)
+        fitted = saving.load_model(self.model)
         items = fitted.info.items
         if self.user is None:
             history = Interactions.from_lists([list(dict.fromkeys(items.find(name) for name in self.items))], items)
@@ -323,7 +323,7 @@ class Info:
         show.lines(
             out,
             {
-                "versions": ", ".join(f"{name} {version}" for name, version in io.versions().items()),
+                "versions": ", ".join(f"{name} {version}" for name, version in saving.versions().items()),
                 "devices": ", ".join(f"{kinds.count(kind)} x {kind}" for kind in dict.fromkeys(kinds)),
                 "memory": f"{show.amount(memory)}, {show.amount(free)} free",
                 "threads": ", ".join(f"{name} {count}" for name, count in threads.items()),

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxrec import saving as io
+from jaxrec import saving
 from jaxrec._checks import InputError
 from jaxrec.cli.machine import Stopwatch
 from jaxrec.data import Catalogue, Interactions
@@ -21,7 +21,7 @@ from jaxrec.runtime.files import check_file_target, write_json
 
 def beside_popularity(fitted: Fitted, parts: Split, metrics: str, watch: Stopwatch) -> dict[str, Report]:
     """Reports of a model and of the popularity baseline, by name."""
-    label = io.describe_method(fitted.info.method)["name"]
+    label = saving.describe_method(fitted.info.method)["name"]
     reports = {}
     with watch.stage("evaluate"):
         reports[label] = evaluate(fitted, *parts.test, metrics, label=label)
@@ -75,13 +75,13 @@ def check_targets(json: str | None = None, model: str | None = None) -> None:
     if json is not None:
         check_file_target(json)
     if model is not None:
-        io.check_model_target(model)
+        saving.check_model_target(model)
 
 
 def write(path: str | None, record: dict[str, Any]) -> None:
     """Writes a record and the versions behind it as JSON, if a file was asked for."""
     if path is not None:
-        write_json(path, {**record, "versions": io.versions()})
+        write_json(path, {**record, "versions": saving.versions()})
 
 
 def _ids(items: Catalogue) -> np.ndarray:

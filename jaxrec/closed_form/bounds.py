@@ -38,6 +38,7 @@ from jaxrec import _checks
 from jaxrec._checks import InputError
 from jaxrec.closed_form import spectral
 from jaxrec.data import Interactions
+from jaxrec.solvers.lanczos import lanczos
 
 DENSE_UP_TO = 6000  # items, for which all eigenvalues are computed
 RANGE = 1e-12  # of the largest eigenvalue of X'X: what is below is rounding
@@ -96,7 +97,7 @@ def spectrum(train: Interactions, width: int, *, bias: bool = False) -> Spectrum
     if n <= DENSE_UP_TO or 2 * width > n:
         values = np.linalg.eigvalsh(spectral.gram(train, bias))[::-1]
     else:
-        values = spectral.lanczos(spectral.gram_operator(train, bias), width, tolerance=1e-10).values
+        values = lanczos(spectral.gram_operator(train, bias), width, tolerance=1e-10).values
     return Spectrum(np.maximum(values, 0), total, n)
 
 

@@ -20,11 +20,11 @@ from typing import Any
 
 import numpy as np
 
-from jaxrec.closed_form import gram as stats
+from jaxrec.closed_form.gram import BLOCK_BYTES, lower_gram
 from jaxrec.data import Interactions
 from jaxrec.runtime.progress import progress_bar
 from jaxrec.runtime.threads import map_in_order, n_threads
-from jaxrec.solvers import spd as linalg
+from jaxrec.solvers.spd_host import mirror_lower, spd_invert_in_place
 from jaxrec.status import Status
 
 BLOCK = 256  # items at a time
@@ -55,7 +55,7 @@ def pays(n_users: int, n_items: int, nnz: int, itemsize: int) -> bool:
 def memory(n_users: int, n_items: int, nnz: int, itemsize: int) -> dict[str, int]:
     """Bytes of the large arrays of `inverse` at its peak, by what they are; the arguments are those of `pays`."""
     product = BLOCK * (8 * n_users + itemsize * (n_users + n_items)) + (4 + itemsize) * nnz
-    of_gram = min(2 * stats.BLOCK_BYTES, 8 * n_users**2)
+    of_gram = min(2 * BLOCK_BYTES, 8 * n_users**2)
     return {
         "inverse and weights of the items, in one place": itemsize * n_items**2,
         "inverse of the users": 8 * n_users**2,
@@ -79,11 +79,11 @@ def inverse(x: Interactions, penalty: np.ndarray, dtype: np.dtype | type = np.fl
     by_item = Interactions.from_csr(x.rows(x.user_counts > 0).to_csr().T.tocsr())
     least = float(penalty.min())
     share = least / penalty
-    k = stats.gram_lower(by_item, np.float64, share)
+    k = lower_gram(by_item, np.float64, share)
     np.fill_diagonal(k, k.diagonal() + least)
-    status = linalg.spd_invert_in_place(k)
+    status = spd_invert_in_place(k)
     if status is Status.OK:
-        linalg.mirror_lower(k)
+        mirror_lower(k)
         z = by_item.to_csr(np.float64)
         z.data *= np.repeat(np.sqrt(share), np.diff(z.indptr))
         h, squares = _between(z, k, np.dtype(dtype))
@@ -109,7 +109,7 @@ def _between(z: Any, k_inverse: np.ndarray, dtype: np.dtype) -> tuple[np.ndarray
     with progress_bar("weights", n) as advance:
         for done in map_in_order(fill, range(0, n, BLOCK)):
             advance(done)
-    linalg.mirror_lower(h)
+    mirror_lower(h)
     return h, squares
 
 

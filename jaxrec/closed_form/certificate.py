@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrec.closed_form import gram as stats
-from jaxrec.closed_form import mesh as mesh_solver
+from jaxrec.closed_form.gram import offdiagonal_norm
+from jaxrec.closed_form.mesh import respond
 from jaxrec.data import Interactions
-from jaxrec.solvers import spd as linalg
+from jaxrec.solvers.columns import HIGHEST
 from jaxrec.status import Certificate, Status
 
 PROBES = 8
@@ -72,8 +72,8 @@ def certify(
     x = train.to_csr(np.float64)
     at_answer = x.T @ (x @ (response - signs)) + penalty[:, None] * response
     at_zero = x.T @ (x @ signs)
-    start = stats.offdiagonal_norm(at_zero, signs)
-    error = stats.offdiagonal_norm(at_answer, signs)
+    start = offdiagonal_norm(at_zero, signs)
+    error = offdiagonal_norm(at_answer, signs)
     residual = error / start if start > 0 else error  # no two items share a user: nothing off the diagonal is exact
 
     # The diagonal of the first term would not count; adding it would only cost digits.
@@ -81,8 +81,8 @@ def certify(
     with np.errstate(all="ignore"):
         missing = (at_answer + (s - penalty)[:, None] * signs) / s[:, None]
         step = at_answer / s[:, None] - _times(solution.weights, missing.astype(dtype))
-    size = stats.offdiagonal_norm(response, signs)
-    weight_error = stats.offdiagonal_norm(step, signs) / size if size > 0 else 0.0
+    size = offdiagonal_norm(response, signs)
+    weight_error = offdiagonal_norm(step, signs) / size if size > 0 else 0.0
 
     if not np.isfinite(residual):
         status = Status.NOT_FINITE
@@ -133,11 +133,11 @@ def refined_rows(rows: Any, inverse: Any, x: Any, penalty: np.ndarray) -> tuple[
 def _times_inverse(rows: np.ndarray, inverse: Any) -> np.ndarray:
     """[B, I] float64 rows C, computed where C lies and in its precision; C is symmetric."""
     rows = rows.astype(inverse.dtype)
-    product = jnp.matmul(rows, inverse, precision=linalg.HIGHEST) if isinstance(inverse, jax.Array) else rows @ inverse
+    product = jnp.matmul(rows, inverse, precision=HIGHEST) if isinstance(inverse, jax.Array) else rows @ inverse
     return np.asarray(product, np.float64)
 
 
 def _times(weights: Any, vectors: np.ndarray) -> np.ndarray:
     """[I, P] weights times vectors, wherever the weights are, in their precision."""
-    product = mesh_solver.respond(weights, vectors) if isinstance(weights, jax.Array) else weights @ vectors
+    product = respond(weights, vectors) if isinstance(weights, jax.Array) else weights @ vectors
     return product.astype(np.float64)

@@ -17,15 +17,16 @@ from jaxrec.data.batching import scatter_rows
 from jaxrec.runtime import parallel
 from jaxrec.runtime.progress import progress_bar
 from jaxrec.runtime.threads import map_in_order
-from jaxrec.solvers import spd as linalg
-from jaxrec.solvers.spd import mirror_lower
+from jaxrec.solvers.columns import row_chunk
+from jaxrec.solvers.spd import blocks
+from jaxrec.solvers.spd_host import mirror_lower
 
 # float32 counts exactly up to here: one more user of the same item, and adding 1 changes nothing.
 EXACT_COUNTS = 2**24
 BLOCK_BYTES = 2**26
 
 
-def gram(data: Interactions, dtype: np.dtype | type = np.float32) -> np.ndarray:
+def gram_matrix(data: Interactions, dtype: np.dtype | type = np.float32) -> np.ndarray:
     """[I, I] the uncentred co-occurrence counts X'X, computed on the host.
 
     Args:
@@ -37,12 +38,12 @@ def gram(data: Interactions, dtype: np.dtype | type = np.float32) -> np.ndarray:
 
     Cost: the sum over users of len(history)^2 multiplications; the result and two blocks of 64 MB a thread.
     """
-    out = gram_lower(data, dtype)
+    out = lower_gram(data, dtype)
     mirror_lower(out)
     return out
 
 
-def gram_lower(
+def lower_gram(
     data: Interactions, dtype: np.dtype | type = np.float32, user_weights: np.ndarray | None = None
 ) -> np.ndarray:
     """[I, I] X'X with zeros above the blocks of the diagonal: half the work, for callers that need one triangle.
@@ -109,9 +110,9 @@ def default_gram(data: Interactions, mesh: Any = None) -> Float[Array, "N N"]:
       mesh: what `parallel.make_mesh` returned; then N is I padded with empty items as `linalg.blocks` says. Or None.
     """
     if mesh is None:
-        return jnp.asarray(gram(data)) if jax.default_backend() == "cpu" else device_gram(data)
+        return jnp.asarray(gram_matrix(data)) if jax.default_backend() == "cpu" else device_gram(data)
     form = host_gram_on_mesh if mesh.devices.flat[0].platform == "cpu" else mesh_gram
-    return form(data, mesh, linalg.blocks(data.n_items, mesh.size).size)
+    return form(data, mesh, blocks(data.n_items, mesh.size).size)
 
 
 def mesh_gram(data: Interactions, mesh: Any, size: int, batch_size: int | None = None) -> Float[Array, "N N"]:
@@ -224,19 +225,19 @@ _as_float32 = partial(jax.jit, donate_argnums=0)(lambda total: total.astype(jnp.
 
 @partial(jax.jit, static_argnames=("binary", "mesh"), donate_argnums=0)
 def _add_gram_on_mesh(total, items, values, *, binary, mesh):
-    kernel = partial(add_gram, binary=binary, chunk=linalg.row_chunk(len(total)))
+    kernel = partial(add_gram, binary=binary, chunk=row_chunk(len(total)))
     placed = (parallel.COLUMNS, parallel.ROWS, parallel.ROWS)
     return parallel.over_columns(kernel, mesh, placed, parallel.COLUMNS)(total, items, values)
 
 
-def gram_diagonal(data: Interactions) -> np.ndarray:
+def squared_norms(data: Interactions) -> np.ndarray:
     """[I] float64 the diagonal of X'X: the sum of squares of each item's values."""
     return np.bincount(data.indices, np.square(data.values, dtype=np.float64), minlength=data.n_items)
 
 
-def drowned(data: Interactions, reg: float) -> bool:
+def reg_dominates(data: Interactions, reg: float) -> bool:
     """Whether `reg` is so far above every item's sum of squares that it leaves nothing to learn."""
-    return reg >= 1e3 * float(gram_diagonal(data).max())
+    return reg >= 1e3 * float(squared_norms(data).max())
 
 
 def offdiagonal_norm(products: np.ndarray, signs: np.ndarray) -> float:

@@ -14,15 +14,16 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxrec.runtime import parallel
-from jaxrec.solvers import spd as linalg
+from jaxrec.solvers.columns import HIGHEST, on_diagonal, own_diagonal
+from jaxrec.solvers.spd import Blocks, blocks, inverse_columns, sweep
 
 
 def solve_columns(
     gram: Float[Array, "N m"],
     penalty: Float[Array, " m"],
     diagonal_limit: Any,
-    cut: linalg.Blocks,
-    precision: Any = linalg.HIGHEST,
+    cut: Blocks,
+    precision: Any = HIGHEST,
     axis: str | None = None,
 ) -> tuple[Array, Any]:
     """[N, m] my columns of B = I - C D(s), and [m] 1 / C_jj; in place, where the caller donates `gram`.
@@ -38,28 +39,26 @@ def solve_columns(
     Cost: 2 N^2 m flops on each device; one N x m matrix, and the panels of `linalg.sweep`. Only the sweep communicates.
     """
     whole = penalised(gram, penalty, axis)
-    negative = linalg.sweep(whole, block=cut.block, chunk=cut.chunk, precision=precision, axis=axis)
-    unexplained = -1 / linalg.own_diagonal(negative, axis)
+    negative = sweep(whole, block=cut.block, chunk=cut.chunk, precision=precision, axis=axis)
+    unexplained = -1 / own_diagonal(negative, axis)
     s = jnp.maximum((1 - diagonal_limit) * unexplained, penalty)
     diagonal = jnp.where(diagonal_limit > 0, jnp.maximum(0, 1 - s / unexplained), 0)
-    return jnp.where(linalg.on_diagonal(gram, axis), diagonal[None, :], negative * s[None, :]), unexplained
+    return jnp.where(on_diagonal(gram, axis), diagonal[None, :], negative * s[None, :]), unexplained
 
 
 def penalised(gram: Float[Array, "N m"], penalty: Float[Array, " m"], axis: str | None = None) -> Float[Array, "N m"]:
     """[N, m] my columns of X'X + D(penalty)."""
-    return gram + jnp.where(linalg.on_diagonal(gram, axis), penalty[None, :], 0)
+    return gram + jnp.where(on_diagonal(gram, axis), penalty[None, :], 0)
 
 
 @partial(jax.jit, static_argnames=("mesh", "cut", "precision"), donate_argnums=0)
-def _solve_on_mesh(gram, penalty, diagonal_limit, *, mesh, cut, precision=linalg.HIGHEST):
+def _solve_on_mesh(gram, penalty, diagonal_limit, *, mesh, cut, precision=HIGHEST):
     kernel = partial(solve_columns, cut=cut, precision=precision)
     inputs = (parallel.COLUMNS, parallel.ROWS, parallel.REPLICATED)
     return parallel.over_columns(kernel, mesh, inputs, (parallel.COLUMNS, parallel.ROWS))(gram, penalty, diagonal_limit)
 
 
-def solve_on_mesh(
-    gram: Array, penalty: np.ndarray, diagonal_limit: float, mesh: Any, cut: linalg.Blocks
-) -> tuple[Array, Any]:
+def solve_on_mesh(gram: Array, penalty: np.ndarray, diagonal_limit: float, mesh: Any, cut: Blocks) -> tuple[Array, Any]:
     """The optimum in place on a mesh: the memory of the Gram matrix becomes that of the weights.
 
     Args:
@@ -86,7 +85,7 @@ def place_penalty(penalty: np.ndarray, mesh: Any, size: int, fill: float = 1.0) 
 @partial(jax.jit, static_argnames=("mesh", "cut"), donate_argnums=0)
 def _invert(gram, penalty, mesh, cut):
     def kernel(gram, penalty, axis):
-        return linalg.inverse_columns(penalised(gram, penalty, axis), cut, axis=axis)
+        return inverse_columns(penalised(gram, penalty, axis), cut, axis=axis)
 
     return parallel.over_columns(kernel, mesh, (parallel.COLUMNS, parallel.ROWS), parallel.COLUMNS)(gram, penalty)
 
@@ -102,7 +101,7 @@ def invert(gram: Array, penalty: np.ndarray, mesh: Any = None, fill: float = 1.0
 
     Cost: 2 N^3 flops, in the memory of `gram`.
     """
-    cut = linalg.blocks(len(penalty), mesh.size if mesh else 1)
+    cut = blocks(len(penalty), mesh.size if mesh else 1)
     placed = place_penalty(penalty, mesh, cut.size, fill) if mesh else jnp.asarray(penalty, jnp.float32)
     return _invert(gram, placed, mesh, cut)
 
@@ -118,6 +117,6 @@ def respond(weights: Any, signs: np.ndarray) -> np.ndarray:
 @partial(jax.jit, static_argnames="mesh")
 def _respond_on_mesh(weights, signs, *, mesh):
     def kernel(columns, part, axis):
-        return parallel.psum(jnp.matmul(columns, part, precision=linalg.HIGHEST), axis)
+        return parallel.psum(jnp.matmul(columns, part, precision=HIGHEST), axis)
 
     return parallel.over_columns(kernel, mesh, (parallel.COLUMNS, parallel.ROWS), parallel.REPLICATED)(weights, signs)

@@ -1,17 +1,4 @@
-"""What the closed-form linear autoencoders share: one inverse, a scaled copy of it, and the evidence that it is right.
-
-Each of them minimises ||X - X B||_F^2 + ||Lambda^(1/2) B||_F^2 over item-item weights B whose diagonal is at most xi.
-With the Gram matrix A = X'X, G = A + Lambda and C = G^-1, the answer is B = I - C D(s), s_j = max(Lambda_j,
-(1 - xi) / C_jj) (Moon et al., SIGIR 2023); the methods differ in the penalty Lambda, which may depend on the diagonal
-of A, and in the limit xi:
-
-- xi = 0, diagonal zero (EASE, EDLAE): s_j = 1 / C_jj, since that is never below Lambda_j;
-- xi = 1, diagonal free (LAE, DLAE): s_j = Lambda_j, since the free optimum has a diagonal below 1;
-- between them: RLAE, RDLAE.
-
-Always G B - A = Lambda - D(s), which is diagonal: the gradient vanishes off the diagonal, and s - Lambda >= 0 are the
-multipliers of the constraint. One certificate fits all.
-"""
+"""What the closed-form linear autoencoders share: all of a fit but the penalty and the limit of the diagonal."""
 
 from __future__ import annotations
 
@@ -20,124 +7,28 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from jaxrec import _checks
 from jaxrec._checks import InputError
 from jaxrec.closed_form import by_users as dual
-from jaxrec.closed_form import certificate as kkt
-from jaxrec.closed_form import gram as stats
-from jaxrec.closed_form import mesh as mesh_solver
-from jaxrec.closed_form import ties as twins
+from jaxrec.closed_form import ties
+from jaxrec.closed_form.certificate import ROUNDING_LIMIT, certify
+from jaxrec.closed_form.gram import BLOCK_BYTES, default_gram, lower_gram, squared_norms
+from jaxrec.closed_form.kernel import Solution, solve_on_host, weights_in_place
+from jaxrec.closed_form.mesh import solve_on_mesh
 from jaxrec.data import Interactions
 from jaxrec.models import FitInfo, Fitted, ItemWeights
 from jaxrec.runtime import parallel
 from jaxrec.runtime.memory import Plan, hardware, plan_on
 from jaxrec.runtime.threads import n_threads
-from jaxrec.solvers import spd as linalg
+from jaxrec.solvers.spd import blocks
 from jaxrec.status import Certificate, FitError, Status
-
-
-class Solution(NamedTuple):
-    """The optimum.
-
-    Attributes:
-      weights: [I, I] B.
-      unexplained: [I] 1 / C_jj, the squared error and penalty of item j's regression on all others plus Lambda_j.
-    """
-
-    weights: Any
-    unexplained: Any
-
-
-def objective(x: Float[ArrayLike, "U I"], weights: Float[ArrayLike, "I I"], penalty: Any) -> Float[Array, ""]:
-    """The loss ||X - X B||_F^2 + ||Lambda^(1/2) B||_F^2, literally, for checking: it takes X dense.
-
-    Args:
-      x: [U, I] interactions.
-      weights: [I, I] B.
-      penalty: diagonal of Lambda: [I], or a scalar.
-    """
-    x, weights = jnp.asarray(x), jnp.asarray(weights)
-    error = x - jnp.matmul(x, weights, precision=linalg.HIGHEST)
-    return jnp.sum(error**2) + jnp.sum(jnp.reshape(penalty, (-1, 1)) * weights**2)
-
-
-def dropout_penalty(gram_diagonal: Any, dropout: Any, reg: Any) -> Any:
-    """[I] the diagonal of Lambda, reg + p/(1-p) (X'X)_jj: what dropout with probability p costs in expectation."""
-    return reg + dropout / (1 - dropout) * gram_diagonal
-
-
-def solve(gram: Float[ArrayLike, "I I"], penalty: Float[ArrayLike, " I"], diagonal_limit: Any = 0.0) -> Solution:
-    """The optimum B = I - C D(s) with C = (gram + D(penalty))^-1; can be jitted, mapped and differentiated.
-
-    Args:
-      gram: [I, I] X'X; symmetric. Not modified.
-      penalty: [I] diagonal of Lambda, above 0.
-      diagonal_limit: scalar xi in [0, 1], the largest diagonal.
-
-    Cost: 2 I^3 flops; three I x I matrices.
-    Fails: NaN where gram + D(penalty) is not numerically positive definite.
-    """
-    gram, penalty = jnp.asarray(gram), jnp.asarray(penalty)
-    eye = jnp.eye(gram.shape[0], dtype=gram.dtype)
-    inverse = linalg.spd_inverse(gram + eye * penalty[None, :])
-    unexplained = 1 / jnp.diagonal(inverse)
-    s = jnp.maximum((1 - diagonal_limit) * unexplained, penalty)
-    # Exactly 0 where it must be: compiled, s / unexplained may come out next to 1.
-    diagonal = jnp.where(diagonal_limit > 0, jnp.maximum(0, 1 - s / unexplained), 0)
-    return Solution(jnp.where(eye > 0, diagonal[None, :], -inverse * s[None, :]), unexplained)
-
-
-def solve_on_host(gram_lower: np.ndarray, penalty: np.ndarray, diagonal_limit: float = 0.0) -> tuple[Solution, Status]:
-    """The same optimum in place on the CPU: the memory of the Gram matrix becomes that of the weights.
-
-    Args:
-      gram_lower: [I, I] row-major; its lower triangle is X'X. Overwritten.
-      penalty: [I] diagonal of Lambda, above 0.
-      diagonal_limit: xi in [0, 1], the largest diagonal.
-
-    Returns:
-      The solution in the dtype of `gram_lower`, and whether the inverse succeeded.
-
-    Cost: I^3 flops; one I x I matrix.
-    """
-    status = invert_on_host(gram_lower, penalty)
-    if status is not Status.OK:
-        return Solution(gram_lower, np.full(len(gram_lower), np.nan)), status
-    return weights_in_place(gram_lower, penalty, diagonal_limit), status
-
-
-def invert_on_host(gram_lower: np.ndarray, penalty: np.ndarray) -> Status:
-    """Overwrites X'X, of which the lower triangle is read, with C = (X'X + D(penalty))^-1, both triangles.
-
-    Cost: I^3 flops; one I x I matrix.
-    """
-    diagonal = np.einsum("ii->i", gram_lower)  # a writable view
-    with np.errstate(over="ignore"):  # what overflows is not certified
-        diagonal += penalty
-    status = linalg.spd_invert_in_place(gram_lower)
-    if status is Status.OK:
-        linalg.mirror_lower(gram_lower)
-    return status
-
-
-def weights_in_place(inverse: np.ndarray, penalty: np.ndarray, diagonal_limit: float = 0.0) -> Solution:
-    """The optimum from C = (X'X + D(penalty))^-1, whose memory becomes that of the weights."""
-    diagonal = np.einsum("ii->i", inverse)
-    with np.errstate(all="ignore"):  # what overflows is not certified
-        unexplained = 1 / diagonal.astype(np.float64)
-        s = np.maximum((1 - diagonal_limit) * unexplained, penalty)
-        for rows in np.array_split(inverse, max(1, len(inverse) // 256)):
-            rows *= -s.astype(inverse.dtype)
-        diagonal[:] = np.maximum(0, 1 - s / unexplained)
-    return Solution(inverse, unexplained)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -245,8 +136,8 @@ class ClosedForm(abc.ABC):
         """
         mesh = self._mesh(mesh)
         if mesh is None:
-            return stats.gram_lower(self.training_data(train), np.dtype(self.dtype))
-        return jax.block_until_ready(stats.default_gram(self.training_data(train), mesh))
+            return lower_gram(self.training_data(train), np.dtype(self.dtype))
+        return jax.block_until_ready(default_gram(self.training_data(train), mesh))
 
     def fit_from_gram(self, train: Interactions, gram: Any, mesh: Any = None) -> Fitted:
         """What `fit` returns, from the Gram matrix of `train`, so that many fits can share one.
@@ -262,13 +153,13 @@ class ClosedForm(abc.ABC):
         Cost: that of `fit` without the Gram matrix.
         """
         mesh = self._mesh(mesh)
-        cut = linalg.blocks(train.n_items, mesh.size) if mesh else None
+        cut = blocks(train.n_items, mesh.size) if mesh else None
 
         def solve_from_gram(_: Interactions, penalty: np.ndarray) -> tuple[Solution, Status]:
             if cut is None:
                 return solve_on_host(gram, penalty, self.diagonal_limit)
             with np.errstate(over="ignore"):
-                solution = Solution(*mesh_solver.solve_on_mesh(gram, penalty, self.diagonal_limit, mesh, cut))
+                solution = Solution(*solve_on_mesh(gram, penalty, self.diagonal_limit, mesh, cut))
             return jax.block_until_ready(solution), Status.OK
 
         return self._fit(train, solve_from_gram, cut.size - train.n_items if cut else 0)
@@ -281,18 +172,18 @@ class ClosedForm(abc.ABC):
         """The certified and finished answer of a solver, given the data and the penalty, on so many items too many."""
         seconds = {}
         x = self.training_data(train)
-        gram_diagonal = stats.gram_diagonal(x)
+        gram_diagonal = squared_norms(x)
         penalty = self.penalty_on(train, gram_diagonal)
         begun = time.perf_counter()
         solution, status = solver(x, penalty)
         seconds["solve"] = time.perf_counter() - begun
 
         begun = time.perf_counter()
-        certificate = kkt.certify(x, solution, penalty, gram_diagonal, self.diagonal_limit, status)
+        certificate = certify(x, solution, penalty, gram_diagonal, self.diagonal_limit, status)
         seconds["certificate"] = time.perf_counter() - begun
         if certificate.status is not Status.OK:
             raise FitError(certificate.status, self._advice(certificate, penalty, gram_diagonal))
-        weights = twins.tie(self.finish(train, solution, penalty, gram_diagonal), twins.twins_of(train))
+        weights = ties.tie(self.finish(train, solution, penalty, gram_diagonal), ties.twins_of(train))
         model = ItemWeights(weights, solution.unexplained, padding=padding)
         return Fitted(model, FitInfo(self, certificate, train.items, train.summary(), seconds))
 
@@ -337,13 +228,13 @@ class ClosedForm(abc.ABC):
             parts = {
                 "Gram matrix, inverse and weights, in one place": size * n_items**2,
                 "panels of the inverse": 2 * size * n_items * min(512, n_items),
-                "blocks of the Gram matrix": n_threads() * min(2 * stats.BLOCK_BYTES, size * n_items**2),
+                "blocks of the Gram matrix": n_threads() * min(2 * BLOCK_BYTES, size * n_items**2),
                 "sparse data, twice": 24 * nnz + 16 * (n_users + n_items),
             }
             flops = float(n_items) ** 3
         else:
             found, larger = hardware(mesh), "more devices, or larger ones"
-            cut = linalg.blocks(n_items, found.count)
+            cut = blocks(n_items, found.count)
             own = cut.size // found.count
             panels = 2 * cut.size * cut.block + own * (cut.block + cut.chunk)
             parts = {
@@ -367,7 +258,7 @@ class ClosedForm(abc.ABC):
                 f"the squared values (up to {most:.1g} an item) and reg = {least:g} leave the range of {self.dtype}: "
                 "multiply the values by some s and reg by s^2, which changes no weight."
             )
-        enough = max(2 * least, eps / kkt.ROUNDING_LIMIT * most)
+        enough = max(2 * least, eps / ROUNDING_LIMIT * most)
         also = "" if self.dtype == "float64" else f", or use {type(self).__name__}(dtype='float64')"
         return (
             f"{self.dtype} cannot resolve these items at reg = {least:g} ({certificate}); some are copies or "

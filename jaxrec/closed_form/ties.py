@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxrec.data import Interactions
 from jaxrec.runtime import parallel
-from jaxrec.solvers import spd as linalg
+from jaxrec.solvers.columns import take_columns
 
 CHUNK = 256  # columns that are gathered at a time
 
@@ -75,7 +75,7 @@ def as_one(
     Cost: N S numbers received; two N x S matrices.
     """
     m = own.shape[1]
-    found = _for_each(linalg.take_columns(own, first, axis), items, first, second, kind, jnp)
+    found = _for_each(take_columns(own, first, axis), items, first, second, kind, jnp)
     place = items - parallel.axis_index(axis) * m
     return own.at[:, jnp.where(place >= 0, place, m)].set(found, mode="drop")
 

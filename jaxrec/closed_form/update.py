@@ -21,10 +21,9 @@ import scipy.sparse as sp
 
 from jaxrec import _checks
 from jaxrec._checks import InputError
-from jaxrec.closed_form import certificate as kkt
-from jaxrec.closed_form import gram as stats
-from jaxrec.closed_form import method as closed_form
-from jaxrec.closed_form import ties as twins
+from jaxrec.closed_form import kernel, ties
+from jaxrec.closed_form.certificate import certify
+from jaxrec.closed_form.gram import squared_norms
 from jaxrec.closed_form.method import ClosedForm
 from jaxrec.data import Interactions
 from jaxrec.models import Fitted, ItemWeights
@@ -101,7 +100,7 @@ def update(
     mesh = parallel.mesh_of(model.weights)
     begun = time.perf_counter()
     parts = [train.rows(gone)] + ([added] if added is not None else [])
-    before, after = stats.gram_diagonal(train), stats.gram_diagonal(new)
+    before, after = squared_norms(train), squared_norms(new)
     old_penalty, penalty = method.penalty(before), method.penalty(after)
     delta = penalty - old_penalty
     items = np.flatnonzero(delta)
@@ -115,10 +114,10 @@ def update(
 
     inverse = _inverse_of(model.to_host(), old_penalty, method.diagonal_limit)
     status = _add_rows(inverse, z, signs)
-    solution = closed_form.weights_in_place(inverse, penalty, method.diagonal_limit)
+    solution = kernel.weights_in_place(inverse, penalty, method.diagonal_limit)
     seconds = {"update": time.perf_counter() - begun}
     begun = time.perf_counter()
-    certificate = kkt.certify(new, solution, penalty, after, method.diagonal_limit, status)
+    certificate = certify(new, solution, penalty, after, method.diagonal_limit, status)
     limit = certificate.limit if residual_limit is None else residual_limit
     seconds["certificate"] = time.perf_counter() - begun
     if certificate.status is not Status.OK or certificate.residual > limit:
@@ -222,10 +221,10 @@ def _add_rows(inverse: np.ndarray, z: Any, signs: np.ndarray) -> Status:
 
 
 def _wrapped(
-    fitted: Fitted, solution: closed_form.Solution, certificate: Certificate, new: Interactions, seconds: dict
+    fitted: Fitted, solution: kernel.Solution, certificate: Certificate, new: Interactions, seconds: dict
 ) -> Fitted:
     """The updated model where the old one lives: split in the same way over the same devices."""
-    old, weights = fitted.model, twins.tie(solution.weights, twins.twins_of(new))
+    old, weights = fitted.model, ties.tie(solution.weights, ties.twins_of(new))
     padding = 0
     if isinstance(old.weights, jax.Array):
         weights = np.pad(weights, (0, old.padding)).astype(old.weights.dtype, copy=False)

@@ -29,11 +29,11 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxrec._checks import InputError
-from jaxrec.closed_form import certificate as kkt
-from jaxrec.closed_form import method as closed_form
+from jaxrec.closed_form import kernel
+from jaxrec.closed_form.certificate import refined_rows
 from jaxrec.closed_form.method import ClosedForm
 from jaxrec.data import Interactions
-from jaxrec.solvers import spd as linalg
+from jaxrec.solvers.columns import HIGHEST
 from jaxrec.status import Certificate, FitError, Status
 
 Rows = Any  # a SciPy CSR array, of whose shape and slices the type stubs know too little
@@ -65,12 +65,12 @@ class LeaveUserOut:
     certificate: Certificate | None = None
 
     @property
-    def solution(self) -> closed_form.Solution:
+    def solution(self) -> kernel.Solution:
         """The model of all users; its weights are only multiplied from the right, and never formed."""
         with np.errstate(divide="ignore"):
             unexplained = 1 / np.asarray(self.inverse.diagonal(), np.float64)
         s = np.maximum((1 - self.method.diagonal_limit) * unexplained, self.penalty)
-        return closed_form.Solution(_Weights(self.inverse, s), unexplained)
+        return kernel.Solution(_Weights(self.inverse, s), unexplained)
 
     @property
     def size(self) -> float:
@@ -130,7 +130,7 @@ class LeaveUserOut:
 
     def _refined(self, rows: Rows) -> np.ndarray:
         """[B, I] float64 rows C."""
-        found, errors = kkt.refined_rows(rows, self.inverse, self._x, self.penalty)
+        found, errors = refined_rows(rows, self.inverse, self._x, self.penalty)
         self._require(errors.max(initial=0) < SMALLEST)
         return found
 
@@ -227,10 +227,10 @@ def _scores_and_left(
     """What `scores` returns, and [B] 1 - w x'C x."""
     inverse, history, fold_in = jnp.asarray(inverse), jnp.asarray(history), jnp.asarray(fold_in)
     w = jnp.broadcast_to(jnp.asarray(user_weights, inverse.dtype), history.shape[:1])
-    c = jnp.matmul(history, inverse, precision=linalg.HIGHEST)
+    c = jnp.matmul(history, inverse, precision=HIGHEST)
     left = 1 - w * jnp.sum(history * c, axis=1)
     gain = w / left  # of rank one: C_u = C + gain c c'
-    shown = jnp.matmul(fold_in, inverse, precision=linalg.HIGHEST)
+    shown = jnp.matmul(fold_in, inverse, precision=HIGHEST)
     numerator = shown + (gain * jnp.sum(fold_in * c, axis=1))[:, None] * c
     divisor = jnp.diagonal(inverse)[None, :] + gain[:, None] * c**2
     s = jnp.maximum((1 - diagonal_limit) / divisor, jnp.reshape(jnp.asarray(penalty), (1, -1)))
@@ -251,7 +251,7 @@ class _Weights:
     def __matmul__(self, right: np.ndarray) -> np.ndarray:
         scaled = (self.s[:, None] * right).astype(self.dtype)
         if isinstance(self.inverse, jax.Array):
-            return right - np.asarray(jnp.matmul(self.inverse, scaled, precision=linalg.HIGHEST))
+            return right - np.asarray(jnp.matmul(self.inverse, scaled, precision=HIGHEST))
         return right - self.inverse @ scaled
 
 

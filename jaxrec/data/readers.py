@@ -102,10 +102,10 @@ def from_frame(
 
     Anything with `.columns` and `frame[column]` will do. Arguments, numbering and errors are those of `load`.
     """
-    from jaxrec.data import numbering as tables
+    from jaxrec.data import numbering
 
     options = Options(user, item, rating, timestamp, values, min_rating, repeats)
-    return tables.from_table(tables.columns_of(frame, name), options, where=name, name=name)
+    return numbering.from_table(numbering.columns_of(frame, name), options, where=name, name=name)
 
 
 def _read(path: Path, options: Options, name: str) -> Interactions:
@@ -113,23 +113,27 @@ def _read(path: Path, options: Options, name: str) -> Interactions:
     extra: dict[str, Any] = {}
     if suffix == ".npz":
         return read_npz(path, path.with_name(f"{path.stem}.items.txt.gz"), options, name)
-    from jaxrec.data import formats as text
-    from jaxrec.data import numbering as tables  # here because importing Polars takes a while
+    from jaxrec.data import (
+        formats,
+        numbering,  # here because importing Polars takes a while
+    )
 
     if path.name == "u.data":
-        table = text.read_u_data(path)
+        table = formats.read_u_data(path)
     elif path.name == "train.txt":
-        table, extra["split"] = text.read_lists(path)
-    elif suffix in text.SEPARATORS:
-        table = text.read_delimited(path)
+        table, extra["split"] = formats.read_lists(path)
+    elif suffix in formats.SEPARATORS:
+        table = formats.read_delimited(path)
     elif suffix == ".parquet":
-        table = text.read_parquet(path)
+        table = formats.read_parquet(path)
     elif suffix == ".dat":
-        table = text.read_colons(path)
+        table = formats.read_colons(path)
     else:
         raise InputError(f"{path} has no known ending; what can be read: {FORMATS}.")
-    columns = tables.columns_of(table, str(path))
-    return tables.from_table(columns, options, where=str(path), name=name, titles=text.movie_titles(path), **extra)
+    columns = numbering.columns_of(table, str(path))
+    return numbering.from_table(
+        columns, options, where=str(path), name=name, titles=formats.movie_titles(path), **extra
+    )
 
 
 def _known_file(folder: Path) -> Path:

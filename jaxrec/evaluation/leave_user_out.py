@@ -19,9 +19,9 @@ from jaxtyping import Array, Float
 
 from jaxrec import _checks
 from jaxrec._checks import InputError
-from jaxrec.closed_form import certificate as kkt
-from jaxrec.closed_form import gram as stats
-from jaxrec.closed_form import method as closed_form
+from jaxrec.closed_form import kernel
+from jaxrec.closed_form.certificate import certify
+from jaxrec.closed_form.gram import squared_norms
 from jaxrec.closed_form.method import ClosedForm
 from jaxrec.closed_form.without_user import LeaveUserOut
 from jaxrec.data import Interactions
@@ -32,7 +32,8 @@ from jaxrec.evaluation.ranking import top_k_host
 from jaxrec.evaluation.report import Report, depth, report
 from jaxrec.linear import Popularity
 from jaxrec.runtime.threads import map_in_order
-from jaxrec.solvers import spd as linalg
+from jaxrec.solvers.columns import HIGHEST
+from jaxrec.solvers.spd import spd_inverse
 from jaxrec.status import FitError, Status
 
 Rows = Any  # a SciPy CSR array, of whose shape and slices the type stubs know too little
@@ -102,15 +103,15 @@ def leave_user_out(method: Any, data: Interactions, gram: Any = None) -> LeaveUs
         return WithoutUserCounts(data.item_counts, data.n_users)
     method.plan(data.n_users, data.n_items, data.nnz).require()
     gram = method.gram(data) if gram is None else gram
-    gram_diagonal = stats.gram_diagonal(data)
+    gram_diagonal = squared_norms(data)
     penalty = method.penalty(gram_diagonal)
     if method.on_host:
-        status, inverse = closed_form.invert_on_host(gram, penalty), gram
+        status, inverse = kernel.invert_on_host(gram, penalty), gram
     else:
         gram = gram[: data.n_items, : data.n_items]  # without the empty items that fill up the blocks of a device
         status, inverse = Status.OK, _invert_on_device(gram, penalty.astype(np.float32))
     without = LeaveUserOut(method, inverse, gram_diagonal, penalty, data)
-    certificate = kkt.certify(data, without.solution, penalty, gram_diagonal, method.diagonal_limit, status)
+    certificate = certify(data, without.solution, penalty, gram_diagonal, method.diagonal_limit, status)
     if certificate.status is not Status.OK:
         raise FitError(certificate.status, method._advice(certificate, penalty, gram_diagonal))
     return dataclasses.replace(without, certificate=certificate)
@@ -207,10 +208,10 @@ def squared_error(
     """
     x = jnp.asarray(x)
     w = jnp.broadcast_to(jnp.asarray(user_weights, x.dtype), x.shape[:1])
-    gram = jnp.matmul(x.T, w[:, None] * x, precision=linalg.HIGHEST) if gram is None else jnp.asarray(gram)
+    gram = jnp.matmul(x.T, w[:, None] * x, precision=HIGHEST) if gram is None else jnp.asarray(gram)
     penalty = jnp.broadcast_to(jnp.asarray(penalty, x.dtype), x.shape[1:])
-    inverse = linalg.spd_inverse(gram + jnp.diag(penalty))
-    c = jnp.matmul(x, inverse, precision=linalg.HIGHEST)
+    inverse = spd_inverse(gram + jnp.diag(penalty))
+    c = jnp.matmul(x, inverse, precision=HIGHEST)
     left = 1 - w * jnp.sum(x * c, axis=1)
     error = c / (left[:, None] * jnp.diagonal(inverse)[None, :] + w[:, None] * c**2)
     return jnp.sum(w[:, None] * error**2)
@@ -218,4 +219,4 @@ def squared_error(
 
 @partial(jax.jit, donate_argnums=0)
 def _invert_on_device(gram: Any, penalty: Any) -> Any:
-    return linalg.spd_inverse(gram + jnp.diag(penalty))
+    return spd_inverse(gram + jnp.diag(penalty))

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxrec import similarity as sim
-from jaxrec.closed_form import gram as stats
+from jaxrec.closed_form.gram import gram_matrix
 from jaxrec.experiments.harness.cells import Cells
 from jaxrec.experiments.harness.outcome import Outcome, rows
 from jaxrec.models import ItemFactors
@@ -47,7 +47,7 @@ def run(data: None, scale: str, cells: Cells, say: Callable[[str], None]) -> Out
     """The figure, the gauge reports and the checks."""
     sizes = SIZES[scale]
     x, clusters = sim.simulate_clusters(sizes.users, sizes.items, sizes.clusters, seed=sizes.seed)
-    gram = stats.gram(x, np.float64)
+    gram = gram_matrix(x, np.float64)
     everything = sim.eigenpairs(x, sizes.items)
     first = type(everything)(everything.values[: sizes.rank], everything.vectors[:, : sizes.rank])
     product = sim.closed_form_product(first, sizes.reg_product)

@@ -32,6 +32,7 @@ from jaxrec.experiments.low_rank.forms import LowRankDlae, ZeroDiagonal
 from jaxrec.linear import Ease, Edlae, Lae, LowRankEdlae
 from jaxrec.models import Fitted, ItemFactors
 from jaxrec.runtime.plots import new_figure, write
+from jaxrec.solvers.lanczos import Eigenpairs
 
 VERSION = 1
 SIMILAR = 10  # items, the item itself included
@@ -62,10 +63,10 @@ class Spectrum:
     def __init__(self, rank: int):
         self.pairs = functools.lru_cache(1)(lambda train: spectral.eigenpairs(train, rank))
 
-    def first(self, train: Interactions, rank: int) -> spectral.Eigenpairs:
+    def first(self, train: Interactions, rank: int) -> Eigenpairs:
         """Those of the largest `rank` eigenvalues."""
         values, vectors = self.pairs(train)
-        return spectral.Eigenpairs(values[:rank], vectors[:, :rank])
+        return Eigenpairs(values[:rank], vectors[:, :rank])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +81,7 @@ class FromSpectrum:
     """
 
     spectrum: Spectrum
-    closed_form: Callable[[spectral.Eigenpairs, float], ItemFactors]
+    closed_form: Callable[[Eigenpairs, float], ItemFactors]
     rank: int
     reg: float
 

@@ -8,8 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from jaxrec import _checks
-from jaxrec import saving as io
+from jaxrec import _checks, saving
 from jaxrec._checks import InputError
 from jaxrec.experiments.harness import published
 from jaxrec.experiments.harness.cells import Cells, machine
@@ -258,7 +257,7 @@ def _run(name: str, prepared: Prepared | None, scale: Scale, out: Path, say: Cal
             table += "\n".join(
                 ["", "Beside published figures of the same data and protocol.", "", *comparison(beside), ""]
             )
-    made_by = {"versions": io.versions(), "machines": cells.machines or [machine()]}
+    made_by = {"versions": saving.versions(), "machines": cells.machines or [machine()]}
     write_json(target / "results.json", {**summary, **outcome.record, **made_by})
     write_text(target / "table.md", table)
     for plot, draw in outcome.plots.items():

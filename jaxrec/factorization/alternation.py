@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxrec.runtime import checkpoint as _checkpoint
+from jaxrec.runtime import checkpoint as kept
 from jaxrec.runtime.progress import progress_bar
 
 
@@ -46,7 +46,7 @@ def alternate(
       belongs_to: what must be the same where a run is taken up again, from `identity`; with a checkpoint.
     """
     course: list[Any] = []
-    if checkpoint is not None and (found := _checkpoint.read(checkpoint, belongs_to or {})) is not None:
+    if checkpoint is not None and (found := kept.read(checkpoint, belongs_to or {})) is not None:
         start = start._replace(**{name: found[name] for name in start._fields})
         course = [kind._make(row) for row in found["course"].tolist()]
     state = place(start)
@@ -57,7 +57,7 @@ def alternate(
             course.append(info)
             advance(1)
             if checkpoint is not None:
-                _checkpoint.write(checkpoint, belongs_to or {}, fetch(state)._asdict() | {"course": np.array(course)})
+                kept.write(checkpoint, belongs_to or {}, fetch(state)._asdict() | {"course": np.array(course)})
             if not np.isfinite(info.objective):
                 break
             if callback is not None and callback(len(course), info, fetch(state)):

@@ -16,9 +16,10 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxrec import _checks
-from jaxrec.closed_form import gram as stats
-from jaxrec.closed_form import method as closed_form
-from jaxrec.closed_form.method import ClosedForm, Solution
+from jaxrec.closed_form import kernel
+from jaxrec.closed_form.gram import with_user_weights
+from jaxrec.closed_form.kernel import Solution
+from jaxrec.closed_form.method import ClosedForm
 from jaxrec.data import Interactions
 
 
@@ -41,7 +42,7 @@ def objective(
     x = jnp.asarray(x)
     users, items = (jnp.maximum(jnp.sum(x != 0, axis=axis), 1).astype(x.dtype) for axis in (1, 0))
     weighted = x * (users ** (-user_power / 2))[:, None]
-    return closed_form.objective(weighted, scaled(jnp.asarray(weights), items, -item_power), penalty)
+    return kernel.objective(weighted, scaled(jnp.asarray(weights), items, -item_power), penalty)
 
 
 def scaled(weights: Any, counts: Any, power: Any) -> Any:
@@ -87,11 +88,11 @@ class Dan(ClosedForm):
 
     def training_data(self, train: Interactions) -> Interactions:
         """The interactions with user u's row multiplied by n_u^(-beta/2)."""
-        return stats.with_user_weights(train, np.maximum(train.user_counts, 1.0) ** -self.user_power)
+        return with_user_weights(train, np.maximum(train.user_counts, 1.0) ** -self.user_power)
 
     def penalty(self, gram_diagonal: np.ndarray) -> np.ndarray:
         """[I] reg + p/(1-p) n_i, given n_i."""
-        return closed_form.dropout_penalty(gram_diagonal, self.dropout, self.reg)
+        return kernel.dropout_penalty(gram_diagonal, self.dropout, self.reg)
 
     def penalty_on(self, train: Interactions, gram_diagonal: np.ndarray) -> np.ndarray:
         """[I] the penalty from the unweighted number of users of each item."""

@@ -24,13 +24,14 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxrec import _checks
-from jaxrec.closed_form import gram as stats
-from jaxrec.closed_form import method as closed_form
+from jaxrec.closed_form import kernel
 from jaxrec.closed_form.certificate import RESIDUAL_LIMIT
-from jaxrec.closed_form.method import ClosedForm, Solution
+from jaxrec.closed_form.gram import reg_dominates
+from jaxrec.closed_form.kernel import Solution
+from jaxrec.closed_form.method import ClosedForm
 from jaxrec.data import Interactions
 from jaxrec.models import Fitted
-from jaxrec.solvers import spd as linalg
+from jaxrec.solvers.columns import HIGHEST
 from jaxrec.status import FitError, Status
 
 COLUMNS = 64  # whose own system the certificate checks
@@ -54,7 +55,7 @@ def objective(
     x, weights = jnp.asarray(x), jnp.asarray(weights)
     own = jnp.diagonal(weights)
     others = weights - jnp.diag(own)
-    error = x - jnp.matmul(x, others, precision=linalg.HIGHEST)  # mean where the item itself was dropped
+    error = x - jnp.matmul(x, others, precision=HIGHEST)  # mean where the item itself was dropped
     kept = 1 - dropout
     squares = dropout * error**2 + kept * kept_weight * (error - x * own[None, :] / kept) ** 2
     mean = jnp.sum(squares) / (dropout + kept * kept_weight)
@@ -95,7 +96,7 @@ def weights(gram: Float[ArrayLike, "I I"], dropout: Any, reg: Any, kept_weight: 
     """
     gram = jnp.asarray(gram)
     diagonal = jnp.diagonal(gram)
-    solution = closed_form.solve(gram, closed_form.dropout_penalty(diagonal, dropout, reg))
+    solution = kernel.solve(gram, kernel.dropout_penalty(diagonal, dropout, reg))
     own, factor = own_weights(diagonal, solution.unexplained, dropout, reg, kept_weight)
     return _combined(solution.weights, own, factor)
 
@@ -162,7 +163,7 @@ class Deql(ClosedForm):
 
     def penalty(self, gram_diagonal: np.ndarray) -> np.ndarray:
         """[I] reg + p/(1-p) (X'X)_jj, as in Edlae."""
-        return closed_form.dropout_penalty(gram_diagonal, self.dropout, self.reg)
+        return kernel.dropout_penalty(gram_diagonal, self.dropout, self.reg)
 
     def finish(
         self, train: Interactions, solution: Solution, penalty: np.ndarray, gram_diagonal: np.ndarray
@@ -191,6 +192,6 @@ class Deql(ClosedForm):
         largest = max(own, info.certificate.residual)
         certificate = dataclasses.replace(info.certificate, residual=largest)
         if not own <= RESIDUAL_LIMIT[self.dtype]:
-            way = "lower reg: nothing is left to learn" if stats.drowned(train, self.reg) else "raise reg"
+            way = "lower reg: nothing is left to learn" if reg_dominates(train, self.reg) else "raise reg"
             raise FitError(Status.RESIDUAL_TOO_LARGE, f"{certificate}; {way}, or use Deql(dtype='float64').")
         return Fitted(model, dataclasses.replace(info, certificate=certificate))

@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxrec import _checks
-from jaxrec.closed_form import method as closed_form
+from jaxrec.closed_form import kernel
 from jaxrec.closed_form.method import ClosedForm
 
 
@@ -25,7 +25,7 @@ def objective(x: Float[ArrayLike, "U I"], weights: Float[ArrayLike, "I I"], reg:
       weights: [I, I] B.
       reg: scalar > 0, or [I] one for the row of each item.
     """
-    return closed_form.objective(x, weights, reg)
+    return kernel.objective(x, weights, reg)
 
 
 def weights(gram: Float[ArrayLike, "I I"], reg: Any) -> Float[Array, "I I"]:
@@ -47,7 +47,7 @@ def weights(gram: Float[ArrayLike, "I I"], reg: Any) -> Float[Array, "I I"]:
     Differs from the paper: nothing.
     """
     gram = jnp.asarray(gram)
-    return closed_form.solve(gram, jnp.broadcast_to(jnp.asarray(reg, gram.dtype), gram.shape[:1])).weights
+    return kernel.solve(gram, jnp.broadcast_to(jnp.asarray(reg, gram.dtype), gram.shape[:1])).weights
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

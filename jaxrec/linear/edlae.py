@@ -17,8 +17,9 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxrec import _checks
-from jaxrec.closed_form import method as closed_form
-from jaxrec.closed_form.method import ClosedForm, dropout_penalty
+from jaxrec.closed_form import kernel
+from jaxrec.closed_form.kernel import dropout_penalty
+from jaxrec.closed_form.method import ClosedForm
 
 
 def objective(x: Float[ArrayLike, "U I"], weights: Float[ArrayLike, "I I"], dropout: Any, reg: Any) -> Float[Array, ""]:
@@ -32,7 +33,7 @@ def objective(x: Float[ArrayLike, "U I"], weights: Float[ArrayLike, "I I"], drop
       dropout: scalar p in [0, 1).
       reg: scalar > 0.
     """
-    return closed_form.objective(x, weights, dropout_penalty(jnp.sum(jnp.asarray(x) ** 2, axis=0), dropout, reg))
+    return kernel.objective(x, weights, dropout_penalty(jnp.sum(jnp.asarray(x) ** 2, axis=0), dropout, reg))
 
 
 def weights(gram: Float[ArrayLike, "I I"], dropout: Any, reg: Any, diagonal_limit: Any = 0.0) -> Float[Array, "I I"]:
@@ -49,7 +50,7 @@ def weights(gram: Float[ArrayLike, "I I"], dropout: Any, reg: Any, diagonal_limi
     Differs from the paper: the factor 1/(1-p) of unscaled dropout is left out; it does not change a ranking.
     """
     gram = jnp.asarray(gram)
-    return closed_form.solve(gram, dropout_penalty(jnp.diagonal(gram), dropout, reg), diagonal_limit).weights
+    return kernel.solve(gram, dropout_penalty(jnp.diagonal(gram), dropout, reg), diagonal_limit).weights
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

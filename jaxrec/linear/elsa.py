@@ -21,8 +21,8 @@ from jaxrec.models import FitInfo, Fitted, ItemFactors
 from jaxrec.runtime import parallel
 from jaxrec.runtime.memory import Plan, hardware, plan_on
 from jaxrec.runtime.progress import progress_bar
+from jaxrec.solvers.columns import HIGHEST
 from jaxrec.solvers.descent import require_optax
-from jaxrec.solvers.spd import HIGHEST
 from jaxrec.status import Certificate, FitError, Status
 
 

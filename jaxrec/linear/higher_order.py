@@ -21,12 +21,14 @@ from jaxtyping import Array, Float, Int
 
 from jaxrec import _checks
 from jaxrec._checks import InputError
-from jaxrec.closed_form import gram as stats
+from jaxrec.closed_form.gram import lower_gram
 from jaxrec.data import Interactions
 from jaxrec.models import FitInfo, Fitted, PairWeights
 from jaxrec.runtime import parallel
 from jaxrec.runtime.memory import Plan, hardware, plan_on
-from jaxrec.solvers import spd as linalg
+from jaxrec.solvers.columns import HIGHEST, columns_product, on_diagonal, own_diagonal, zero_diagonal
+from jaxrec.solvers.spd import Blocks, blocks, inverse_columns
+from jaxrec.solvers.spd_host import mirror_lower
 from jaxrec.status import Certificate, FitError, Status
 
 SAMPLE = 64  # columns whose stationarity is checked
@@ -59,7 +61,7 @@ def objective(
     """
     x, (b, w) = jnp.asarray(x), weights
     z = x[:, jnp.asarray(pairs)[:, 0]] * x[:, jnp.asarray(pairs)[:, 1]]
-    product = partial(jnp.matmul, precision=linalg.HIGHEST)
+    product = partial(jnp.matmul, precision=HIGHEST)
     return jnp.sum((x - product(x, b) - product(z, w)) ** 2) + reg * jnp.sum(b**2) + pair_reg * jnp.sum(w**2)
 
 
@@ -74,7 +76,7 @@ def admm(
     rho: Any,
     n_iterations: Any,
     *,
-    cuts: tuple[linalg.Blocks, linalg.Blocks],
+    cuts: tuple[Blocks, Blocks],
     axis: str | None = None,
 ) -> tuple[Float[Array, "N m"], Float[Array, "M m"]]:
     """[N, m] and [M, m], my columns of B and W at the minimum of `objective` where no weight predicts its own items.
@@ -97,11 +99,11 @@ def admm(
 
     Cost: 2 N^2 m + 2 M^2 q flops, and (4 M N + 2 M^2) m each iteration; six M x m matrices besides three N x m.
     """
-    product = partial(linalg.columns_product, axis=axis)
-    own = linalg.on_diagonal(gram, axis)
-    inverse = linalg.inverse_columns(gram + reg * own, cuts[0], axis=axis)
-    penalised = pair_gram + (pair_reg + rho) * linalg.on_diagonal(pair_gram, axis)
-    pair_inverse = linalg.inverse_columns(penalised, cuts[1], axis=axis)
+    product = partial(columns_product, axis=axis)
+    own = on_diagonal(gram, axis)
+    inverse = inverse_columns(gram + reg * own, cuts[0], axis=axis)
+    penalised = pair_gram + (pair_reg + rho) * on_diagonal(pair_gram, axis)
+    pair_inverse = inverse_columns(penalised, cuts[1], axis=axis)
     alone = own - reg * inverse  # inverse @ gram
     spread = product(inverse, pair_columns)
     mine = parallel.axis_index(axis) * gram.shape[1] + jnp.arange(gram.shape[1])
@@ -109,8 +111,8 @@ def admm(
 
     def items_given(w):
         free = alone - product(spread, w)
-        b = free - inverse * (linalg.own_diagonal(free, axis) / linalg.own_diagonal(inverse, axis))[None, :]
-        return linalg.zero_diagonal(b, axis)
+        b = free - inverse * (own_diagonal(free, axis) / own_diagonal(inverse, axis))[None, :]
+        return zero_diagonal(b, axis)
 
     def step(_, state):
         w, multiplier = state
@@ -148,7 +150,7 @@ def minimum(
     """
     n, m = len(gram), len(pairs)
     matrices: tuple = gram, cross, cross.T, pair_gram
-    cuts = tuple(linalg.blocks(size, mesh.size if mesh else 1) for size in (n, m))
+    cuts = tuple(blocks(size, mesh.size if mesh else 1) for size in (n, m))
     if mesh is not None:
         shapes = [(cuts[i].size, cuts[j].size) for i, j in ((0, 0), (1, 0), (0, 1), (1, 1))]
         matrices = tuple(parallel.place_columns(a, mesh, shape) for a, shape in zip(matrices, shapes, strict=True))
@@ -238,11 +240,11 @@ class HigherOrder:
         self.plan(train.n_users, train.n_items, train.nnz, mesh).require()
         seconds = {}
         begun = time.perf_counter()
-        gram = stats.gram_lower(train)
+        gram = lower_gram(train)
         pairs = frequent_pairs(gram, self.threshold, self.n_pairs)
         if len(pairs) == 0 and train.n_items > 1:
             raise InputError(f"no two items share more than {self.threshold or 0:g} users; lower threshold.")
-        linalg.mirror_lower(gram)
+        mirror_lower(gram)
         x = train.to_csr(np.float64)
         z = pair_features(x, pairs)
         cross, pair_gram = ((z.T @ y).toarray().astype(np.float32) for y in (x, z))

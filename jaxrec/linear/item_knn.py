@@ -21,13 +21,13 @@ from jaxtyping import Array, Float
 
 from jaxrec import _checks
 from jaxrec._checks import InputError
-from jaxrec.closed_form import gram as stats
+from jaxrec.closed_form.gram import default_gram, squared_norms
 from jaxrec.data import Interactions
 from jaxrec.models import FitInfo, Fitted, ItemWeights, SparseItemWeights
 from jaxrec.runtime import parallel
 from jaxrec.runtime.memory import Plan, hardware, plan_on
 from jaxrec.runtime.threads import map_in_order, n_threads
-from jaxrec.solvers import spd as linalg
+from jaxrec.solvers.columns import on_diagonal, own_diagonal, take_columns
 from jaxrec.status import Certificate, FitError, Status
 
 COLUMNS = 64  # that the certificate recomputes
@@ -53,9 +53,9 @@ def weights(
     Cost: m top-k selections; three N x m matrices.
     """
     gram = jnp.asarray(gram)
-    own = jnp.sqrt(linalg.own_diagonal(gram, axis))
+    own = jnp.sqrt(own_diagonal(gram, axis))
     scale = parallel.all_gather(own, axis)[:, None] * own[None, :] + shrinkage
-    off = (scale > 0) & ~linalg.on_diagonal(gram, axis)
+    off = (scale > 0) & ~on_diagonal(gram, axis)
     # Row j for item j, since the selection runs along rows.
     similar = jnp.where(off, gram / jnp.where(off, scale, 1), 0).T
     least = lax.map(lambda row: lax.top_k(row, min(neighbours, len(gram)))[0][-1], similar)
@@ -72,7 +72,7 @@ def _weights(gram, shrinkage, neighbours, mesh):
 @partial(jax.jit, static_argnames="mesh")
 def _take_columns(found, columns, mesh):
     inputs = (parallel.COLUMNS, parallel.REPLICATED)
-    return parallel.over_columns(linalg.take_columns, mesh, inputs, parallel.REPLICATED)(found, columns)
+    return parallel.over_columns(take_columns, mesh, inputs, parallel.REPLICATED)(found, columns)
 
 
 def weights_on_host(train: Interactions, shrinkage: float, neighbours: int) -> sp.csc_array:
@@ -83,7 +83,7 @@ def weights_on_host(train: Interactions, shrinkage: float, neighbours: int) -> s
     x = train.to_csr(np.float64)
     by_item = sp.csr_array(x.T)
     columns: Any = sp.csc_array(x)
-    own = np.sqrt(stats.gram_diagonal(train))
+    own = np.sqrt(squared_norms(train))
 
     def nearest(start: int) -> sp.csc_array:
         block: Any = sp.csc_array(by_item @ columns[:, start : start + BLOCK])  # of the Gram matrix
@@ -163,7 +163,7 @@ class ItemKnn:
             chosen, found = by_column[:, columns].toarray().astype(np.float64), sp.csr_array(by_column)
             model = SparseItemWeights(*(jnp.asarray(part) for part in (found.indptr, found.indices, found.data)))
         else:
-            gram = jax.block_until_ready(stats.default_gram(train, mesh))
+            gram = jax.block_until_ready(default_gram(train, mesh))
             seconds["gram"] = time.perf_counter() - begun
             begun = time.perf_counter()
             found = jax.block_until_ready(_weights(gram, np.float32(self.shrinkage), self.neighbours, mesh))

@@ -21,18 +21,19 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxrec import _checks
 from jaxrec._checks import InputError
-from jaxrec.closed_form import gram as stats
-from jaxrec.closed_form import mesh as mesh_solver
-from jaxrec.closed_form import method as closed_form
-from jaxrec.closed_form.method import dropout_penalty
+from jaxrec.closed_form import kernel
+from jaxrec.closed_form.gram import default_gram, reg_dominates
+from jaxrec.closed_form.kernel import dropout_penalty
+from jaxrec.closed_form.mesh import penalised
 from jaxrec.data import Interactions
-from jaxrec.linear import low_rank_edlae_kernels as solvers
+from jaxrec.linear import low_rank_edlae_kernels as kernels
 from jaxrec.linear.low_rank_edlae_kernels import ONE_SHOTS, Problem
 from jaxrec.models import FitInfo, Fitted, ItemFactors
 from jaxrec.runtime import parallel
 from jaxrec.runtime.memory import Plan, hardware, plan_on
-from jaxrec.solvers import spd as linalg
 from jaxrec.solvers import svd
+from jaxrec.solvers.columns import HIGHEST, own_diagonal, zero_diagonal
+from jaxrec.solvers.spd import Blocks, blocks, cholesky_and_inverse
 from jaxrec.status import Certificate, FitError, Status
 
 METHODS = ("fixed_point", "closed_form", "admm", "lbfgs")
@@ -42,14 +43,14 @@ TOLERANCE = 1e-5
 # ADMM has diverged once the excess is so many times that of its best iterate.
 DIVERGED = 10.0
 
-_prepare = jax.jit(solvers.prepare)
+_prepare = jax.jit(kernels.prepare)
 _penalty = jax.jit(lambda gram, dropout, reg: dropout_penalty(jnp.diagonal(gram), dropout, reg))
-_one_shot = jax.jit(solvers.one_shot, static_argnames=("kind", "rank"))
-_best_decoder = jax.jit(solvers.best_decoder)
-_fixed_point = jax.jit(solvers.fixed_point)
-_admm_step = jax.jit(solvers.admm_step)
-_excess = jax.jit(solvers.excess)
-_gradients = jax.jit(solvers.gradients)
+_one_shot = jax.jit(kernels.one_shot, static_argnames=("kind", "rank"))
+_best_decoder = jax.jit(kernels.best_decoder)
+_fixed_point = jax.jit(kernels.fixed_point)
+_admm_step = jax.jit(kernels.admm_step)
+_excess = jax.jit(kernels.excess)
+_gradients = jax.jit(kernels.gradients)
 _basis = jax.jit(lambda problem, encoder: svd.orthonormal(jnp.matmul(problem.lower.T, encoder, precision="highest")))
 
 
@@ -71,9 +72,9 @@ def objective(
       dropout: scalar p in [0, 1).
       reg: scalar > 0.
     """
-    product = jnp.matmul(jnp.asarray(encoder), jnp.asarray(decoder).T, precision=linalg.HIGHEST)
+    product = jnp.matmul(jnp.asarray(encoder), jnp.asarray(decoder).T, precision=HIGHEST)
     penalty = dropout_penalty(jnp.sum(jnp.asarray(x) ** 2, axis=0), dropout, reg)
-    return closed_form.objective(x, linalg.zero_diagonal(product), penalty)
+    return kernel.objective(x, zero_diagonal(product), penalty)
 
 
 def excess(
@@ -97,7 +98,7 @@ def excess(
     Cost: 2/3 I^3 + 4 I^2 k flops; four I x I matrices.
     """
     problem = prepare(gram, dropout, reg)
-    return solvers.excess(problem, jnp.asarray(encoder), jnp.asarray(decoder)) * problem.scale
+    return kernels.excess(problem, jnp.asarray(encoder), jnp.asarray(decoder)) * problem.scale
 
 
 def prepare(gram: Float[ArrayLike, "N N"], dropout: Any, reg: Any, mesh: Any = None, n_items: int = 0) -> Problem:
@@ -107,7 +108,7 @@ def prepare(gram: Float[ArrayLike, "N N"], dropout: Any, reg: Any, mesh: Any = N
       gram: [N, N] X'X; symmetric. Not modified.
       dropout: scalar p in [0, 1), the probability that an input is dropped.
       reg: scalar > 0, in interactions per item.
-      mesh: what `parallel.make_mesh` returned, if `gram` is from `stats.default_gram` on it; then everything is split.
+      mesh: what `parallel.make_mesh` returned, if `gram` is from `default_gram` on it; then everything is split.
       n_items: with a mesh: I, N without padding.
 
     Cost: 2/3 N^3 flops, on a mesh 2 N^3; two N x N matrices besides the argument, on a mesh three.
@@ -117,11 +118,11 @@ def prepare(gram: Float[ArrayLike, "N N"], dropout: Any, reg: Any, mesh: Any = N
     penalty = _penalty(gram, dropout, reg)
     if mesh is None:
         return _prepare(gram, penalty)
-    return prepare_on(mesh, gram, penalty, linalg.blocks(n_items, mesh.size))
+    return prepare_on(mesh, gram, penalty, blocks(n_items, mesh.size))
 
 
 def prepare_columns(
-    gram: Float[Array, "N m"], penalty: Float[Array, " m"], cut: linalg.Blocks, axis: str | None = None
+    gram: Float[Array, "N m"], penalty: Float[Array, " m"], cut: Blocks, axis: str | None = None
 ) -> tuple[Float[Array, "N m"], Float[Array, "N m"], Float[Array, " m"], Float[Array, " m"]]:
     """My columns [N, m] of L' and of L^-1, and my parts [m] of diag(G) and of t, by the sweep: for `prepare_on`.
 
@@ -131,13 +132,13 @@ def prepare_columns(
       cut: how the sweep cuts N. Static.
       axis: the mesh axis over which columns are split, or None.
     """
-    whole = mesh_solver.penalised(gram, penalty, axis)
-    upper, inverse = linalg.cholesky_and_inverse(whole, block=cut.block, chunk=cut.chunk, axis=axis)
-    return upper, inverse, linalg.own_diagonal(whole, axis), 1 / jnp.sum(inverse**2, axis=0)
+    whole = penalised(gram, penalty, axis)
+    upper, inverse = cholesky_and_inverse(whole, block=cut.block, chunk=cut.chunk, axis=axis)
+    return upper, inverse, own_diagonal(whole, axis), 1 / jnp.sum(inverse**2, axis=0)
 
 
 @partial(jax.jit, static_argnames=("mesh", "cut"))
-def prepare_on(mesh: Any, gram: Float[Array, "N N"], penalty: Float[Array, " N"], cut: linalg.Blocks) -> Problem:
+def prepare_on(mesh: Any, gram: Float[Array, "N N"], penalty: Float[Array, " N"], cut: Blocks) -> Problem:
     """What `prepare` returns, split over a mesh: L by rows, L^-1 by columns. JAX splits the other kernels by that.
 
     Args:
@@ -176,7 +177,7 @@ def admm(
     """
     encoder = 1e-4 * jax.random.normal(key, (problem.lower.shape[0], rank), problem.lower.dtype)
     zero = jnp.zeros_like(problem.penalty)
-    state = solvers.AdmmState(encoder, jnp.zeros_like(encoder), zero, zero)
+    state = kernels.AdmmState(encoder, jnp.zeros_like(encoder), zero, zero)
     best, course = state, []
     for _ in range(steps):
         state = _admm_step(problem, state, omega)
@@ -262,7 +263,7 @@ class LowRankEdlae:
         key = jax.random.key(0) if key is None else key
         seconds = {}
         begun = time.perf_counter()
-        gram = jax.block_until_ready(stats.default_gram(train, mesh))
+        gram = jax.block_until_ready(default_gram(train, mesh))
         seconds["gram"] = time.perf_counter() - begun
 
         begun = time.perf_counter()
@@ -280,7 +281,7 @@ class LowRankEdlae:
         certificate = certify(gram, problem, model)
         seconds["certificate"] = time.perf_counter() - begun
         if certificate.status is not Status.OK:
-            drowned = stats.drowned(train, self.reg)
+            drowned = reg_dominates(train, self.reg)
             way = "lower reg: nothing is left to learn" if drowned else "raise reg, or lower the rank"
             raise FitError(certificate.status, f"{certificate}; {way}.")
         if mesh is not None:
@@ -299,7 +300,7 @@ class LowRankEdlae:
             return _fixed_point(problem, basis, steps, TOLERANCE)[0]
         if self.method == "lbfgs":
             start = _best_decoder(problem, basis)
-            return _basis(problem, solvers.lbfgs(problem, start.encoder, start.decoder, steps)[0])
+            return _basis(problem, kernels.lbfgs(problem, start.encoder, start.decoder, steps)[0])
         return basis
 
     def plan(self, n_users: int, n_items: int, nnz: int, devices: Any = None) -> Plan:

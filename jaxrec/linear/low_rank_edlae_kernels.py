@@ -23,10 +23,10 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxrec.solvers import descent, svd
-from jaxrec.solvers import spd as linalg
+from jaxrec.solvers.columns import HIGHEST, zero_diagonal
 
 ONE_SHOTS = ("full_rank", "free_diagonal", "eigen")
-_dot = partial(jnp.matmul, precision=linalg.HIGHEST)
+_dot = partial(jnp.matmul, precision=HIGHEST)
 
 
 class Problem(NamedTuple):
@@ -124,8 +124,8 @@ def gradients(
     """
     w = 1 + jnp.sum(encoder * decoder, axis=1)
     response = _dot(gram, encoder) + penalty[:, None] * encoder
-    rest = linalg.zero_diagonal(_dot(response, decoder.T) - gram * w[None, :])
-    start = linalg.zero_diagonal(gram)
+    rest = zero_diagonal(_dot(response, decoder.T) - gram * w[None, :])
+    start = zero_diagonal(gram)
 
     def ratio(a, b):
         return jnp.linalg.norm(a) / jnp.maximum(jnp.linalg.norm(b), jnp.finfo(b.dtype).tiny)

@@ -19,11 +19,12 @@ from scipy.sparse.linalg import ArpackError
 
 from jaxrec import _checks
 from jaxrec._checks import InputError
-from jaxrec.closed_form.spectral import DENSE_UP_TO, Eigenpairs, eigenpairs
+from jaxrec.closed_form.spectral import DENSE_UP_TO, eigenpairs
 from jaxrec.data import Interactions
 from jaxrec.models import FitInfo, Fitted, ItemFactors
 from jaxrec.runtime.memory import CPU_CORE_RATE, Plan, available_bytes, rough_seconds
-from jaxrec.solvers import spd as linalg
+from jaxrec.solvers.columns import HIGHEST
+from jaxrec.solvers.lanczos import Eigenpairs
 from jaxrec.status import Certificate, FitError, Status
 
 LIMIT = 1e-5  # of the relative residual; float32 factors sit near 1e-7
@@ -44,8 +45,8 @@ def objective(
       reg: scalar >= 0.
     """
     x, encoder, decoder = (jnp.asarray(part) for part in (x, encoder, decoder))
-    weights = jnp.matmul(encoder, decoder.T, precision=linalg.HIGHEST)
-    return jnp.sum((x - jnp.matmul(x, weights, precision=linalg.HIGHEST)) ** 2) + reg * jnp.sum(weights**2)
+    weights = jnp.matmul(encoder, decoder.T, precision=HIGHEST)
+    return jnp.sum((x - jnp.matmul(x, weights, precision=HIGHEST)) ** 2) + reg * jnp.sum(weights**2)
 
 
 def residual(x: sp.csr_array, pairs: Eigenpairs) -> float:

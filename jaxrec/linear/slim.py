@@ -23,15 +23,15 @@ from jaxtyping import Array, Float
 
 from jaxrec import _checks
 from jaxrec._checks import InputError
-from jaxrec.closed_form import gram as stats
-from jaxrec.closed_form import mesh as mesh_solver
-from jaxrec.closed_form import ties as twins
+from jaxrec.closed_form import ties
+from jaxrec.closed_form.gram import default_gram, squared_norms
+from jaxrec.closed_form.mesh import invert
 from jaxrec.data import Interactions
 from jaxrec.models import FitInfo, Fitted, ItemWeights
 from jaxrec.runtime import parallel
 from jaxrec.runtime.memory import Plan, hardware, plan_on
 from jaxrec.runtime.progress import progress_bar
-from jaxrec.solvers import spd as linalg
+from jaxrec.solvers.columns import HIGHEST, columns_product, on_diagonal, own_diagonal, take_columns, zero_diagonal
 from jaxrec.status import Certificate, FitError, Status
 
 RELAXATION = 1.8  # ADMM converges for values in (0, 2); chosen with COUPLING on MovieLens data
@@ -50,7 +50,7 @@ def objective(x: Float[ArrayLike, "U I"], weights: Float[ArrayLike, "I I"], reg:
       l1: scalar >= 0, the paper's lambda.
     """
     x, weights = jnp.asarray(x), jnp.asarray(weights)
-    error = x - jnp.matmul(x, weights, precision=linalg.HIGHEST)
+    error = x - jnp.matmul(x, weights, precision=HIGHEST)
     return (jnp.sum(error**2) + reg * jnp.sum(weights**2)) / 2 + l1 * jnp.sum(jnp.abs(weights))
 
 
@@ -68,7 +68,7 @@ def feasible(
     shrunk = jnp.maximum(state - bound, 0)
     if not nonnegative:
         shrunk = shrunk - jnp.maximum(-state - bound, 0)
-    return linalg.zero_diagonal(shrunk, axis)
+    return zero_diagonal(shrunk, axis)
 
 
 def step(
@@ -97,11 +97,11 @@ def step(
     Cost: 2 N^2 m flops; four N x m matrices.
     """
     weights = feasible(state, rho, l1, nonnegative, axis)
-    own = linalg.on_diagonal(state, axis)
+    own = on_diagonal(state, axis)
     # P (X'X + D(rho) M) = I + P (D(rho) M - D(reg + rho)), which spares keeping X'X.
     target = rho[:, None] * (2 * weights - state) - jnp.where(own, (reg + rho)[:, None], 0)
-    ridge = own + linalg.columns_product(inverse, target, axis=axis)
-    ridge = ridge - inverse * (linalg.own_diagonal(ridge, axis) / linalg.own_diagonal(inverse, axis))[None, :]
+    ridge = own + columns_product(inverse, target, axis=axis)
+    ridge = ridge - inverse * (own_diagonal(ridge, axis) / own_diagonal(inverse, axis))[None, :]
     return state + RELAXATION * (ridge - weights)
 
 
@@ -128,7 +128,7 @@ def _feasible(state, rho, l1, nonnegative, mesh):
 @partial(jax.jit, static_argnames=("nonnegative", "mesh"))
 def _columns(state, rho, l1, columns, nonnegative, mesh):
     def kernel(state, rho, l1, columns, axis):
-        return linalg.take_columns(feasible(state, rho, l1, nonnegative, axis), columns, axis)
+        return take_columns(feasible(state, rho, l1, nonnegative, axis), columns, axis)
 
     placed = (*_BY_COLUMNS, parallel.REPLICATED)
     return parallel.over_columns(kernel, mesh, placed, parallel.REPLICATED)(state, rho, l1, columns)
@@ -216,7 +216,7 @@ class Slim:
         mesh = None if mesh is None else parallel.make_mesh(mesh)
         self.plan(train.n_users, train.n_items, train.nnz, mesh).require()
         begun = time.perf_counter()
-        gram = jax.block_until_ready(stats.default_gram(train, mesh))
+        gram = jax.block_until_ready(default_gram(train, mesh))
         seconds = {"gram": time.perf_counter() - begun}
 
         begun = time.perf_counter()
@@ -224,8 +224,8 @@ class Slim:
         reg, l1 = np.float32(self.reg), np.float32(self.l1)
         columns = np.sort(np.random.default_rng(0).permutation(n)[:COLUMNS])
         residual_at = residual_of(train, columns, self.reg, self.l1, self.nonnegative)
-        rho = np.asarray(couplings(stats.gram_diagonal(train).astype(np.float32), reg))
-        inverse = mesh_solver.invert(gram, reg + rho, mesh, fill=float(reg) + 1)
+        rho = np.asarray(couplings(squared_norms(train).astype(np.float32), reg))
+        inverse = invert(gram, reg + rho, mesh, fill=float(reg) + 1)
         del gram
         rho = np.pad(rho, (0, size - n), constant_values=1)
         state, residual, done = parallel.zeros((size, size), mesh), np.inf, 0
@@ -250,7 +250,7 @@ class Slim:
         certificate = Certificate(status, residual, self.tolerance, detail)
         if status is not Status.OK:
             raise FitError(status, f"after {done} iterations ({certificate}); raise reg, max_iterations or tolerance.")
-        model = ItemWeights(twins.tie(weights, twins.twins_of(train)), padding=size - n)
+        model = ItemWeights(ties.tie(weights, ties.twins_of(train)), padding=size - n)
         return Fitted(model, FitInfo(self, certificate, train.items, train.summary(), seconds))
 
     def plan(self, n_users: int, n_items: int, nnz: int, devices: Any = None) -> Plan:

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float
 
 from jaxrec.closed_form.spectral import closed_form_factor, closed_form_product, shrinkage
 from jaxrec.linear.pure_svd import objective as product_objective
-from jaxrec.solvers import spd as linalg
+from jaxrec.solvers.columns import HIGHEST
 
 __all__ = ["closed_form_factor", "closed_form_product", "factor_objective", "product_objective", "shrinkage"]
 
@@ -38,6 +38,6 @@ def factor_objective(
       reg: scalar >= 0, in the unit of singular values of X.
     """
     x, encoder, decoder = (jnp.asarray(part) for part in (x, encoder, decoder))
-    users = jnp.matmul(x, encoder, precision=linalg.HIGHEST)
-    error = x - jnp.matmul(users, decoder.T, precision=linalg.HIGHEST)
+    users = jnp.matmul(x, encoder, precision=HIGHEST)
+    error = x - jnp.matmul(users, decoder.T, precision=HIGHEST)
     return jnp.sum(error**2) + reg * (jnp.sum(users**2) + jnp.sum(decoder**2))

@@ -1,8 +1,7 @@
-"""Dense linear algebra on symmetric positive definite (SPD) matrices: one JAX kernel, and its in-place CPU twin."""
+"""Dense linear algebra on symmetric positive definite (SPD) matrices: the JAX kernel, on one device or a mesh."""
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -11,21 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Int, Shaped
-from scipy.linalg import lapack
+from jaxtyping import Array, Float
 
 from jaxrec import _checks
 from jaxrec.runtime import parallel
-from jaxrec.runtime.blas import add_product
-from jaxrec.runtime.progress import progress_bar
-from jaxrec.status import Status
-
-# LAPACK's potrf + potri is the fastest inverse up to here, and done in seconds. Above, the sweep can show progress
-# and be interrupted; and from somewhere above n = 24,000 OpenBLAS's threaded spotrf crashes the process.
-LAPACK_UP_TO = 10_000
-HIGHEST = lax.Precision.HIGHEST
-
-# -- JAX, on one device or a mesh ---------------------------------------------------------------------------------
+from jaxrec.solvers.columns import HIGHEST, row_chunk
 
 
 class Blocks(NamedTuple):
@@ -71,18 +60,6 @@ def blocks(n: int, n_devices: int = 1, block: int | None = None) -> Blocks:
         block = next((b for b in choices if _multiple(n, b * n_devices) <= enough), least)
     size = _multiple(n, block * n_devices)
     return Blocks(size, block, row_chunk(size, block))
-
-
-def row_chunk(size: int, at_least: int = 1) -> int:
-    """How many rows of a matrix of `size` rows to update at a time: a divisor of it, of at most 1024 and an eighth."""
-    unit = math.gcd(size, 8) or 1
-    most = max(at_least, unit, min(1024, size // 8))
-    return max((d for d in range(unit, most + 1, unit) if size % d == 0), default=unit)
-
-
-def _multiple(n: int, of: int) -> int:
-    """N rounded up to a multiple of `of`."""
-    return -(-n // of) * of
 
 
 def sweep(
@@ -178,48 +155,6 @@ def _pivot(k: Any, a: Any, *, block: int, chunk: int, precision: Any, axis: str 
     return lax.fori_loop(0, n // chunk, update, a), w, factor
 
 
-def on_diagonal(columns: Shaped[Array, "N m"], axis: str | None = None) -> Bool[Array, "N m"]:
-    """[N, m] which entries of my columns of a square matrix lie on its diagonal."""
-    n, m = columns.shape
-    return jnp.arange(n)[:, None] == (parallel.axis_index(axis) * m + jnp.arange(m))[None, :]
-
-
-def own_diagonal(columns: Shaped[Array, "N m"], axis: str | None = None) -> Shaped[Array, " m"]:
-    """[m] my part of the diagonal of a square matrix, from my columns of it."""
-    m = columns.shape[1]
-    return columns[parallel.axis_index(axis) * m + jnp.arange(m), jnp.arange(m)]
-
-
-def zero_diagonal(columns: Float[Array, "N m"], axis: str | None = None) -> Float[Array, "N m"]:
-    """[N, m] my columns of the matrix with zeros on its diagonal."""
-    return jnp.where(on_diagonal(columns, axis), 0, columns)
-
-
-def take_columns(
-    own: Shaped[Array, "N m"], columns: Int[ArrayLike, " S"], axis: str | None = None
-) -> Shaped[Array, "N S"]:
-    """[N, S] some columns of a matrix, from my columns of it, on every device."""
-    m = own.shape[1]
-    at = jnp.asarray(columns) - parallel.axis_index(axis) * m
-    mine = (at >= 0) & (at < m)
-    return parallel.psum(jnp.where(mine[None, :], own[:, jnp.clip(at, 0, m - 1)], 0), axis)
-
-
-def columns_product(
-    a: Float[Array, "R k"], b: Float[Array, "K m"], *, precision: Any = HIGHEST, axis: str | None = None
-) -> Float[Array, "R m"]:
-    """[R, m] my columns of A B, from mine of A and of B; rows of A are gathered chunk by chunk, never all of it.
-
-    Cost: 2 R K m flops; received numbers R K; one chunk of at most 1024 rows of A and R/8.
-    """
-    product = partial(jnp.matmul, precision=precision)
-    if axis is None:
-        return product(a, b)
-    chunks = a.reshape(-1, row_chunk(len(a)), a.shape[1])
-    parts = lax.map(lambda rows: product(parallel.all_gather(rows, axis, dimension=1), b), chunks)
-    return parts.reshape(len(a), b.shape[1])
-
-
 def spd_inverse(
     a: Float[ArrayLike, "n n"], mesh: Any = None, *, block: int | None = None, precision: Any = HIGHEST
 ) -> Float[Array, "N N"]:
@@ -303,79 +238,6 @@ def _padded_columns(a: np.ndarray, columns: slice, size: int) -> np.ndarray:
     return out
 
 
-# -- NumPy, in place --------------------------------------------------------------------------------------------
-
-
-def spd_invert_in_place(a: np.ndarray, *, block: int = 512, lapack_up_to: int = LAPACK_UP_TO) -> Status:
-    """Overwrites the lower triangle of an SPD matrix with that of its inverse; what the upper holds is undefined.
-
-    Up to `lapack_up_to` rows by LAPACK's potrf and potri, above by the sweep of `spd_inverse` over the lower
-    triangle alone, which halves its flops and runs at the speed of the matrix product.
-
-    Args:
-      a: [n, n] writable row-major float32 or float64; the lower triangle is read, everything is overwritten.
-      block: size of the pivot blocks of the sweep.
-      lapack_up_to: largest n that is given to LAPACK.
-
-    Returns:
-      Status.OK, or Status.NOT_POSITIVE_DEFINITE, after which `a` holds nothing of use.
-
-    Cost: n^3 flops; one n x n matrix, and 2 n `block` numbers.
-    """
-    if a.ndim != 2 or a.shape[0] != a.shape[1] or not a.flags.carray or a.dtype not in (np.float32, np.float64):
-        raise ValueError(f"wanted a writable square row-major matrix of floats, got {a.dtype} of shape {a.shape}")
-    if len(a) == 0:
-        return Status.OK
-    return _invert_by_lapack(a) if len(a) <= lapack_up_to else _invert_by_sweep(a, block)
-
-
-def _invert_by_lapack(a: np.ndarray) -> Status:
-    potrf, potri = lapack.get_lapack_funcs(("potrf", "potri"), (a,))
-    # The transposed view is what LAPACK wants (column-major); our lower triangle is its upper one.
-    factor, failed = potrf(a.T, lower=0, overwrite_a=1, clean=0)
-    if not failed:
-        _, failed = potri(factor, lower=0, overwrite_c=1)
-    return Status.NOT_POSITIVE_DEFINITE if failed else Status.OK
-
-
-def _invert_by_sweep(a: np.ndarray, block: int) -> Status:
-    n = len(a)
-    potrf, trtri = lapack.get_lapack_funcs(("potrf", "trtri"), (a,))
-    panel_memory, w_memory = (np.empty((min(block, n), n), a.dtype) for _ in range(2))
-    with progress_bar("inverting", n) as advance:
-        for o in range(0, n, block):
-            e = min(o + block, n)
-            panel, w = panel_memory[: e - o], w_memory[: e - o]
-            panel[:, :e] = a[o:e, :e]
-            _transpose_into(panel[:, e:], a[e:, o:e])
-            factor, failed = potrf(panel[:, o:e].T, lower=0, clean=1)
-            if failed:
-                return Status.NOT_POSITIVE_DEFINITE
-            inverse = np.ascontiguousarray(trtri(factor, lower=0)[0].T)
-            add_product(w, inverse, panel, beta=0)
-            w[:, o:e] = -inverse
-            a[o:e, :e] = 0
-            a[e:, o:e] = 0
-            for s in range(0, n, 2 * block):
-                t = min(s + 2 * block, n)
-                add_product(a[s:t, :t], w[:, s:t], w[:, :t], alpha=-1, transpose_a=True)
-            advance(e - o)
-    for s in range(0, n, block):
-        t = min(s + block, n)
-        np.negative(a[s:t, :t], out=a[s:t, :t])
-    return Status.OK
-
-
-def mirror_lower(a: np.ndarray, block: int = 512) -> None:
-    """Copies the lower triangle of a square matrix onto its upper one, in place."""
-    for s in range(0, len(a), block):
-        t = min(s + block, len(a))
-        _transpose_into(a[:s, s:t], a[s:t, :s])
-        corner = a[s:t, s:t]
-        corner[...] = np.tril(corner) + np.tril(corner, -1).T
-
-
-def _transpose_into(target: np.ndarray, source: np.ndarray, block: int = 512) -> None:
-    """Writes the transpose of `source`, tile by tile: a whole strided pass would miss the cache at every number."""
-    for s in range(0, len(source), block):
-        target[:, s : s + block] = source[s : s + block].T
+def _multiple(n: int, of: int) -> int:
+    """N rounded up to a multiple of `of`."""
+    return -(-n // of) * of

@@ -12,7 +12,7 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from jaxrec.solvers.spd import HIGHEST
+from jaxrec.solvers.columns import HIGHEST
 
 # A truncated SVD is cut from the whole one up to this size: the whole one takes a fraction of a second.
 WHOLE_SVD_UP_TO = 256

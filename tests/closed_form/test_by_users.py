@@ -6,8 +6,7 @@ import reference
 from reference import dense
 
 from jaxrec import Dan, Deql, Ease, Edlae, FitError, Interactions, Lae, Rlae, Status
-from jaxrec.closed_form import by_users as dual
-from jaxrec.closed_form import ties as twins
+from jaxrec.closed_form import by_users, ties
 from jaxrec.runtime import memory
 
 METHODS = (
@@ -31,13 +30,13 @@ def wide(rng) -> Interactions:
 @pytest.fixture
 def taken(monkeypatch) -> list[int]:
     """The number of users of each call of the inverse by way of the users."""
-    calls, inverse = [], dual.inverse
+    calls, inverse = [], by_users.inverse
 
     def counted(x, *rest):
         calls.append(np.count_nonzero(x.user_counts))
         return inverse(x, *rest)
 
-    monkeypatch.setattr(dual, "inverse", counted)
+    monkeypatch.setattr(by_users, "inverse", counted)
     return calls
 
 
@@ -81,14 +80,14 @@ def test_both_ways_give_the_same(method, wide, taken):
 
 
 def test_blocks_that_do_not_divide_the_items(wide, monkeypatch):
-    monkeypatch.setattr(dual, "BLOCK", 7)
+    monkeypatch.setattr(by_users, "BLOCK", 7)
     np.testing.assert_allclose(Ease(3.0).fit(wide).model.weights, reference.ease(dense(wide), 3.0), atol=1e-6)
 
 
 @pytest.mark.parametrize("reg", (1e-4, 1.0, 1e9))
 def test_the_inverse_keeps_its_digits_whatever_the_penalty(reg, wide):
     """With 1e-4 1 - H_jj is at rounding level in float32; the sum of squares is not."""
-    inverse, status = dual.inverse(wide, np.full(300, reg))
+    inverse, status = by_users.inverse(wide, np.full(300, reg))
     best = np.linalg.inv(reference.gram(dense(wide)) + reg * np.eye(300))
     assert status is Status.OK
     np.testing.assert_allclose(np.diag(inverse), np.diag(best), rtol=1e-6)
@@ -97,7 +96,7 @@ def test_the_inverse_keeps_its_digits_whatever_the_penalty(reg, wide):
 
 def test_penalties_of_all_sizes(wide):
     penalty = 10.0 ** np.random.default_rng(2).uniform(-3, 3, 300)
-    inverse, status = dual.inverse(wide, penalty, np.float64)
+    inverse, status = by_users.inverse(wide, penalty, np.float64)
     best = np.linalg.inv(reference.gram(dense(wide)) + np.diag(penalty))
     assert status is Status.OK
     np.testing.assert_allclose(inverse, best, rtol=1e-8, atol=1e-10)
@@ -113,7 +112,7 @@ def test_one_user(items, taken):
 
 def test_twins_tie(wide):
     weights = Ease(3.0).fit(wide).model.weights
-    found = twins.twins_of(wide)
+    found = ties.twins_of(wide)
     assert len(found.items) >= 20
     for item, first in zip(found.items, found.first, strict=True):
         others = found.kind != found.kind[item]
@@ -145,8 +144,8 @@ def test_what_is_not_certified_is_solved_by_way_of_the_items(broken, wide, monke
             Status.NOT_POSITIVE_DEFINITE if broken == "status" else Status.OK
         )
 
-    true, method = dual.inverse, Ease(3.0)
-    monkeypatch.setattr(dual, "inverse", wrong)
+    true, method = by_users.inverse, Ease(3.0)
+    monkeypatch.setattr(by_users, "inverse", wrong)
     fitted = method.fit(wide)
     assert fitted.info.certificate.status is Status.OK and "gram" in fitted.info.seconds
     np.testing.assert_array_equal(fitted.model.weights, by_items(method, wide).model.weights)
@@ -182,9 +181,9 @@ def test_fit_goes_the_way_that_is_planned(share, empty, dtype, taken):
 
 
 def test_the_rule():
-    assert dual.pays(1_892, 17_632, 92_834, 4) and dual.pays(5_551, 16_980, 204_986, 4)
-    assert not dual.pays(29_858, 40_981, 1_027_370, 4) and not dual.pays(40_981, 40_981, 10**6, 8)
-    assert not dual.pays(500, 1_000, 250_000, 4)  # dense data: the sparse products cost more than the inverse
+    assert by_users.pays(1_892, 17_632, 92_834, 4) and by_users.pays(5_551, 16_980, 204_986, 4)
+    assert not by_users.pays(29_858, 40_981, 1_027_370, 4) and not by_users.pays(40_981, 40_981, 10**6, 8)
+    assert not by_users.pays(500, 1_000, 250_000, 4)  # dense data: the sparse products cost more than the inverse
     assert way(Ease().plan(1_892, 17_632, 92_834)) == "users"
     assert way(Ease().plan(10**6, 2_000, 10**7)) == "items"
 

@@ -9,6 +9,7 @@ import pytest
 import jaxrec
 from jaxrec import Ease, Edlae, InputError, Interactions, Lae, Popularity, Rlae, Status
 from jaxrec import update as update_users
+from jaxrec.closed_form import update as update_module
 
 METHODS = [
     Ease(3.0, dtype="float64"),
@@ -39,7 +40,7 @@ def without_ids(data):
 @pytest.mark.parametrize("method", METHODS, ids=str)
 @pytest.mark.parametrize("what", ["add", "forget", "both"])
 def test_equals_a_fit_on_the_new_data(method, what, train, rng, monkeypatch):
-    monkeypatch.setattr(update_module(), "WORTH_IT", 10)
+    monkeypatch.setattr(update_module, "WORTH_IT", 10)
     added = interactions(rng, 4, first_id=5000) if what != "forget" else None
     removed = ["u1003", "u1100", "u1042"] if what != "add" else []
     found = update_users(method.fit(train), train, added=added, removed=removed)
@@ -52,12 +53,6 @@ def test_equals_a_fit_on_the_new_data(method, what, train, rng, monkeypatch):
     assert found.fitted.info.certificate.status is Status.OK
     assert found.fitted.info.data["fingerprint"] == found.train.fingerprint
     assert found.train.n_users == 200 - len(removed) + (4 if added is not None else 0)
-
-
-def update_module():
-    import sys
-
-    return sys.modules["jaxrec.closed_form.update"]
 
 
 def jaxrec_vstack(rows):

@@ -9,7 +9,7 @@ from reference import dense, ease_columnwise
 
 import jaxrec
 from jaxrec import Ease, Edlae, FitError, InputError, Interactions, Lae, Popularity, Rlae
-from jaxrec.closed_form import certificate as kkt
+from jaxrec.closed_form import certificate, without_user
 from jaxrec.closed_form.without_user import scores
 from jaxrec.data.splits import HeldOut, leave_one_out, per_user_random
 from jaxrec.evaluation.leave_user_out import leave_user_out, squared_error
@@ -135,13 +135,13 @@ def test_float32_resolves_a_user_with_items_almost_to_himself(with_a_loner, solv
 @pytest.mark.parametrize("solver", ["host", "jax"])
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_nothing_is_refined_where_that_is_not_needed(data, solver, dropout, monkeypatch):
-    monkeypatch.setattr(kkt, "refined_rows", lambda *_: pytest.fail("a user is refined without need"))
+    monkeypatch.setattr(without_user, "refined_rows", lambda *_: pytest.fail("a user is refined without need"))
     leave_user_out(Edlae(3.0, dropout, solver=solver), data).scores(*[data.to_csr()] * 2)
 
 
 @pytest.mark.parametrize("method", [Ease(0.1), Edlae(0.1, 0.2), Ease(0.1, solver="jax")], ids=str)
 def test_a_user_whom_rounding_hides_is_refused(with_a_loner, method, monkeypatch):
-    monkeypatch.setattr(kkt, "REFINEMENTS", 1)
+    monkeypatch.setattr(certificate, "REFINEMENTS", 1)
     with pytest.raises(FitError, match="without a user who has items almost to himself; raise reg, or"):
         leave_user_out(method, with_a_loner).scores(*[with_a_loner.to_csr()] * 2)
 

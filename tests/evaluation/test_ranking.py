@@ -1,7 +1,5 @@
 """Top-k: host and device paths against a full sort, ties, masks, short catalogues, streaming."""
 
-import importlib
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,8 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from jaxrec import InputError, Interactions, ItemScores, ItemWeights, Popularity, recommend
-
-module = importlib.import_module("jaxrec.evaluation.ranking")
+from jaxrec.evaluation import ranking
 
 
 class Affine:
@@ -50,7 +47,7 @@ def test_lists_equal_a_full_sort(path, k, exclude_seen, batch_size, rng):
     seen = [set(np.flatnonzero(row)) if exclude_seen else set() for row in x]
     expected = reference.top_k(x @ weights, k, seen)
     found_items, found_scores = [], []
-    stream = module.recommend_batches(PATHS[path](weights), data, k, exclude_seen=exclude_seen, batch_size=batch_size)
+    stream = ranking.recommend_batches(PATHS[path](weights), data, k, exclude_seen=exclude_seen, batch_size=batch_size)
     for start, items, scores in stream:
         assert start == len(found_items)
         found_items.extend(items)
@@ -76,7 +73,7 @@ def test_top_k_host_where_most_scores_are_alike_or_missing(rng, k):
     scores[5, 300:], scores[5, :20] = np.nan, np.inf
     rank = np.where(np.isnan(scores), 2, scores == np.inf)
     expected = np.array([np.lexsort((-np.nan_to_num(row), -high))[:k] for row, high in zip(scores, rank, strict=True)])
-    items, values = module.top_k_host(scores, k)
+    items, values = ranking.top_k_host(scores, k)
     np.testing.assert_array_equal(items, expected)
     np.testing.assert_array_equal(values, np.take_along_axis(scores, expected, axis=1))
 
@@ -86,11 +83,11 @@ def test_top_k_host_where_the_best_crowd_in_few_groups_and_of_any_type(rng, dtyp
     """All the best items are a multiple of the number of groups apart, so that the bound lets many through."""
     scores = rng.permuted(np.tile(np.arange(2000), (3, 1)), axis=1).astype(dtype)
     scores[1, ::20] += 5000
-    items, values = module.top_k_host(scores, 10)
+    items, values = ranking.top_k_host(scores, 10)
     expected = np.argsort(-scores, axis=1, kind="stable")[:, :10]
     np.testing.assert_array_equal(items, expected)
     np.testing.assert_array_equal(values, np.take_along_axis(scores, expected, axis=1))
-    assert all(part.shape == (0, 10) for part in module.top_k_host(scores[:0], 10))
+    assert all(part.shape == (0, 10) for part in ranking.top_k_host(scores[:0], 10))
 
 
 @given(scores=hnp.arrays(np.float32, st.tuples(st.integers(1, 6), st.integers(1, 12)), elements=st.sampled_from(
@@ -99,14 +96,14 @@ def test_top_k_host_where_the_best_crowd_in_few_groups_and_of_any_type(rng, dtyp
 def test_top_k_host_and_device_agree_with_a_sort_on_ties(scores, data):
     k = data.draw(st.integers(1, scores.shape[1]))
     expected = reference.top_k(scores, k, [set()] * len(scores))
-    np.testing.assert_array_equal(module.top_k_host(scores, k)[0], expected)
-    batch = module.RowBatch(jnp.arange(len(scores)), jnp.zeros((len(scores), 1), int), jnp.zeros((len(scores), 1)))
+    np.testing.assert_array_equal(ranking.top_k_host(scores, k)[0], expected)
+    batch = ranking.RowBatch(jnp.arange(len(scores)), jnp.zeros((len(scores), 1), int), jnp.zeros((len(scores), 1)))
 
     class Given:
         n_items = scores.shape[1]
         score = staticmethod(lambda _: jnp.asarray(scores))
 
-    np.testing.assert_array_equal(module.top_k(Given(), batch, k, exclude_seen=False)[1], expected)
+    np.testing.assert_array_equal(ranking.top_k(Given(), batch, k, exclude_seen=False)[1], expected)
 
 
 def test_a_seen_item_zero_is_banned_and_padding_bans_nothing(rng):
@@ -120,7 +117,7 @@ def test_popularity_scores_rank_alike_for_everyone(rng):
     scores = np.arange(29, dtype=np.float32)[::-1].copy()
     found = recommend(ItemScores(scores), data, 3, exclude_seen=False)
     np.testing.assert_array_equal(found.items, np.tile([0, 1, 2], (83, 1)))
-    device = module._on_device(ItemScores(jnp.asarray(scores)), data, 3, False, 10)
+    device = ranking._on_device(ItemScores(jnp.asarray(scores)), data, 3, False, 10)
     np.testing.assert_array_equal(np.concatenate([items for _, items, _ in device]), found.items)
 
 
@@ -146,7 +143,7 @@ def test_bad_input(rng):
         with pytest.raises(InputError, match="k must be"):
             recommend(model, data, k)
     with pytest.raises(InputError, match="batch_size must be at least 1"):
-        next(module.recommend_batches(model, data, 3, batch_size=0))
+        next(ranking.recommend_batches(model, data, 3, batch_size=0))
     with pytest.raises(InputError, match="SciPy sparse matrix"):
         recommend(model, [[1, 2]])
     for poisoned in (ItemScores(np.full(29, np.nan, np.float32)), Affine(np.full((29, 29), np.nan, np.float32))):
@@ -168,8 +165,8 @@ def test_nan_of_either_sign_is_refused(sign):
     class Given:
         score = staticmethod(lambda _: jnp.asarray(scores)[None])
 
-    batch = module.RowBatch(jnp.arange(1), jnp.zeros((1, 1), int), jnp.zeros((1, 1)))
-    assert np.isnan(module.top_k(Given(), batch, 2)[0]).any()
+    batch = ranking.RowBatch(jnp.arange(1), jnp.zeros((1, 1), int), jnp.zeros((1, 1)))
+    assert np.isnan(ranking.top_k(Given(), batch, 2)[0]).any()
 
 
 def test_a_scorer_that_is_no_pytree(rng):
@@ -190,7 +187,7 @@ def test_no_users():
 
 def test_top_k_compiles_once_a_shape(rng):
     data = histories(rng, n_users=64)
-    before = module._top_k_on_device._cache_size()
+    before = ranking._top_k_on_device._cache_size()
     recommend(Affine(np.eye(29, dtype=np.float32)), data, 3)
     recommend(Affine(np.ones((29, 29), np.float32)), data, 3)
-    assert module._top_k_on_device._cache_size() == before + 1
+    assert ranking._top_k_on_device._cache_size() == before + 1

@@ -11,9 +11,8 @@ from jax import export
 
 from jaxrec import Awmf, FitError, InputError, Interactions, Status, Weights
 from jaxrec.factorization import ridge
-from jaxrec.factorization.awmf import method as asymmetric
-from jaxrec.factorization.awmf import on_devices as asymmetric_devices
-from jaxrec.factorization.awmf import sweeps
+from jaxrec.factorization.awmf import method as awmf
+from jaxrec.factorization.awmf import on_devices, sweeps
 from jaxrec.factorization.awmf.on_devices import OnDevices
 from jaxrec.factorization.awmf.on_host import OnHost
 from jaxrec.factorization.awmf.start import spectrum
@@ -107,7 +106,7 @@ def test_a_sweep_is_brute_force_for_a_then_for_v(data, make, kind, rng, x64):
     found, info = sweeps.step(state, products, problem, kind, 0.7, (1e-11, 300))
     a = best_a(x, w, v, kind, 0.7)
     np.testing.assert_allclose(x @ found.encoder @ found.decoder.T, x @ a @ best_v(x, w, a, kind, 0.7).T, atol=1e-8)
-    expected = asymmetric.objective(x, w, *found, 0.7, kind)
+    expected = awmf.objective(x, w, *found, 0.7, kind)
     assert info.objective == pytest.approx(float(expected), rel=1e-12)
 
 
@@ -118,13 +117,13 @@ def test_balancing_keeps_the_product_and_lowers_the_penalty(data, kind, rng, x64
     state = sweeps.State(*rng.normal(size=(2, ITEMS, RANK)))
     a, v = sweeps.balanced(state, products, kind)
     np.testing.assert_allclose(a @ v.T, state.encoder @ state.decoder.T, atol=1e-10)
-    before, after = (float(asymmetric.objective(x, w, *one, 5.0, kind)) for one in (state, (a, v)))
+    before, after = (float(awmf.objective(x, w, *one, 5.0, kind)) for one in (state, (a, v)))
     if kind == "product":
         assert after == pytest.approx(before, rel=1e-12)
         np.testing.assert_allclose(v.T @ v, np.eye(RANK), atol=1e-12)
     else:
         nuclear = np.linalg.norm((x if kind == "factor" else np.eye(ITEMS)) @ a @ v.T, "nuc")
-        fit = float(asymmetric.objective(x, w, a, v, 0.0, kind))
+        fit = float(awmf.objective(x, w, a, v, 0.0, kind))
         assert after < before and after == pytest.approx(fit + 2 * 5.0 * nuclear, rel=1e-10)
 
 
@@ -149,7 +148,7 @@ def test_without_weights_it_is_one_of_three_shrinkage_curves(data, kind, start, 
 def test_closed_form_of_l2_is_stationary(data, x64):
     model = closed_form_l2(eigenpairs(data, RANK), 2.0)
     x = jnp.asarray(dense(data))
-    loss = lambda a, v: asymmetric.objective(x, jnp.ones(x.shape), a, v, 2.0, "l2")  # noqa: E731
+    loss = lambda a, v: awmf.objective(x, jnp.ones(x.shape), a, v, 2.0, "l2")  # noqa: E731
     for slope in jax.grad(loss, argnums=(0, 1))(jnp.asarray(model.encoder), jnp.asarray(model.decoder)):
         np.testing.assert_allclose(slope, 0, atol=1e-10)
     assert not shrinkage(np.array([1.0, 2.0]), 4.0, "l2").any()
@@ -161,7 +160,7 @@ def test_loss_and_gradients_are_those_of_the_literal_objective(data, make, kind,
     weights, x = make(data), dense(data)
     problem = sweeps.problem(data, weights, 0.7)
     state = [jnp.asarray(part) for part in rng.normal(size=(2, ITEMS, RANK))]
-    literal = lambda a, v: asymmetric.objective(x, weights.to_dense(data), a, v, 0.7, kind)  # noqa: E731
+    literal = lambda a, v: awmf.objective(x, weights.to_dense(data), a, v, 0.7, kind)  # noqa: E731
     loss, in_a, in_v = sweeps.loss_and_gradients(problem, sweeps.State(*state), kind, 0.7)
     assert loss == pytest.approx(float(literal(*state)), rel=1e-12)
     expected = jax.grad(literal, argnums=(0, 1))(*state)
@@ -292,11 +291,11 @@ floats = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.float32)  # noqa: E731
 systems = ridge.Systems(jax.ShapeDtypeStruct((4, 8), jnp.int32), floats(4, 8), floats(4, 8), floats(4), floats(4))
 near, few = (systems, floats(4, 8, RANK), floats(4, RANK)), floats(RANK, RANK)
 KERNELS = {
-    "sums": (asymmetric_devices.summed, near),
-    "weighted products": (asymmetric_devices.weighed, (*near, few)),
-    "decoder": (asymmetric_devices.solved, (*near, few)),
+    "sums": (on_devices.summed, near),
+    "weighted products": (on_devices.weighed, (*near, few)),
+    "decoder": (on_devices.solved, (*near, few)),
     "preconditioner": (
-        asymmetric_devices.preconditioned,
+        on_devices.preconditioned,
         (floats(9, RANK), floats(9, 9), floats(9), floats(RANK), few, floats()),
     ),
 }
@@ -327,7 +326,7 @@ def test_the_loss_never_rises_and_it_certifies_itself(data, kind, make, precondi
     assert certificate.status is Status.OK and certificate.residual < 1e-4
     assert certificate.detail["gradient in A"] < 0.02 and certificate.detail["steps"] >= 1
     w = make(data).to_dense(data)
-    literal = float(asymmetric.objective(dense(data), w, *dataclasses.astuple(fitted.model), 0.5, kind))
+    literal = float(awmf.objective(dense(data), w, *dataclasses.astuple(fitted.model), 0.5, kind))
     assert certificate.detail["loss"] == pytest.approx(literal, rel=1e-5)
     assert course[-1] == pytest.approx(literal, rel=1e-4)
 

@@ -16,7 +16,7 @@ from jaxrec import FitError, Ials, InputError, Interactions, Popularity, Status,
 from jaxrec.data import synthetic
 from jaxrec.data.splits import strong_generalization
 from jaxrec.factorization import fold_in, fold_in_items
-from jaxrec.factorization.ials import method as symmetric
+from jaxrec.factorization.ials import method as ials
 from jaxrec.factorization.ials import sweeps
 from jaxrec.factorization.ridge import FoldIn
 from jaxrec.runtime import parallel
@@ -107,7 +107,7 @@ def test_sweeps_equal_dense_solves(data, make, target, exact, x64):
     np.testing.assert_allclose(found.user_factors, p, atol=1e-8)
     np.testing.assert_allclose(found.item_factors, v, atol=1e-8)
     x, base, entries, *regs = parts
-    expected = symmetric.objective(x, base, entries, p, v, *regs, target)
+    expected = ials.objective(x, base, entries, p, v, *regs, target)
     if weights.full is None:
         assert course[-1].objective == pytest.approx(float(expected), rel=1e-10)
 
@@ -123,7 +123,7 @@ def test_loss_and_gradients_are_those_of_the_literal_objective(data, make, targe
     problem, _ = method.problem(data, weights)
     p, v = rng.normal(size=(USERS, RANK)), rng.normal(size=(ITEMS, RANK))
     x, base, entries, *regs = dense_parts(data, weights, method)
-    literal = lambda p, v: symmetric.objective(x, base, entries, p, v, *regs, target)  # noqa: E731
+    literal = lambda p, v: ials.objective(x, base, entries, p, v, *regs, target)  # noqa: E731
     loss, in_users, in_items = sweeps.loss_and_gradients(problem, p, v)
     assert loss == pytest.approx(float(literal(jnp.asarray(p), jnp.asarray(v))), rel=1e-12)
     expected = jax.grad(literal, argnums=(0, 1))(jnp.asarray(p), jnp.asarray(v))
@@ -178,7 +178,7 @@ def test_product_equals_heavier_weights_on_smaller_targets(data, make, target, e
         v = np.array([solve(p, w_i + 0.4, b_i) for w_i, b_i in zip(w.T, wanted.T, strict=True)])
     np.testing.assert_allclose(found.user_factors @ found.item_factors.T, p @ v.T, atol=1e-9)
     none = np.zeros(USERS), np.zeros(ITEMS)
-    expected = symmetric.objective(x, base, entries, p, v, *none, target, product_reg=0.4)
+    expected = ials.objective(x, base, entries, p, v, *none, target, product_reg=0.4)
     if weights.full is None:
         assert course[-1].objective == pytest.approx(float(expected), rel=1e-10)
     heavier = np.sum((w + 0.4) * (wanted / (w + 0.4) - p @ v.T) ** 2) - np.sum(wanted**2 / (w + 0.4))

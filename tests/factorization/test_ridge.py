@@ -13,10 +13,9 @@ from jax import export
 from jaxrec import Interactions, Weights
 from jaxrec.data import row_batches
 from jaxrec.factorization import ridge
-from jaxrec.factorization.ridge import host_cg as host_steps
-from jaxrec.factorization.ridge import host_short_rows as host_few
+from jaxrec.factorization.ridge import host_cg, host_short_rows
 from jaxrec.factorization.ridge.batches import positions
-from jaxrec.runtime import blas as _blas
+from jaxrec.runtime import blas
 
 USERS, ITEMS, RANK = 37, 29, 6
 
@@ -136,7 +135,7 @@ def test_rows_with_few_entries_are_solved_by_their_entries(data, make, share, dt
     rows = ridge.FoldIn(0.2, 0.7, share, None).rows(data, weights)
     gram = np.asarray(factors.T @ (rows.col[:, None] * factors), dtype)
     start = rng.normal(size=(USERS, rank)).astype(dtype)
-    few = host_few.has_few(rows, rank)
+    few = host_short_rows.has_few(rows, rank)
     below = np.array([(rows.weights[a:b] < 0).any() for a, b in itertools.pairwise(rows.indptr)])
     np.testing.assert_array_equal(few, (rows.counts <= 20) & ~below)
     assert make is WEIGHTS["dense"] or (few.any() and not few.all())
@@ -144,7 +143,7 @@ def test_rows_with_few_entries_are_solved_by_their_entries(data, make, share, dt
     found = ridge.solve_on_host(rows, factors, gram, start)
     np.testing.assert_allclose(found.factors, expected, atol=tolerance * np.abs(expected).max())
     np.testing.assert_allclose(found[4:], loss_by_dense(rows, factors, expected), rtol=10 * tolerance)
-    monkeypatch.setattr(host_few, "FEW", -1)
+    monkeypatch.setattr(host_short_rows, "FEW", -1)
     other = ridge.solve_on_host(rows, factors, gram, start)
     np.testing.assert_allclose(found[1:2] + found[3:], other[1:2] + other[3:], rtol=10 * tolerance)
     errors = [np.abs(each.factors - expected)[few].max(initial=0) for each in (found, other)]
@@ -153,9 +152,9 @@ def test_rows_with_few_entries_are_solved_by_their_entries(data, make, share, dt
 
 def test_rows_without_a_ridge_are_left_to_cholesky(data):
     rows = ridge.FoldIn(0.0, 0.0, 1.0, None).rows(data, Weights.constant(data, 2.0))
-    assert not host_few.has_few(rows, 1000).any()
+    assert not host_short_rows.has_few(rows, 1000).any()
     rows = ridge.FoldIn(0.1, 0.0, 1.0, None).rows(data, Weights.constant(data, 2.0))
-    assert host_few.has_few(rows, 1000).all()
+    assert host_short_rows.has_few(rows, 1000).all()
     some = np.arange(USERS) % 3 == 1
     part = rows.take(some)
     assert part.counts.tolist() == rows.counts[some].tolist() and len(part.col) == ITEMS
@@ -205,7 +204,7 @@ def test_chunks_hold_every_entry_and_little_else(rng, monkeypatch):
     x = rng.random((200, 90)) < rng.random((200, 1)) ** 3
     data = Interactions.from_triples(*np.nonzero(x), n_users=200, n_items=90)
     rows = FOLD.rows(data, Weights.constant(data, 2.0))
-    monkeypatch.setattr(host_steps, "CHUNK_NUMBERS", 400 * RANK)
+    monkeypatch.setattr(host_cg, "CHUNK_NUMBERS", 400 * RANK)
     cut = ridge.chunks(rows, RANK)
     assert sorted(np.concatenate([chunk.at for chunk in cut])) == np.flatnonzero(rows.counts).tolist()
     assert sum(float(chunk.targets.sum()) for chunk in cut) == pytest.approx(rows.targets.sum())
@@ -214,16 +213,16 @@ def test_chunks_hold_every_entry_and_little_else(rng, monkeypatch):
 
 def test_blas_threads_are_given_back():
     """In all OpenBLAS there are; two threads may ask at once."""
-    counts = lambda: [get() for get, _ in _blas.thread_counts()]  # noqa: E731
+    counts = lambda: [get() for get, _ in blas.thread_counts()]  # noqa: E731
     before = counts()
-    for _, put in _blas.thread_counts():
+    for _, put in blas.thread_counts():
         put(2)
-    with _blas.one_thread():
-        with _blas.one_thread():
+    with blas.one_thread():
+        with blas.one_thread():
             assert set(counts()) <= {1}
         assert set(counts()) <= {1}
     assert set(counts()) <= {2}
-    for (_, put), count in zip(_blas.thread_counts(), before, strict=True):
+    for (_, put), count in zip(blas.thread_counts(), before, strict=True):
         put(count)
 
 

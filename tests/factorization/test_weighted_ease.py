@@ -10,11 +10,11 @@ from test_mesh_methods import most_sent, shape_of
 
 from jaxrec import Ease, FitError, Ials, InputError, Interactions, Lae, Status, WeightedEase, Weights
 from jaxrec.data import synthetic
-from jaxrec.factorization.weighted_ease import iterate as cg
-from jaxrec.factorization.weighted_ease import method as full_rank
+from jaxrec.factorization.weighted_ease import iterate
+from jaxrec.factorization.weighted_ease import method as weighted_ease
 from jaxrec.factorization.weighted_ease import solve as full_rank_solvers
 from jaxrec.runtime import parallel
-from jaxrec.solvers import spd as linalg
+from jaxrec.solvers.columns import row_chunk
 
 USERS, ITEMS, REG = 20, 8, 0.7
 WEIGHTS = {
@@ -92,7 +92,7 @@ def test_the_gradient_of_the_objective_is_zero(make, diagonal, data, x64):
     weights = make(data)
     b = jnp.asarray(fitted(WeightedEase(REG, diagonal=diagonal, **EXACT), data, weights=weights))
     x, w = dense(data), weights.to_dense(data)
-    slope = np.array(jax.grad(full_rank.objective, argnums=2)(x, w, b, REG))
+    slope = np.array(jax.grad(weighted_ease.objective, argnums=2)(x, w, b, REG))
     if diagonal == "zero":
         np.testing.assert_array_equal(np.diag(b), 0)
         np.fill_diagonal(slope, 0)
@@ -106,7 +106,7 @@ def test_without_weights_it_is_ease(diagonal, plain, data):
     ones = Weights.on_entries(data, np.ones(data.nnz))  # S = 0, entry by entry
     for weights in (Weights.uniform(data), ones, Weights.rank_one(np.ones(USERS), np.ones(ITEMS))):
         np.testing.assert_allclose(fitted(method, data, weights=weights), expected, rtol=0, atol=1e-10)
-    solved = cg.solve_on_host(data, ones, method.settings, np.float64)
+    solved = iterate.solve_on_host(data, ones, method.settings, np.float64)
     np.testing.assert_allclose(solved.weights, expected, rtol=0, atol=1e-10)
     assert solved.iterations.max() == 0
 
@@ -187,7 +187,7 @@ def test_weights_below_the_base_have_a_bound_as_well(rng):
     data = odd_data(rng, 200, 40, counts=False)
     weights = Weights.ips(data, 0.5)
     low, high = weights.ratio_bounds(data)
-    found = cg.solve_on_host(data, weights, cg.Settings(REG, False, 1e-6, 500), np.float64)
+    found = iterate.solve_on_host(data, weights, iterate.Settings(REG, False, 1e-6, 500), np.float64)
     assert low < 1 < high and found.residual.max() <= 1e-6
     assert 0 < found.iterations.max() <= np.ceil(bound_on_iterations(data, REG, low, high, 1e-6))
     assert full_rank_solvers.condition_bound(data, weights, REG) == pytest.approx(high / low)
@@ -211,7 +211,7 @@ def test_blocks_of_many_shapes_give_the_same(rng, monkeypatch):
     expected = fitted(WeightedEase(REG, solver="direct"), data, weights=weights)
     for width, entries, columns in ((3, 2**25, 5), (256, 100, 13), (1, 1, 50)):
         for name, value in (("WIDTH", width), ("ENTRIES", entries), ("COLUMNS", columns)):
-            monkeypatch.setattr(cg, name, value)
+            monkeypatch.setattr(iterate, name, value)
         for mesh in (None, jax.devices()[:2])[: 2 if columns == 13 else 1]:
             found = fitted(WeightedEase(REG), data, weights=weights, mesh=mesh)
             np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
@@ -224,12 +224,12 @@ def test_the_certificate_sees_a_wrong_column(data):
     method = WeightedEase(REG)
     weights = method.weights(data)
     solution = full_rank_solvers.solve(data, weights, method.settings, np.dtype(np.float32), None, False)
-    assert full_rank.certify(data, weights, solution, method.settings).status is Status.OK
+    assert weighted_ease.certify(data, weights, solution, method.settings).status is Status.OK
     for wrong in (solution.weights.T.copy(), 1.01 * solution.weights):
-        found = full_rank.certify(data, weights, solution._replace(weights=wrong), method.settings)
+        found = weighted_ease.certify(data, weights, solution._replace(weights=wrong), method.settings)
         assert found.status is Status.RESIDUAL_TOO_LARGE
     none = solution._replace(unexplained=np.full(ITEMS, np.nan))
-    assert full_rank.certify(data, weights, none, method.settings).status is Status.NOT_POSITIVE_DEFINITE
+    assert weighted_ease.certify(data, weights, none, method.settings).status is Status.NOT_POSITIVE_DEFINITE
 
 
 # -- meshes -------------------------------------------------------------------------------------------------------
@@ -261,20 +261,20 @@ def lowered(n_items=1024, n_users=64):
     split = parallel.sharding(mesh, parallel.COLUMNS)
     batches = [tuple(jax.ShapeDtypeStruct((3, n_users, 16), kind, sharding=split) for kind in kinds)]
     floats = np.float32(1), np.float32(1e-6), np.int32(50)
-    return cg._solve_block, (square, square, columns, (shift, shift), batches, floats, False, mesh)
+    return iterate._solve_block, (square, square, columns, (shift, shift), batches, floats, False, mesh)
 
 
 def test_nothing_is_gathered_whole():
     solve, arguments = lowered()
-    assert 0 < most_sent(solve.lower(*arguments).compile()) <= 1024 * linalg.row_chunk(1024)
+    assert 0 < most_sent(solve.lower(*arguments).compile()) <= 1024 * row_chunk(1024)
 
 
 def test_values_of_settings_compile_once(rng):
     data = odd_data(rng, 30, 12)
-    before = cg._solve_block._cache_size()
+    before = iterate._solve_block._cache_size()
     for reg, alpha, tolerance in ((1.0, 2.0, 1e-6), (3.0, 5.0, 1e-5)):
         WeightedEase(reg, alpha, tolerance=tolerance).fit(data, mesh=jax.devices()[:1])
-    assert cg._solve_block._cache_size() == before + 1
+    assert iterate._solve_block._cache_size() == before + 1
 
 
 # -- what is refused ----------------------------------------------------------------------------------------------

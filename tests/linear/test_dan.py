@@ -8,7 +8,7 @@ import reference
 from reference import dense
 
 from jaxrec import Dan, Ease, Edlae, FitError, InputError, Interactions, Lae
-from jaxrec.closed_form import gram as stats
+from jaxrec.closed_form.gram import device_gram, gram_matrix, with_user_weights
 from jaxrec.linear import dan
 
 SOLVERS = ("host", "jax")
@@ -71,11 +71,11 @@ def test_user_weighted_gram(data, rng):
     weights = rng.random(150)
     x = dense(data)
     expected = x.T @ np.diag(weights) @ x
-    weighted = stats.with_user_weights(data, weights)
-    for path in (stats.gram, stats.device_gram):
+    weighted = with_user_weights(data, weights)
+    for path in (gram_matrix, device_gram):
         np.testing.assert_allclose(path(weighted), expected, atol=1e-4)
-    np.testing.assert_array_equal(stats.with_user_weights(data, np.ones(150)).values, data.values)
-    np.testing.assert_allclose(stats.gram(data), reference.gram(x))
+    np.testing.assert_array_equal(with_user_weights(data, np.ones(150)).values, data.values)
+    np.testing.assert_allclose(gram_matrix(data), reference.gram(x))
 
 
 def test_reg_that_is_too_small_is_refused(rng):

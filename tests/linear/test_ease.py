@@ -7,11 +7,13 @@ import pytest
 import reference
 
 from jaxrec import Ease, FitError, InputError, Interactions, ItemWeights, Status
-from jaxrec.closed_form import certificate as kkt
-from jaxrec.closed_form import gram as stats
+from jaxrec.closed_form import certificate as certificates
+from jaxrec.closed_form import kernel
 from jaxrec.closed_form import method as closed_form
+from jaxrec.closed_form.gram import gram_matrix, lower_gram
 from jaxrec.linear import ease
 from jaxrec.runtime import memory
+from jaxrec.solvers import spd_host
 
 SOLVERS = ("host", "jax")
 
@@ -28,12 +30,12 @@ def data(rng) -> Interactions:
     return Interactions.from_triples(*np.nonzero(x), n_users=n_users, n_items=n_items)
 
 
-def solved(data, reg) -> closed_form.Solution:
-    return closed_form.solve(stats.gram(data), np.full(data.n_items, reg, np.float32))
+def solved(data, reg) -> kernel.Solution:
+    return kernel.solve(gram_matrix(data), np.full(data.n_items, reg, np.float32))
 
 
 def certify(data, solution, reg, gram_diagonal):
-    return kkt.certify(data, solution, np.full(data.n_items, reg), gram_diagonal)
+    return certificates.certify(data, solution, np.full(data.n_items, reg), gram_diagonal)
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
@@ -54,7 +56,7 @@ def test_real_valued_data_and_float64(data, rng):
 
 
 def test_sweep_above_the_lapack_limit_gives_the_same(data, monkeypatch):
-    monkeypatch.setattr(closed_form.linalg, "_invert_by_lapack", lambda a: closed_form.linalg._invert_by_sweep(a, 16))
+    monkeypatch.setattr(spd_host, "_invert_by_lapack", lambda a: spd_host._invert_by_sweep(a, 16))
     found = Ease(2.0).fit(data).model.weights
     np.testing.assert_allclose(found, reference.ease_columnwise(data.to_csr().toarray(), 2.0), atol=2e-6)
 
@@ -77,7 +79,7 @@ def test_multiplier_is_the_optimal_value_of_its_column(data, solver):
     reg, best = 7.0, reference.ease(x, 7.0)
     values = np.sum((x - x @ best) ** 2, axis=0) + reg * np.sum(best**2, axis=0)
     if solver == "host":
-        solution, status = closed_form.solve_on_host(stats.gram_lower(data), np.full(data.n_items, reg))
+        solution, status = kernel.solve_on_host(lower_gram(data), np.full(data.n_items, reg))
         assert status is Status.OK
     else:
         solution = solved(data, reg)
@@ -85,7 +87,7 @@ def test_multiplier_is_the_optimal_value_of_its_column(data, solver):
 
 
 def test_kernel_maps_over_reg_compiles_once_and_differentiates(data, x64):
-    gram = jnp.asarray(stats.gram(data, np.float64))
+    gram = jnp.asarray(gram_matrix(data, np.float64))
     regs = jnp.asarray([1.0, 10.0, 100.0])
     mapped = jax.vmap(ease.weights, in_axes=(None, 0))(gram, regs)
     compiled = jax.jit(ease.weights)
@@ -129,24 +131,24 @@ def test_certificate_estimates_the_true_residual(data, solver):
     off = ~np.eye(len(gram), dtype=bool)
     expected = np.linalg.norm(stationarity[off]) / np.linalg.norm(gram[off])
     wrong = wrong if solver == "host" else jnp.asarray(wrong)
-    certificate = certify(data, closed_form.Solution(wrong, solution.unexplained), reg, np.diag(gram))
+    certificate = certify(data, kernel.Solution(wrong, solution.unexplained), reg, np.diag(gram))
     assert certificate.residual == pytest.approx(expected, rel=0.25)
     assert certificate.status is Status.RESIDUAL_TOO_LARGE
 
 
 def test_certificate_rejects_the_transposed_weights(data):
     solution = solved(data, 4.0)
-    turned = closed_form.Solution(np.asarray(solution.weights).T, solution.unexplained)
-    assert certify(data, turned, 4.0, np.diag(stats.gram(data))).status is Status.RESIDUAL_TOO_LARGE
+    turned = kernel.Solution(np.asarray(solution.weights).T, solution.unexplained)
+    assert certify(data, turned, 4.0, np.diag(gram_matrix(data))).status is Status.RESIDUAL_TOO_LARGE
 
 
 def test_certificate_rejects_a_multiplier_out_of_range(data):
     solution = solved(data, 4.0)
-    diagonal = np.diag(stats.gram(data))
+    diagonal = np.diag(gram_matrix(data))
     for wrong in (-0.1, float(diagonal[0]) + 0.1):
         unexplained = np.array(solution.unexplained)
         unexplained[0] = 4.0 + wrong
-        certificate = certify(data, closed_form.Solution(solution.weights, unexplained), 4.0, diagonal)
+        certificate = certify(data, kernel.Solution(solution.weights, unexplained), 4.0, diagonal)
         assert certificate.status is Status.MULTIPLIER_OUT_OF_RANGE
 
 
@@ -154,7 +156,7 @@ def test_certificate_rejects_weights_that_are_not_finite(data):
     solution = solved(data, 4.0)
     broken = np.array(solution.weights)
     broken[3, 4] = np.nan
-    certificate = certify(data, closed_form.Solution(broken, solution.unexplained), 4.0, np.diag(stats.gram(data)))
+    certificate = certify(data, kernel.Solution(broken, solution.unexplained), 4.0, np.diag(gram_matrix(data)))
     assert certificate.status is Status.NOT_FINITE
 
 
@@ -257,7 +259,7 @@ def test_float64_on_the_jax_path_and_empty_data_are_refused():
 
 def test_fit_refuses_before_allocating_what_cannot_fit(monkeypatch):
     monkeypatch.setattr(memory, "available_bytes", lambda device: 10**6)
-    monkeypatch.setattr(stats, "gram_lower", lambda *_: pytest.fail("allocated"))
+    monkeypatch.setattr(closed_form, "lower_gram", lambda *_: pytest.fail("allocated"))
     data = Interactions.from_triples([0, 1], [0, 5000])
     with pytest.raises(FitError, match=r"needs 0\.\d GB on the host, where 0\.0 GB are free; use"):
         Ease().fit(data)
@@ -273,7 +275,7 @@ def test_interrupting_a_fit_passes_the_interrupt_on(data, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(closed_form.linalg, "_invert_by_lapack", interrupt)
+    monkeypatch.setattr(spd_host, "_invert_by_lapack", interrupt)
     with pytest.raises(KeyboardInterrupt):
         Ease().fit(data)
 

@@ -7,7 +7,7 @@ import scipy.sparse as sp
 
 from jaxrec import InputError, Interactions, ItemKnn
 from jaxrec.data import row_batches
-from jaxrec.linear import item_knn as knn
+from jaxrec.linear import item_knn
 from jaxrec.models import ItemWeights, SparseItemWeights
 from jaxrec.runtime import parallel
 
@@ -55,10 +55,10 @@ def test_weights_equal_the_definition(data, neighbours, shrinkage, devices):
 
 
 def test_on_the_host_the_model_is_sparse_and_made_in_blocks(data, monkeypatch):
-    whole = knn.weights_on_host(data, 2.0, 3)
+    whole = item_knn.weights_on_host(data, 2.0, 3)
     assert (whole.data > 0).all() and whole.nnz < 30 * 8
-    monkeypatch.setattr(knn, "BLOCK", 7)
-    np.testing.assert_array_equal(knn.weights_on_host(data, 2.0, 3).toarray(), whole.toarray())
+    monkeypatch.setattr(item_knn, "BLOCK", 7)
+    np.testing.assert_array_equal(item_knn.weights_on_host(data, 2.0, 3).toarray(), whole.toarray())
     assert isinstance(ItemKnn().fit(data).model, SparseItemWeights)
     assert isinstance(ItemKnn().fit(data, parallel.make_mesh()).model, ItemWeights)
     on_host, dense = (ItemKnn().plan(30_000, 41_000, 800_000, devices).total for devices in (None, jax.devices()[:1]))
@@ -78,18 +78,18 @@ def test_ties_stay_so_that_order_does_not_matter():
 def test_certificate_sees_a_wrong_value_and_a_wrong_neighbour(data):
     columns = np.arange(30)
     found = weights_of(ItemKnn(3).fit(data)).astype(np.float64)
-    assert knn.residual(data, columns, found, 10.0, 3) < 1e-6
-    assert knn.residual(data, columns, found * 1.001, 10.0, 3) > 1e-4
-    assert knn.residual(data, columns, found, 10.0, 4) > 1e-3
-    assert knn.residual(data, columns, weights_of(ItemKnn(2).fit(data)), 10.0, 3) > 1e-3
+    assert item_knn.residual(data, columns, found, 10.0, 3) < 1e-6
+    assert item_knn.residual(data, columns, found * 1.001, 10.0, 3) > 1e-4
+    assert item_knn.residual(data, columns, found, 10.0, 4) > 1e-3
+    assert item_knn.residual(data, columns, weights_of(ItemKnn(2).fit(data)), 10.0, 3) > 1e-3
 
 
 def test_shrinkage_does_not_compile_anew(data):
-    before = knn._weights._cache_size()
+    before = item_knn._weights._cache_size()
     for shrinkage in (1.0, 2.0, 3.0):
         ItemKnn(5, shrinkage).fit(data, jax.devices()[:1])
-    assert knn._weights._cache_size() == before + 1
-    jax.make_jaxpr(knn.weights, static_argnums=2)(np.eye(3, dtype=np.float32), 1.0, 2)
+    assert item_knn._weights._cache_size() == before + 1
+    jax.make_jaxpr(item_knn.weights, static_argnums=2)(np.eye(3, dtype=np.float32), 1.0, 2)
 
 
 def test_bad_input_is_refused(data):

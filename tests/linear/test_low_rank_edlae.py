@@ -9,9 +9,8 @@ import pytest
 import reference
 
 from jaxrec import InputError, Interactions, ItemFactors, LowRankEdlae, Status, recommend
-from jaxrec.linear import edlae
-from jaxrec.linear import low_rank_edlae as low_rank
-from jaxrec.linear import low_rank_edlae_kernels as solvers
+from jaxrec.linear import edlae, low_rank_edlae
+from jaxrec.linear import low_rank_edlae_kernels as kernels
 
 P, REG = 0.33, 20.0
 KEY = jax.random.key(0)
@@ -62,8 +61,8 @@ class Naive:
         return np.sum(error**2) / np.sum((self.root @ self.best) ** 2)
 
 
-def problem_of(x: np.ndarray) -> solvers.Problem:
-    return low_rank.prepare(jnp.asarray(reference.gram(x)), P, REG)
+def problem_of(x: np.ndarray) -> kernels.Problem:
+    return low_rank_edlae.prepare(jnp.asarray(reference.gram(x)), P, REG)
 
 
 def product(factors) -> np.ndarray:
@@ -74,8 +73,8 @@ def test_excess_is_the_difference_of_objectives(x, rng, x64):
     for scale in (1e-3, 0.1, 3.0):
         u, v = scale * rng.normal(size=(2, 40, 6))
         best = edlae.weights(reference.gram(x), P, REG)
-        apart = low_rank.objective(x, u, v, P, REG) - edlae.objective(x, best, P, REG)
-        np.testing.assert_allclose(low_rank.excess(reference.gram(x), u, v, P, REG), apart, rtol=1e-10)
+        apart = low_rank_edlae.objective(x, u, v, P, REG) - edlae.objective(x, best, P, REG)
+        np.testing.assert_allclose(low_rank_edlae.excess(reference.gram(x), u, v, P, REG), apart, rtol=1e-10)
 
 
 def test_one_shots_are_the_spectral_forms(x, x64):
@@ -88,16 +87,16 @@ def test_one_shots_are_the_spectral_forms(x, x64):
         inside, t = np.sum(top**2, axis=1), 1 / np.diag(naive.c)
         w = (1 - t * np.sum(top**2 / g, axis=1)) / (1 - inside)
         beta = {"full_rank": np.zeros(n), "free_diagonal": np.diag(free), "eigen": w - 1}
-        for kind in solvers.ONE_SHOTS:
-            basis, found = low_rank._one_shot(problem, kind, rank, KEY)
+        for kind in kernels.ONE_SHOTS:
+            basis, found = low_rank_edlae._one_shot(problem, kind, rank, KEY)
             np.testing.assert_allclose(found - 1, beta[kind], atol=1e-9)
             factors = problem.inverse.T @ basis, problem.target(found, problem.unexplained).transpose(basis)
             expected = naive.closest(naive.best + np.diag(beta[kind]), rank)
             np.testing.assert_allclose(product(factors), expected, atol=1e-9)
-            np.testing.assert_allclose(solvers.excess(problem, *factors), naive.excess(expected), atol=1e-12)
-        np.testing.assert_allclose(product(solvers.free_diagonal(problem, rank, KEY)), free, atol=1e-9)
+            np.testing.assert_allclose(kernels.excess(problem, *factors), naive.excess(expected), atol=1e-12)
+        np.testing.assert_allclose(product(kernels.free_diagonal(problem, rank, KEY)), free, atol=1e-9)
         eigen_only = top @ (top.T * w - top.T / g[:, None] * t)
-        np.testing.assert_allclose(product(solvers.eigen_factors(problem, rank, KEY)), eigen_only, atol=1e-9)
+        np.testing.assert_allclose(product(kernels.eigen_factors(problem, rank, KEY)), eigen_only, atol=1e-9)
 
 
 def test_best_decoder_solves_every_item(x, rng, x64):
@@ -110,7 +109,7 @@ def test_best_decoder_solves_every_item(x, rng, x64):
         inputs[i] = 0
         v = np.linalg.solve(inputs.T @ naive.g @ inputs, inputs.T @ naive.g @ naive.best[:, i])
         expected[:, i] = inputs @ v
-    found = low_rank._best_decoder(problem, low_rank._basis(problem, jnp.asarray(encoder)))
+    found = low_rank_edlae._best_decoder(problem, low_rank_edlae._basis(problem, jnp.asarray(encoder)))
     weights = product(found)
     np.testing.assert_allclose(1 + np.diag(weights), found.w, atol=1e-10)
     np.testing.assert_allclose(weights - np.diag(np.diag(weights)), expected, atol=1e-10)
@@ -120,17 +119,17 @@ def test_best_decoder_solves_every_item(x, rng, x64):
 @pytest.mark.parametrize("rank", (1, 5, 20, 39))
 def test_best_decoder_never_raises_the_loss(x, rank, x64):
     problem = problem_of(x)
-    for kind in solvers.ONE_SHOTS:
-        basis, w = low_rank._one_shot(problem, kind, rank, KEY)
-        svd = solvers.excess(
+    for kind in kernels.ONE_SHOTS:
+        basis, w = low_rank_edlae._one_shot(problem, kind, rank, KEY)
+        svd = kernels.excess(
             problem, problem.inverse.T @ basis, problem.target(w, problem.unexplained).transpose(basis)
         )
-        polished = low_rank._best_decoder(problem, basis)
+        polished = low_rank_edlae._best_decoder(problem, basis)
         assert polished.excess <= svd + 1e-12
-        np.testing.assert_allclose(polished.excess, solvers.excess(problem, *polished[:2]), atol=1e-10)
+        np.testing.assert_allclose(polished.excess, kernels.excess(problem, *polished[:2]), atol=1e-10)
 
 
-@pytest.mark.parametrize("method", low_rank.METHODS)
+@pytest.mark.parametrize("method", low_rank_edlae.METHODS)
 def test_all_items_are_full_rank(x, method):
     fitted = LowRankEdlae(40, REG, P, method).fit(interactions(x))
     weights = product((fitted.model.encoder, fitted.model.decoder))
@@ -142,10 +141,10 @@ def test_excess_falls_with_the_rank(x, x64):
     problem = problem_of(x)
     courses = {"closed_form": [], "fixed_point": []}
     for rank in (1, 5, 20, 38, 40):
-        start, _ = low_rank.closed_form_basis(problem, rank, KEY)
-        solved = low_rank._fixed_point(problem, start, 30, 1e-6)[0]
+        start, _ = low_rank_edlae.closed_form_basis(problem, rank, KEY)
+        solved = low_rank_edlae._fixed_point(problem, start, 30, 1e-6)[0]
         for course, basis in zip(courses.values(), (start, solved), strict=True):
-            course.append(float(low_rank._best_decoder(problem, basis).excess))
+            course.append(float(low_rank_edlae._best_decoder(problem, basis).excess))
     for name, course in courses.items():
         assert course[0] < 1 and abs(course[-1]) < 1e-12
         assert np.all(np.diff(course) < 1e-12), name
@@ -153,23 +152,23 @@ def test_excess_falls_with_the_rank(x, x64):
 
 def test_fixed_point_descends_to_a_stationary_point(x, x64):
     problem, gram = problem_of(x), jnp.asarray(reference.gram(x))
-    start, _ = low_rank.closed_form_basis(problem, 6, KEY)
-    course = [float(low_rank._fixed_point(problem, start, steps, 0.0)[1]) for steps in (0, 1, 2, 4, 8, 400)]
+    start, _ = low_rank_edlae.closed_form_basis(problem, 6, KEY)
+    course = [float(low_rank_edlae._fixed_point(problem, start, steps, 0.0)[1]) for steps in (0, 1, 2, 4, 8, 400)]
     assert np.all(np.diff(course) <= 1e-14) and course[-1] < course[0]
-    basis, _, done = low_rank._fixed_point(problem, start, 2000, 1e-15)
+    basis, _, done = low_rank_edlae._fixed_point(problem, start, 2000, 1e-15)
     assert done < 2000
-    found = low_rank._best_decoder(problem, basis)
-    slopes = jax.grad(low_rank.objective, argnums=(1, 2))(jnp.asarray(x), *found[:2], P, REG)
+    found = low_rank_edlae._best_decoder(problem, basis)
+    slopes = jax.grad(low_rank_edlae.objective, argnums=(1, 2))(jnp.asarray(x), *found[:2], P, REG)
     sizes = [np.linalg.norm(g) * np.linalg.norm(f) for g, f in zip(slopes, found[:2], strict=True)]
     assert max(sizes) < 1e-5 * float(problem.scale)
-    assert max(solvers.gradients(gram, problem.penalty, *found[:2])) < 1e-6
+    assert max(kernels.gradients(gram, problem.penalty, *found[:2])) < 1e-6
 
 
 def test_gradients_are_those_of_the_objective(x, rng, x64):
     naive = Naive(x)
     u, v = rng.normal(size=(2, 40, 5))
-    slopes = jax.grad(low_rank.objective, argnums=(1, 2))(jnp.asarray(x), u, v, P, REG)
-    found = solvers.gradients(jnp.asarray(naive.a), jnp.asarray(naive.penalty), jnp.asarray(u), jnp.asarray(v))
+    slopes = jax.grad(low_rank_edlae.objective, argnums=(1, 2))(jnp.asarray(x), u, v, P, REG)
+    found = kernels.gradients(jnp.asarray(naive.a), jnp.asarray(naive.penalty), jnp.asarray(u), jnp.asarray(v))
     start = naive.a - np.diag(np.diag(naive.a))
     for ratio, slope, data in zip(found, slopes, (start @ v, start @ u), strict=True):
         np.testing.assert_allclose(ratio, np.linalg.norm(slope) / 2 / np.linalg.norm(data), rtol=1e-10)
@@ -179,12 +178,14 @@ def test_closed_form_is_within_3_percent_of_lbfgs_at_small_ranks(wide, x64):
     """And the fixed point is nowhere above it: what makes it the default."""
     problem = problem_of(wide)
     for rank in (4, 12):
-        start = low_rank._best_decoder(problem, low_rank.closed_form_basis(problem, rank, KEY)[0])
-        u, v, _ = solvers.lbfgs(problem, start.encoder, start.decoder, 100)
-        judge = float(solvers.excess(problem, u, v))
+        start = low_rank_edlae._best_decoder(problem, low_rank_edlae.closed_form_basis(problem, rank, KEY)[0])
+        u, v, _ = kernels.lbfgs(problem, start.encoder, start.decoder, 100)
+        judge = float(kernels.excess(problem, u, v))
         assert judge <= start.excess <= 1.03 * judge
-        basis = low_rank._fixed_point(problem, low_rank.closed_form_basis(problem, rank, KEY)[0], 100, 1e-7)[0]
-        assert low_rank._best_decoder(problem, basis).excess <= 1.0001 * judge
+        basis = low_rank_edlae._fixed_point(
+            problem, low_rank_edlae.closed_form_basis(problem, rank, KEY)[0], 100, 1e-7
+        )[0]
+        assert low_rank_edlae._best_decoder(problem, basis).excess <= 1.0001 * judge
 
 
 def test_comparison_of_the_forms_over_ranks(wide, x64):
@@ -192,14 +193,14 @@ def test_comparison_of_the_forms_over_ranks(wide, x64):
     problem = problem_of(wide)
     dropped, solved, tied, best = [], [], [], []
     for rank in (6, 12, 24, 48, 84):
-        dropped.append(float(solvers.excess(problem, *solvers.free_diagonal(problem, rank, KEY))))
-        basis, _ = low_rank.closed_form_basis(problem, rank, KEY)
-        solved.append(float(low_rank._best_decoder(problem, basis).excess))
-        w = low_rank._one_shot(problem, "free_diagonal", rank, KEY)[1]
-        basis_tied, w = jax.jit(solvers.tied_diagonal, static_argnums=2)(problem, w, rank, KEY, 20)
+        dropped.append(float(kernels.excess(problem, *kernels.free_diagonal(problem, rank, KEY))))
+        basis, _ = low_rank_edlae.closed_form_basis(problem, rank, KEY)
+        solved.append(float(low_rank_edlae._best_decoder(problem, basis).excess))
+        w = low_rank_edlae._one_shot(problem, "free_diagonal", rank, KEY)[1]
+        basis_tied, w = jax.jit(kernels.tied_diagonal, static_argnums=2)(problem, w, rank, KEY, 20)
         decoder = problem.target(w, problem.unexplained).transpose(basis_tied)
-        tied.append(float(solvers.excess(problem, problem.inverse.T @ basis_tied, decoder)))
-        best.append(float(low_rank._fixed_point(problem, basis, 200, 1e-7)[1]))
+        tied.append(float(kernels.excess(problem, problem.inverse.T @ basis_tied, decoder)))
+        best.append(float(low_rank_edlae._fixed_point(problem, basis, 200, 1e-7)[1]))
     assert dropped[0] < 1.2 * best[0] and dropped[-1] > 100 * best[-1]
     assert min(dropped) < dropped[-1]  # it gets worse with the rank
     assert np.all(np.diff(solved) < 0) and np.all(np.diff(best) < 0)
@@ -217,22 +218,22 @@ def test_admm_step_is_the_published_one(x, rng, x64):
     uv = np.diag(u_next @ v.T)
     beta_next = np.diag(a @ u_next @ v.T) - np.diag(a) + both * (uv + dual)
     beta_next = np.maximum(0, beta_next / (np.diag(a) + omega))
-    state = solvers.AdmmState(*map(jnp.asarray, (u, np.zeros_like(u), beta, dual)))
-    found = low_rank._admm_step(problem, state, omega)
+    state = kernels.AdmmState(*map(jnp.asarray, (u, np.zeros_like(u), beta, dual)))
+    found = low_rank_edlae._admm_step(problem, state, omega)
     for one, two in zip(found, (u_next, v, beta_next, dual + uv - beta_next), strict=True):
         np.testing.assert_allclose(one, two, rtol=1e-8, atol=1e-9)
 
 
 def test_admm_keeps_its_best_iterate_and_stops_when_it_diverges(wide):
-    problem = low_rank.prepare(jnp.asarray(reference.gram(wide), jnp.float32), P, REG)
-    u, v, course = low_rank.admm(problem, 24, KEY, 100, 500.0)
+    problem = low_rank_edlae.prepare(jnp.asarray(reference.gram(wide), jnp.float32), P, REG)
+    u, v, course = low_rank_edlae.admm(problem, 24, KEY, 100, 500.0)
     assert len(course) < 100 and not course[-1] < 10 * min(course), "it did not diverge: the guard is untested"
-    np.testing.assert_allclose(solvers.excess(problem, u, v), min(course), rtol=1e-5)
+    np.testing.assert_allclose(kernels.excess(problem, u, v), min(course), rtol=1e-5)
     fitted = LowRankEdlae(24, REG, P, "admm", steps=100).fit(interactions(wide))
     assert fitted.info.certificate.detail["excess"] <= min(course) + 1e-5
 
 
-@pytest.mark.parametrize("method", low_rank.METHODS)
+@pytest.mark.parametrize("method", low_rank_edlae.METHODS)
 def test_fit_recommends_and_says_how_good_it_is(wide, method):
     data = interactions(wide)
     fitted = LowRankEdlae(12, REG, P, method).fit(data)
@@ -240,7 +241,7 @@ def test_fit_recommends_and_says_how_good_it_is(wide, method):
     detail = fitted.info.certificate.detail
     weights = product((fitted.model.encoder, fitted.model.decoder))
     assert detail["excess"] == pytest.approx(naive.excess(weights), rel=1e-3)
-    loss = low_rank.objective(wide, fitted.model.encoder, fitted.model.decoder, P, REG)
+    loss = low_rank_edlae.objective(wide, fitted.model.encoder, fitted.model.decoder, P, REG)
     assert detail["loss"] == pytest.approx(float(loss), rel=1e-4)
     assert detail["loss at full rank"] == pytest.approx(float(edlae.objective(wide, naive.best, P, REG)), rel=1e-4)
     if method == "fixed_point":
@@ -251,24 +252,24 @@ def test_fit_recommends_and_says_how_good_it_is(wide, method):
 
 def test_certificate_fails_on_wrong_factors(x):
     gram = jnp.asarray(reference.gram(x), jnp.float32)
-    problem = low_rank.prepare(gram, P, REG)
-    good = low_rank._best_decoder(problem, low_rank.closed_form_basis(problem, 4, KEY)[0])
-    assert low_rank.certify(gram, problem, ItemFactors(good.encoder, good.decoder)).status is Status.OK
-    off = low_rank.certify(gram, problem, ItemFactors(good.encoder, 1.01 * good.decoder))
+    problem = low_rank_edlae.prepare(gram, P, REG)
+    good = low_rank_edlae._best_decoder(problem, low_rank_edlae.closed_form_basis(problem, 4, KEY)[0])
+    assert low_rank_edlae.certify(gram, problem, ItemFactors(good.encoder, good.decoder)).status is Status.OK
+    off = low_rank_edlae.certify(gram, problem, ItemFactors(good.encoder, 1.01 * good.decoder))
     assert off.status is Status.RESIDUAL_TOO_LARGE
-    lost = low_rank.certify(gram, problem, ItemFactors(good.encoder, good.decoder.at[3, 1].set(jnp.nan)))
+    lost = low_rank_edlae.certify(gram, problem, ItemFactors(good.encoder, good.decoder.at[3, 1].set(jnp.nan)))
     assert lost.status is Status.NOT_FINITE
 
 
 def test_floats_are_traced(x):
     gram = jnp.asarray(reference.gram(x), jnp.float32)
-    compiled = jax.jit(lambda gram, dropout, reg: solvers.prepare(gram, reg + dropout * jnp.diagonal(gram)))
+    compiled = jax.jit(lambda gram, dropout, reg: kernels.prepare(gram, reg + dropout * jnp.diagonal(gram)))
     fixed = jax.jit(
-        lambda *given: solvers.fixed_point(*given)
+        lambda *given: kernels.fixed_point(*given)
     )  # a function of its own: jit shares its cache by function
     for reg, tolerance in ((3.0, 1e-5), (30.0, 1e-4), (300.0, 1e-3)):
         problem = compiled(gram, 0.3, reg)
-        fixed(problem, low_rank._one_shot(problem, "full_rank", 3, KEY)[0], 10, tolerance)
+        fixed(problem, low_rank_edlae._one_shot(problem, "full_rank", 3, KEY)[0], 10, tolerance)
     assert compiled._cache_size() == fixed._cache_size() == 1
 
 

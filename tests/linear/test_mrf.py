@@ -11,8 +11,7 @@ import jaxrec.models
 from jaxrec import FitError, InputError, Interactions, Mrf, SparseItemWeights, evaluate, load_model, recommend, save
 from jaxrec.data import RowBatch, row_batches
 from jaxrec.evaluation.ranking import top_k
-from jaxrec.linear.mrf import blocks
-from jaxrec.linear.mrf import covariance as gram
+from jaxrec.linear.mrf import blocks, covariance
 from jaxrec.linear.mrf import method as mrf
 from jaxrec.linear.mrf import pattern as pattern_module
 from jaxrec.linear.mrf.blocks import block_columns, block_columns_on_host
@@ -35,7 +34,7 @@ def data(rng) -> Interactions:
 def cache(request, monkeypatch):
     """How many items count as popular: all, some, one."""
     entries = {"dense counts": 2**20, "mixed": 15**2, "sparse counts": 1}[request.param]
-    monkeypatch.setattr(gram, "CACHE_ENTRIES", entries)
+    monkeypatch.setattr(covariance, "CACHE_ENTRIES", entries)
 
 
 def scaled(data: Interactions, alpha: float) -> tuple[np.ndarray, np.ndarray]:
@@ -50,13 +49,13 @@ def scaled(data: Interactions, alpha: float) -> tuple[np.ndarray, np.ndarray]:
 
 def reference(data, alpha, reg, threshold, r, cap=1000):
     """(B, pattern, number of blocks) by the steps of Steck 2019, one number at a time."""
-    gram, s = scaled(data, alpha)
-    n = len(gram)
-    varies = np.diag(gram) > 0
+    covariance, s = scaled(data, alpha)
+    n = len(covariance)
+    varies = np.diag(covariance) > 0
     kept = np.zeros((n, n), bool)
     for j in range(n):
-        near = [i for i in range(n) if i != j and varies[i] and varies[j] and abs(gram[i, j]) >= threshold]
-        kept[sorted(near, key=lambda i: -abs(gram[i, j]))[:cap], j] = True
+        near = [i for i in range(n) if i != j and varies[i] and varies[j] and abs(covariance[i, j]) >= threshold]
+        kept[sorted(near, key=lambda i: -abs(covariance[i, j]))[:cap], j] = True
     total, times = np.zeros((n, n)), np.zeros((n, n))
     done, n_blocks = ~kept.any(axis=0), 0
     variance = np.round(data.to_csr(np.float64).toarray().var(axis=0), 9)
@@ -64,9 +63,9 @@ def reference(data, alpha, reg, threshold, r, cap=1000):
         if done[i]:
             continue
         n_blocks += 1
-        block = [i, *sorted(np.flatnonzero(kept[:, i]), key=lambda k: -abs(gram[k, i]))]
+        block = [i, *sorted(np.flatnonzero(kept[:, i]), key=lambda k: -abs(covariance[k, i]))]
         wanted = block[: max(1, int(np.ceil(r * len(block) - 1e-9)))]
-        inverse = np.linalg.inv(gram[np.ix_(block, block)] + reg * np.eye(len(block)))
+        inverse = np.linalg.inv(covariance[np.ix_(block, block)] + reg * np.eye(len(block)))
         for b, j in enumerate(wanted_places := [block.index(j) for j in wanted]):
             for a, k in enumerate(block):
                 total[k, wanted[b]] += -inverse[a, j] / inverse[j, j]
@@ -79,13 +78,13 @@ def reference(data, alpha, reg, threshold, r, cap=1000):
 
 def restricted_ridge(data, alpha, reg, kept):
     """Per-column ridge regression of scaled data on the items of the pattern."""
-    gram, s = scaled(data, alpha)
-    weights = np.zeros_like(gram)
-    for j in range(len(gram)):
+    covariance, s = scaled(data, alpha)
+    weights = np.zeros_like(covariance)
+    for j in range(len(covariance)):
         near = np.flatnonzero(kept[:, j])
         if len(near):
-            system = gram[np.ix_(near, near)] + reg * np.eye(len(near))
-            weights[near, j] = np.linalg.solve(system, gram[near, j])
+            system = covariance[np.ix_(near, near)] + reg * np.eye(len(near))
+            weights[near, j] = np.linalg.solve(system, covariance[near, j])
     return weights * s[None, :] / s[:, None]
 
 

@@ -22,7 +22,7 @@ def literal(x: np.ndarray, rank: int, reg: float) -> np.ndarray:
 def test_weights_equal_the_truncated_svd(data, rank, reg, lanczos, monkeypatch):
     if lanczos:
         monkeypatch.setattr(spectral, "DENSE_UP_TO", 0)
-        monkeypatch.setattr(spectral.stats, "gram", lambda *_: pytest.fail("the Gram matrix was formed"))
+        monkeypatch.setattr(spectral, "gram_matrix", lambda *_: pytest.fail("the Gram matrix was formed"))
     model = PureSvd(rank, reg).fit(data).model
     assert model.encoder.shape == model.decoder.shape == (24, rank)
     np.testing.assert_allclose(model.encoder @ model.decoder.T, literal(dense(data), rank, reg), atol=1e-6)

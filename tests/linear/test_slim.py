@@ -12,7 +12,7 @@ from reference import dense
 from scipy.optimize import minimize, nnls
 
 from jaxrec import FitError, InputError, Interactions, NonnegativeEase, Slim, Status
-from jaxrec.linear import slim as constrained
+from jaxrec.linear import slim
 
 
 def nnls_columnwise(x: np.ndarray, reg: float) -> np.ndarray:
@@ -51,9 +51,9 @@ def elastic_net_columnwise(x: np.ndarray, reg: float, l1: float, nonnegative: bo
 def iterate(x: np.ndarray, reg: float, l1: float, nonnegative: bool, iterations: int):
     """The states of ADMM, one after the other, in JAX's default precision."""
     gram = jnp.asarray(x.T @ x)
-    rho = constrained.couplings(jnp.diagonal(gram), reg)
+    rho = slim.couplings(jnp.diagonal(gram), reg)
     inverse = jnp.linalg.inv(gram + jnp.diag(reg + rho))
-    states, step = [jnp.zeros_like(gram)], jax.jit(constrained.step, static_argnums=5)
+    states, step = [jnp.zeros_like(gram)], jax.jit(slim.step, static_argnums=5)
     for _ in range(iterations):
         states.append(step(states[-1], inverse, rho, reg, l1, nonnegative))
     return states, rho
@@ -63,7 +63,7 @@ def iterate(x: np.ndarray, reg: float, l1: float, nonnegative: bool, iterations:
 def test_kernel_equals_nnls(data, reg, x64):
     x = dense(data)
     states, rho = iterate(x, reg, 0.0, True, 3000)
-    found = constrained.feasible(states[-1], rho, 0.0, True)
+    found = slim.feasible(states[-1], rho, 0.0, True)
     np.testing.assert_allclose(found, nnls_columnwise(x, reg), atol=1e-9)
 
 
@@ -84,7 +84,7 @@ def test_slim_equals_a_general_purpose_optimiser(data, l1, nonnegative):
     expected = elastic_net_columnwise(dense(data), 5.0, l1, nonnegative)
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
     assert (found.min() < 0) is not nonnegative and np.mean(found == 0) > 0.1
-    value, best = (float(constrained.objective(dense(data), w, 5.0, l1)) for w in (found, expected))
+    value, best = (float(slim.objective(dense(data), w, 5.0, l1)) for w in (found, expected))
     assert value == pytest.approx(best, rel=1e-5)
 
 
@@ -108,8 +108,8 @@ def test_steps_never_grow(data, nonnegative, x64):
     moves = [float(jnp.linalg.norm(jnp.sqrt(rho)[:, None] * (b - a))) for a, b in itertools.pairwise(states)]
     assert all(after <= before * (1 + 1e-12) for before, after in itertools.pairwise(moves))
     assert moves[-1] < 1e-4 * moves[0]
-    expected = constrained.objective(x, elastic_net_columnwise(x, 5.0, 1.0, nonnegative), 5.0, 1.0)
-    values = [float(constrained.objective(x, constrained.feasible(v, rho, 1.0, nonnegative), 5.0, 1.0)) for v in states]
+    expected = slim.objective(x, elastic_net_columnwise(x, 5.0, 1.0, nonnegative), 5.0, 1.0)
+    values = [float(slim.objective(x, slim.feasible(v, rho, 1.0, nonnegative), 5.0, 1.0)) for v in states]
     assert min(values) >= expected * (1 - 1e-9) and values[-1] == pytest.approx(float(expected), rel=1e-7)
 
 
@@ -121,20 +121,18 @@ def test_residual_is_the_projected_gradient_of_the_objective(data, rng, x64):
     columns = np.arange(24)
 
     def projected(b):
-        slope = np.asarray(
-            jax.grad(constrained.objective, argnums=1)(jnp.asarray(x), jnp.asarray(b + 1e-300), 3.0, 0.7)
-        )
+        slope = np.asarray(jax.grad(slim.objective, argnums=1)(jnp.asarray(x), jnp.asarray(b + 1e-300), 3.0, 0.7))
         slope = np.where(b > 0, slope, np.minimum(slope, 0))
         np.fill_diagonal(slope, 0)
         return np.linalg.norm(slope)
 
-    found = constrained.residual_of(data, columns, 3.0, 0.7, True)(weights)
+    found = slim.residual_of(data, columns, 3.0, 0.7, True)(weights)
     assert found == pytest.approx(projected(weights) / projected(np.zeros_like(weights)), rel=1e-10)
     optimum = elastic_net_columnwise(x, 3.0, 0.7, True)
-    assert constrained.residual_of(data, columns, 3.0, 0.7, True)(optimum) < 1e-5
+    assert slim.residual_of(data, columns, 3.0, 0.7, True)(optimum) < 1e-5
     chosen = np.array([2, 11])
-    assert constrained.residual_of(data, chosen, 3.0, 0.7, True)(optimum[:, chosen]) < 1e-5
-    assert constrained.residual_of(data, chosen, 3.0, 0.7, True)(optimum[:, chosen] * 1.01) > 1e-3
+    assert slim.residual_of(data, chosen, 3.0, 0.7, True)(optimum[:, chosen]) < 1e-5
+    assert slim.residual_of(data, chosen, 3.0, 0.7, True)(optimum[:, chosen] * 1.01) > 1e-3
 
 
 def test_too_few_iterations_are_refused(data):
@@ -144,10 +142,10 @@ def test_too_few_iterations_are_refused(data):
 
 
 def test_hyper_parameters_do_not_compile_anew(data):
-    before = constrained._steps._cache_size()
+    before = slim._steps._cache_size()
     for reg, l1 in ((3.0, 0.5), (30.0, 0.1)):
         Slim(reg, l1).fit(data)
-    assert constrained._steps._cache_size() - before <= 1
+    assert slim._steps._cache_size() - before <= 1
 
 
 @pytest.mark.parametrize("wrong", ({"reg": 0}, {"l1": -1.0}, {"l1": float("nan")}, {"tolerance": 0}))

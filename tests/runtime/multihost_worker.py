@@ -20,9 +20,9 @@ import numpy as np
 jax.distributed.initialize(f"localhost:{port}", processes, rank, initialization_timeout=60)
 
 from jaxrec import Ease, InputError, Interactions, evaluate, load_model, recommend, save
-from jaxrec.closed_form import gram as stats
+from jaxrec.closed_form.gram import host_gram_on_mesh, mesh_gram
 from jaxrec.runtime import parallel
-from jaxrec.solvers import spd as linalg
+from jaxrec.solvers.spd import blocks, spd_inverse
 
 
 def check_own_parts(array, expected, atol):
@@ -38,16 +38,16 @@ assert mesh.size == processes * each
 x = rng.normal(size=(600, 256))
 a = x.T @ x / 2 + 3 * np.eye(256)
 inverse = np.linalg.inv(a)
-found = linalg.spd_inverse(a.astype(np.float32), mesh)
+found = spd_inverse(a.astype(np.float32), mesh)
 assert found.shape == (256, 256)
 check_own_parts(found, inverse, 5e-6 * np.abs(inverse).max())
 
 n_items = 150
 shown = rng.random((80, n_items)) < 0.05 + 0.5 * rng.random(n_items) ** 2
 data = Interactions.from_triples(*np.nonzero(shown), n_users=80, n_items=n_items)
-size = linalg.blocks(n_items, mesh.size).size
+size = blocks(n_items, mesh.size).size
 dense = np.pad(shown.astype(float), ((0, 0), (0, size - n_items)))
-for gram in (stats.host_gram_on_mesh, stats.mesh_gram):
+for gram in (host_gram_on_mesh, mesh_gram):
     check_own_parts(gram(data, mesh, size), dense.T @ dense, 0)
 
 expected = Ease(20.0).fit(data)

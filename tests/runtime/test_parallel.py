@@ -31,12 +31,13 @@ from jaxrec import (
     recommend,
     save,
 )
-from jaxrec.closed_form import gram as stats
+from jaxrec.closed_form import gram as gram_module
 from jaxrec.closed_form import mesh as mesh_solver
+from jaxrec.closed_form.gram import gram_matrix, host_gram_on_mesh, mesh_gram, squared_norms
 from jaxrec.data import RowBatch, row_batches
 from jaxrec.evaluation.ranking import _top_k_on_mesh, top_k
 from jaxrec.runtime import parallel
-from jaxrec.solvers import spd as linalg
+from jaxrec.solvers.spd import Blocks, blocks, spd_inverse, sweep
 
 DEVICES = (1, 2, 8)
 ITEMS = (1, 13, 67, 150)
@@ -102,9 +103,9 @@ def test_collectives_of_no_axis_are_the_identity():
 def test_inverse_equals_float64(n, where, mesh, rng):
     a = spd(n, rng)
     given = where(a.astype(np.float32))
-    found = linalg.spd_inverse(given, mesh)
+    found = spd_inverse(given, mesh)
     np.testing.assert_array_equal(given, a.astype(np.float32))  # not donated
-    size = linalg.blocks(n, mesh.size).size
+    size = blocks(n, mesh.size).size
     assert found.shape == (size, size) and len(found.sharding.device_set) == mesh.size
     expected = np.linalg.inv(a)
     np.testing.assert_allclose(found[:n, :n], expected, rtol=0, atol=5e-6 * np.abs(expected).max())
@@ -115,7 +116,7 @@ def test_inverse_equals_float64(n, where, mesh, rng):
 def test_indefinite_matrix_gives_nan_on_every_device(mesh, rng):
     a = spd(90, rng).astype(np.float32)
     a[50, 50] = -1
-    found = np.asarray(linalg.spd_inverse(a, mesh, block=16))
+    found = np.asarray(spd_inverse(a, mesh, block=16))
     assert np.isnan(found[:90, :90]).all()
 
 
@@ -124,10 +125,10 @@ def test_precision_can_be_chosen_and_reaches_every_product(precision, rng):
     a = spd(60, rng).astype(np.float32)
     mesh = parallel.make_mesh()
     np.testing.assert_allclose(
-        np.asarray(linalg.spd_inverse(a, mesh, precision=precision))[:60, :60], np.linalg.inv(a), atol=1e-5
+        np.asarray(spd_inverse(a, mesh, precision=precision))[:60, :60], np.linalg.inv(a), atol=1e-5
     )
     for devices in (None, mesh):
-        jaxpr = jax.make_jaxpr(lambda a, devices=devices: linalg.spd_inverse(a, devices, precision=precision))(a)
+        jaxpr = jax.make_jaxpr(lambda a, devices=devices: spd_inverse(a, devices, precision=precision))(a)
         found = precisions(jaxpr.jaxpr)
         assert found and all(p == precision or set(p) == {precision} for p in found)
 
@@ -149,18 +150,18 @@ def is_jaxpr(value) -> bool:
 @pytest.mark.parametrize("n", (1, 8, 67, 129, 300, 1000, 4096, 4100, 16_980, 40_981, 65_536, 100_000))
 @pytest.mark.parametrize("n_devices", (1, 2, 8))
 def test_blocks_follow_the_stated_rules(n, n_devices):
-    size, block, chunk = linalg.blocks(n, n_devices)
+    size, block, chunk = blocks(n, n_devices)
     assert size >= n and size % (block * n_devices) == 0 and size % chunk == 0
     assert block <= max(128, n / (8 * n_devices)) + 64 and block <= 512 and chunk <= max(block, 1024)
     assert size <= max(n + n / 32, n + 8 * n_devices) or block == 8
     if n >= 4096 * n_devices:
         assert block % 128 == 0
-    assert linalg.blocks(n, n_devices, 64).size % n_devices == 0
+    assert blocks(n, n_devices, 64).size % n_devices == 0
 
 
 # -- the Gram matrix --------------------------------------------------------------------------------------------------
 
-GRAMS = {"devices": stats.mesh_gram, "hosts": stats.host_gram_on_mesh}
+GRAMS = {"devices": mesh_gram, "hosts": host_gram_on_mesh}
 
 
 @pytest.mark.parametrize("n_items", ITEMS)
@@ -168,26 +169,26 @@ GRAMS = {"devices": stats.mesh_gram, "hosts": stats.host_gram_on_mesh}
 @pytest.mark.parametrize("path", GRAMS)
 def test_gram_equals_the_definition_exactly(path, n_items, binary, mesh, rng):
     data = random_data(rng, n_items=n_items, binary=binary)
-    size = linalg.blocks(n_items, mesh.size).size
+    size = blocks(n_items, mesh.size).size
     x = np.pad(data.to_csr(np.float64).toarray(), ((0, 0), (0, size - n_items)))
     found = GRAMS[path](data, mesh, size)
     np.testing.assert_array_equal(found, x.T @ x)
     assert found.dtype == jnp.float32 and {s.data.shape for s in found.addressable_shards} == {
         (size, size // mesh.size)
     }
-    np.testing.assert_array_equal(stats.gram_diagonal(data), (x**2).sum(0)[:n_items])
+    np.testing.assert_array_equal(squared_norms(data), (x**2).sum(0)[:n_items])
 
 
 @pytest.mark.parametrize("path", GRAMS)
 def test_gram_counts_beyond_float32_integers(path, mesh, rng, monkeypatch):
     data = random_data(rng)
-    monkeypatch.setattr(stats, "EXACT_COUNTS", 5)  # the wide accumulators must be taken, and give the same counts
-    np.testing.assert_array_equal(GRAMS[path](data, mesh, 128)[:67, :67], stats.gram(data))
+    monkeypatch.setattr(gram_module, "EXACT_COUNTS", 5)  # the wide accumulators must be taken, and give the same counts
+    np.testing.assert_array_equal(GRAMS[path](data, mesh, 128)[:67, :67], gram_matrix(data))
 
 
 def test_gram_in_many_batches(mesh, rng):
     data = random_data(rng)
-    np.testing.assert_array_equal(stats.mesh_gram(data, mesh, 80, batch_size=7)[:67, :67], stats.gram(data))
+    np.testing.assert_array_equal(mesh_gram(data, mesh, 80, batch_size=7)[:67, :67], gram_matrix(data))
 
 
 def test_gram_sends_sparse_indices_alone():
@@ -197,7 +198,7 @@ def test_gram_sends_sparse_indices_alone():
         jax.ShapeDtypeStruct((64, 16), kind, sharding=parallel.sharding(mesh, parallel.ROWS))
         for kind in (jnp.int32, jnp.float32)
     ]
-    compiled = stats._add_gram_on_mesh.lower(total, *rows, binary=True, mesh=mesh).compile()
+    compiled = gram_module._add_gram_on_mesh.lower(total, *rows, binary=True, mesh=mesh).compile()
     assert sent(compiled) == {("all-gather", "s32[64,16]"), ("all-gather", "f32[64,16]")}
     assert compiled.memory_analysis().alias_size_in_bytes == 4 * 512 * 64
 
@@ -229,7 +230,7 @@ def test_sharded_weights_equal_unsharded(method, n_items, mesh, rng):
 def test_devices_and_hosts_build_the_same_fit(rng, monkeypatch):
     data = random_data(rng)
     expected = Ease(5.0).fit(data, mesh=jax.devices()).model
-    monkeypatch.setattr(stats, "host_gram_on_mesh", stats.mesh_gram)  # as on accelerators
+    monkeypatch.setattr(gram_module, "host_gram_on_mesh", mesh_gram)  # as on accelerators
     found = Ease(5.0).fit(data, mesh=jax.devices()).model
     np.testing.assert_array_equal(found.weights, expected.weights)
 
@@ -250,8 +251,8 @@ def test_a_mesh_is_refused_by_host_solvers(method, rng):
 
 
 def test_a_false_answer_on_a_mesh_is_not_certified(rng, monkeypatch):
-    right = linalg.sweep
-    monkeypatch.setattr(linalg, "sweep", lambda a, **kw: 1.01 * right(a, **kw) + 1e-4)
+    right = sweep
+    monkeypatch.setattr(mesh_solver, "sweep", lambda a, **kw: 1.01 * right(a, **kw) + 1e-4)
     jax.clear_caches()
     with pytest.raises(FitError):
         Ease(5.0).fit(random_data(rng), mesh=jax.devices())
@@ -260,7 +261,7 @@ def test_a_false_answer_on_a_mesh_is_not_certified(rng, monkeypatch):
 
 
 def test_weights_need_no_collective_beyond_those_of_the_sweep():
-    mesh, cut = parallel.make_mesh(), linalg.Blocks(512, 32, 64)
+    mesh, cut = parallel.make_mesh(), Blocks(512, 32, 64)
     compiled = lowered_solve(mesh, cut).compile()
     assert sent(compiled) == {("all-reduce", "f32[32,32]"), ("all-gather", "f32[32,512]")}
 
@@ -275,7 +276,7 @@ def lowered_solve(mesh, cut):
 
 @pytest.mark.parametrize(("n", "block", "limit"), [(4096, 128, 0.6), (65_536, None, 0.5)])
 def test_memory_of_the_solver_on_eight_devices_compiled_without_allocating(n, block, limit):
-    mesh, cut = parallel.make_mesh(), linalg.blocks(n, 8, block)
+    mesh, cut = parallel.make_mesh(), blocks(n, 8, block)
     compiled = lowered_solve(mesh, cut).compile()
     memory = compiled.memory_analysis()
     local = 4 * n * n // 8
@@ -288,7 +289,7 @@ def test_memory_of_the_solver_on_eight_devices_compiled_without_allocating(n, bl
 
 
 def test_every_product_states_its_precision():
-    mesh, cut = parallel.make_mesh(), linalg.Blocks(512, 32, 64)
+    mesh, cut = parallel.make_mesh(), Blocks(512, 32, 64)
     weights = jax.ShapeDtypeStruct((512, 512), jnp.float32)
     ints, floats = (jax.ShapeDtypeStruct((16, 8), kind) for kind in (jnp.int32, jnp.float32))
     highest = jax.lax.Precision.HIGHEST
@@ -296,7 +297,7 @@ def test_every_product_states_its_precision():
         "solve": jax.make_jaxpr(lambda g, p: mesh_solver._solve_on_mesh(g, p, 0.0, mesh=mesh, cut=cut))(
             weights, jax.ShapeDtypeStruct((512,), jnp.float32)
         ),
-        "weighted Gram": jax.make_jaxpr(lambda *a: stats._add_gram_on_mesh(*a, binary=False, mesh=mesh))(
+        "weighted Gram": jax.make_jaxpr(lambda *a: gram_module._add_gram_on_mesh(*a, binary=False, mesh=mesh))(
             weights, ints, floats
         ),
         "certificate": jax.make_jaxpr(lambda *a: mesh_solver._respond_on_mesh(*a, mesh=mesh))(
@@ -313,7 +314,7 @@ def test_every_product_states_its_precision():
 
 @pytest.mark.parametrize("platform", ("cpu", "cuda", "tpu"))
 def test_lowers_for_every_platform(platform):
-    mesh, cut = parallel.make_mesh(), linalg.Blocks(512, 32, 64)
+    mesh, cut = parallel.make_mesh(), Blocks(512, 32, 64)
     gram = jax.ShapeDtypeStruct((512, 512), jnp.float32, sharding=parallel.sharding(mesh, parallel.COLUMNS))
     penalty = jax.ShapeDtypeStruct((512,), jnp.float32, sharding=parallel.sharding(mesh, parallel.ROWS))
     solve = partial(mesh_solver._solve_on_mesh, mesh=mesh, cut=cut)
@@ -326,7 +327,7 @@ def test_lowers_for_every_platform(platform):
 
 
 def sharded(weights: np.ndarray, mesh) -> ItemWeights:
-    n, size = len(weights), linalg.blocks(len(weights), mesh.size).size
+    n, size = len(weights), blocks(len(weights), mesh.size).size
     padded = np.zeros((size, size), np.float32)
     padded[:n, :n] = weights
     return ItemWeights(parallel.place(padded, mesh, parallel.COLUMNS), padding=size - n)

@@ -9,9 +9,9 @@ import optax
 import pytest
 
 from jaxrec import Ials, InputError
-from jaxrec.closed_form import method as closed_form
+from jaxrec.closed_form import kernel
 from jaxrec.data import synthetic
-from jaxrec.factorization.ials import method as symmetric
+from jaxrec.factorization.ials import method as ials
 from jaxrec.similarity import factor_objective, shrinkage
 from jaxrec.solvers.descent import descend
 
@@ -22,9 +22,9 @@ def x(rng, x64):
 
 
 def test_it_comes_down_to_the_closed_form(x):
-    best = closed_form.solve(x.T @ x, np.full(12, 5.0), 1.0).weights  # the diagonal free
-    exact = closed_form.objective(x, best, 5.0)
-    found = descend(lambda b: closed_form.objective(x, b, 5.0), jnp.zeros((12, 12)), 200)
+    best = kernel.solve(x.T @ x, np.full(12, 5.0), 1.0).weights  # the diagonal free
+    exact = kernel.objective(x, best, 5.0)
+    found = descend(lambda b: kernel.objective(x, b, 5.0), jnp.zeros((12, 12)), 200)
     assert exact * (1 - 1e-12) < found.losses[-1] < exact * (1 + 1e-9)
     np.testing.assert_allclose(found.parameters, best, atol=1e-5)
     assert found.steps[0] == 0 and found.losses[0] == pytest.approx(np.sum(x**2))
@@ -55,7 +55,7 @@ def test_exact_sweeps_reach_a_lower_objective_than_adam():
     base, entries = method.unobserved_weight * shape, method.alpha * dense
 
     def loss(factors):
-        return symmetric.objective(dense, base, entries, *factors, problem.users.ridge, problem.items.ridge)
+        return ials.objective(dense, base, entries, *factors, problem.users.ridge, problem.items.ridge)
 
     exact = fitted.info.certificate.detail["loss"]
     model = fitted.model

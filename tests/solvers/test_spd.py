@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from jaxrec.runtime.blas import add_product
-from jaxrec.solvers import spd as linalg
 from jaxrec.solvers import svd
+from jaxrec.solvers.spd import spd_inverse
+from jaxrec.solvers.spd_host import mirror_lower, spd_invert_in_place
 from jaxrec.status import Status
 
 SIZES = (1, 2, 7, 64, 65, 300)
@@ -22,7 +23,7 @@ def spd(n: int, rng, ridge: float = 3.0) -> np.ndarray:
 @pytest.mark.parametrize("block", (16, 64, 256))
 def test_jax_inverse_equals_float64(n, block, rng):
     a = spd(n, rng)
-    found = jax.jit(linalg.spd_inverse, static_argnames="block")(a.astype(np.float32), block=block)
+    found = jax.jit(spd_inverse, static_argnames="block")(a.astype(np.float32), block=block)
     np.testing.assert_allclose(found, np.linalg.inv(a), rtol=0, atol=2e-5 * np.abs(np.linalg.inv(a)).max())
     np.testing.assert_allclose(found, found.T, rtol=0, atol=1e-6 * np.abs(found).max())
 
@@ -33,8 +34,8 @@ def test_jax_inverse_equals_float64(n, block, rng):
 def test_host_inverse_equals_float64(n, dtype, lapack_up_to, rng):
     a = spd(n, rng)
     work = np.tril(a).astype(dtype)  # the upper triangle must not be read
-    assert linalg.spd_invert_in_place(work, block=32, lapack_up_to=lapack_up_to) is Status.OK
-    linalg.mirror_lower(work, block=24)
+    assert spd_invert_in_place(work, block=32, lapack_up_to=lapack_up_to) is Status.OK
+    mirror_lower(work, block=24)
     np.testing.assert_allclose(work, np.linalg.inv(a), rtol=0, atol=300 * np.finfo(dtype).eps * np.abs(work).max())
 
 
@@ -43,13 +44,13 @@ def test_host_inverse_equals_float64(n, dtype, lapack_up_to, rng):
 def test_host_inverse_reports_an_indefinite_matrix(lapack_up_to, bad, rng):
     a = spd(90, rng)
     a[bad, bad] = -1
-    assert linalg.spd_invert_in_place(a, block=32, lapack_up_to=lapack_up_to) is Status.NOT_POSITIVE_DEFINITE
+    assert spd_invert_in_place(a, block=32, lapack_up_to=lapack_up_to) is Status.NOT_POSITIVE_DEFINITE
 
 
 def test_jax_inverse_of_an_indefinite_matrix_is_nan(rng):
     a = spd(90, rng).astype(np.float32)
     a[50, 50] = -1
-    assert np.isnan(linalg.spd_inverse(jnp.asarray(a), block=32)).all()
+    assert np.isnan(spd_inverse(jnp.asarray(a), block=32)).all()
 
 
 def test_host_inverse_refuses_what_it_cannot_overwrite(rng):
@@ -58,12 +59,12 @@ def test_host_inverse_refuses_what_it_cannot_overwrite(rng):
     shapes = np.zeros((3, 4)), np.asfortranarray(spd(4, rng)), np.zeros(3)
     for wrong in (*shapes, np.eye(3, dtype=int), np.eye(3, dtype=">f4"), read_only):
         with pytest.raises(ValueError, match="square row-major"):
-            linalg.spd_invert_in_place(wrong)
+            spd_invert_in_place(wrong)
 
 
 def test_empty_matrix():
-    assert linalg.spd_inverse(jnp.zeros((0, 0))).shape == (0, 0)
-    assert linalg.spd_invert_in_place(np.zeros((0, 0))) is Status.OK
+    assert spd_inverse(jnp.zeros((0, 0))).shape == (0, 0)
+    assert spd_invert_in_place(np.zeros((0, 0))) is Status.OK
 
 
 def test_derivatives_match_finite_differences(rng, x64):
@@ -71,7 +72,7 @@ def test_derivatives_match_finite_differences(rng, x64):
     weight = rng.normal(size=(12, 12))
 
     def value(t):
-        return jnp.sum(weight * linalg.spd_inverse(a + t * direction, block=8))
+        return jnp.sum(weight * spd_inverse(a + t * direction, block=8))
 
     step = 1e-5
     numeric = (value(step) - value(-step)) / (2 * step)
@@ -83,14 +84,14 @@ def test_derivatives_match_finite_differences(rng, x64):
 
 def test_inverse_maps_over_a_batch(rng):
     batch = np.stack([spd(40, rng) for _ in range(3)]).astype(np.float32)
-    found = jax.vmap(lambda a: linalg.spd_inverse(a, block=16))(batch)
+    found = jax.vmap(lambda a: spd_inverse(a, block=16))(batch)
     np.testing.assert_allclose(found, np.linalg.inv(batch.astype(np.float64)), atol=1e-5)
 
 
 def test_mirror_lower_ignores_the_upper_triangle(rng):
     a = rng.normal(size=(50, 50))
     expected = np.tril(a) + np.tril(a, -1).T
-    linalg.mirror_lower(a, block=16)
+    mirror_lower(a, block=16)
     np.testing.assert_array_equal(a, expected)
 
 

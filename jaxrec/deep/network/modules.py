@@ -15,7 +15,7 @@ from flax import nnx
 
 from jaxrec.data.batching import PackedBatch
 from jaxrec.deep.network.architecture import Architecture
-from jaxrec.solvers.spd import HIGHEST
+from jaxrec.solvers.columns import HIGHEST
 
 NORM_EPSILON = 0.1  # RecVAE's
 BIAS_STD = 0.001  # Mult-VAE's

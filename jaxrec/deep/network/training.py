@@ -25,7 +25,7 @@ from jaxrec.deep.network.model import Network
 from jaxrec.deep.network.step import Knobs, Recipe, State
 from jaxrec.evaluation.report import evaluate
 from jaxrec.models import FitInfo, Fitted
-from jaxrec.runtime import checkpoint as _checkpoint
+from jaxrec.runtime import checkpoint as kept
 from jaxrec.runtime import parallel
 from jaxrec.runtime.memory import Plan, hardware, plan_on
 from jaxrec.runtime.progress import progress_bar
@@ -310,7 +310,7 @@ class Run:
         state = training.init(self.task.recipe, self.start_key)
         best: dict[str, Any] = {}
         course: list[Epoch] = []
-        found = None if self.checkpoint is None else _checkpoint.read(self.checkpoint, self.belongs_to)
+        found = None if self.checkpoint is None else kept.read(self.checkpoint, self.belongs_to)
         if found is not None:
             leaves, tree = jax.tree.flatten(state)
             state = tree.unflatten([jnp.asarray(found[f"state.{i}"].view(x.dtype)) for i, x in enumerate(leaves)])
@@ -327,7 +327,7 @@ class Run:
         arrays = {f"state.{i}": _storable(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
         arrays |= {f"best.{name}": _storable(leaf) for name, leaf in best.items()}
         if jax.process_index() == 0:
-            _checkpoint.write(self.checkpoint, self.belongs_to, {**arrays, "course": np.array(course)})
+            kept.write(self.checkpoint, self.belongs_to, {**arrays, "course": np.array(course)})
 
 
 def certify(parameters: dict[str, Any], course: list[Epoch], again: float) -> Certificate:

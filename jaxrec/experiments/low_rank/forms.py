@@ -15,14 +15,14 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxrec.closed_form import gram as stats
+from jaxrec.closed_form.gram import gram_matrix
 from jaxrec.data import Interactions
-from jaxrec.linear import low_rank_edlae as low_rank
-from jaxrec.linear import low_rank_edlae_kernels as solvers
+from jaxrec.linear import low_rank_edlae
+from jaxrec.linear import low_rank_edlae_kernels as kernels
 from jaxrec.linear.low_rank_edlae_kernels import Problem
 from jaxrec.models import ItemFactors
-from jaxrec.solvers import spd as linalg
 from jaxrec.solvers import svd
+from jaxrec.solvers.columns import HIGHEST
 from jaxrec.status import FitError, Status
 
 Form = Callable[[int, Any], tuple[Any, Any]]  # from rank and key to encoder and decoder
@@ -32,14 +32,14 @@ TIED = f"tied diagonal, {TIED_STEPS} SVDs (d)"
 CLOSED, FIXED = "closed form: best of (a)-(c) + (e)", "fixed point"
 ADMM, DROPPED, LBFGS = "ADMM, best iterate", "constraint dropped", "L-BFGS"
 
-_dot = partial(jnp.matmul, precision=linalg.HIGHEST)
-excess = jax.jit(solvers.excess)
-_one_shot = jax.jit(solvers.one_shot, static_argnames=("kind", "rank"))
-_best_decoder = jax.jit(solvers.best_decoder)
-_tied = jax.jit(solvers.tied_diagonal, static_argnums=2)
-_free = jax.jit(solvers.free_diagonal, static_argnums=1)
-_eigen = jax.jit(solvers.eigen_factors, static_argnums=1)
-_fixed_point = jax.jit(solvers.fixed_point)
+_dot = partial(jnp.matmul, precision=HIGHEST)
+excess = jax.jit(kernels.excess)
+_one_shot = jax.jit(kernels.one_shot, static_argnames=("kind", "rank"))
+_best_decoder = jax.jit(kernels.best_decoder)
+_tied = jax.jit(kernels.tied_diagonal, static_argnums=2)
+_free = jax.jit(kernels.free_diagonal, static_argnums=1)
+_eigen = jax.jit(kernels.eigen_factors, static_argnums=1)
+_fixed_point = jax.jit(kernels.fixed_point)
 
 
 def problem_of(train: Interactions, reg: float, dropout: float) -> Problem:
@@ -48,7 +48,7 @@ def problem_of(train: Interactions, reg: float, dropout: float) -> Problem:
     Raises:
       FitError: X'X + Lambda is not numerically positive definite.
     """
-    problem = low_rank.prepare(jnp.asarray(stats.gram(train)), float(dropout), float(reg))
+    problem = low_rank_edlae.prepare(jnp.asarray(gram_matrix(train)), float(dropout), float(reg))
     if not bool(jnp.isfinite(problem.scale)):
         raise FitError(Status.NOT_POSITIVE_DEFINITE, "float32 cannot resolve these items: raise reg.")
     return jax.block_until_ready(problem)
@@ -161,11 +161,11 @@ def forms(problem: Problem, *, omega: float, admm_steps: int, lbfgs_steps: int, 
         return of(*_tied(problem, w, rank, key, TIED_STEPS))
 
     def closed(rank: int, key: Any) -> tuple[Any, Any]:
-        return of(low_rank.closed_form_basis(problem, rank, key)[0])
+        return of(low_rank_edlae.closed_form_basis(problem, rank, key)[0])
 
     def fixed_point(rank: int, key: Any) -> tuple[Any, Any]:
-        start, _ = low_rank.closed_form_basis(problem, rank, key)
-        return of(_fixed_point(problem, start, low_rank.STEPS["fixed_point"], low_rank.TOLERANCE)[0])
+        start, _ = low_rank_edlae.closed_form_basis(problem, rank, key)
+        return of(_fixed_point(problem, start, low_rank_edlae.STEPS["fixed_point"], low_rank_edlae.TOLERANCE)[0])
 
     def lbfgs(rank: int, key: Any) -> tuple[Any, Any]:
         size = problem.lower.shape[0]
@@ -175,7 +175,7 @@ def forms(problem: Problem, *, omega: float, admm_steps: int, lbfgs_steps: int, 
             return _dot(problem.inverse.T, u), v
 
         starts = (closed, fixed_point, random)[:lbfgs_starts]
-        ends = [solvers.lbfgs(problem, *start(rank, key), lbfgs_steps)[:2] for start in starts]
+        ends = [kernels.lbfgs(problem, *start(rank, key), lbfgs_steps)[:2] for start in starts]
         return min(ends, key=lambda end: float(excess(problem, *end)))
 
     return {
@@ -184,7 +184,7 @@ def forms(problem: Problem, *, omega: float, admm_steps: int, lbfgs_steps: int, 
         TIED: tied,
         CLOSED: closed,
         FIXED: fixed_point,
-        ADMM: lambda rank, key: low_rank.admm(problem, rank, key, admm_steps, omega)[:2],
+        ADMM: lambda rank, key: low_rank_edlae.admm(problem, rank, key, admm_steps, omega)[:2],
         DROPPED: partial(_free, problem),
         LBFGS: lbfgs,
     }

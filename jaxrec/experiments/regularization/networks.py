@@ -15,12 +15,12 @@ import numpy as np
 
 from jaxrec.closed_form import bounds, spectral
 from jaxrec.closed_form.bounds import Bound
-from jaxrec.closed_form.spectral import Eigenpairs
 from jaxrec.data import Interactions, row_batches
 from jaxrec.deep import Autoencoder, excess
 from jaxrec.deep.network.model import Network
 from jaxrec.deep.network.training import Run, certify
 from jaxrec.models import FitInfo, Fitted
+from jaxrec.solvers.lanczos import Eigenpairs
 from jaxrec.status import Certificate, FitError, Status
 
 # At the start, down to 0 along half a cosine. That of a step is for the mean over users of the sum over items.

@@ -39,7 +39,7 @@ from jaxrec.factorization.weights import Weights
 from jaxrec.models import FitInfo, Fitted, ItemFactors
 from jaxrec.runtime import parallel
 from jaxrec.runtime.memory import Plan, hardware, plan_on
-from jaxrec.solvers.spd import HIGHEST
+from jaxrec.solvers.columns import HIGHEST
 from jaxrec.status import Certificate, FitError, Status
 
 LIMIT = 1e-3  # of the relative gradient in V, whose equations were solved last, exactly

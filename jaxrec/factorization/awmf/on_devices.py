@@ -18,7 +18,7 @@ import scipy.sparse as sp
 from jaxrec.factorization import ridge
 from jaxrec.factorization.ridge import Rows, Solved, Systems
 from jaxrec.runtime import parallel
-from jaxrec.solvers.spd import HIGHEST
+from jaxrec.solvers.columns import HIGHEST
 
 
 class OnDevices:

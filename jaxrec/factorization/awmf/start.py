@@ -13,10 +13,11 @@ import scipy.linalg
 from scipy.linalg import lapack
 from scipy.sparse.linalg import ArpackError
 
-from jaxrec.closed_form import gram as stats
-from jaxrec.closed_form.spectral import Eigenpairs, closed_form_factor, closed_form_l2, closed_form_product, eigenpairs
+from jaxrec.closed_form.gram import device_gram, gram_matrix, squared_norms, with_user_weights
+from jaxrec.closed_form.spectral import closed_form_factor, closed_form_l2, closed_form_product, eigenpairs
 from jaxrec.data import Interactions
 from jaxrec.models import ItemFactors
+from jaxrec.solvers.lanczos import Eigenpairs
 
 CLOSED_FORMS = {"product": closed_form_product, "factor": closed_form_factor, "l2": closed_form_l2}
 FLOOR = {4: 2e-6, 8: 1e-10}  # eigenvalues of the Gram matrix below this share of the largest count as rounding
@@ -59,17 +60,17 @@ def spectrum(train: Interactions, base: Any, kind: str, reg: float, exact: bool)
       I^3 flops and 20 I^2 bytes; else an eigendecomposition, 9 I^3 flops.
     """
     row, col = base
-    weighted = stats.with_user_weights(train, row)
+    weighted = with_user_weights(train, row)
     same = bool(np.ptp(row) == 0)
     if not exact:
-        values = stats.gram_diagonal(weighted)
+        values = squared_norms(weighted)
         if kind != "factor":
             return Spectrum(values, None, np.ones_like(values)), None
-        plain = _floored(stats.gram_diagonal(train), 1e-10)
+        plain = _floored(squared_norms(train), 1e-10)
         return Spectrum(values / plain, None, 1 / np.sqrt(plain)), None
     dtype, on_cpu = np.dtype(jnp.zeros(()).dtype), jax.default_backend() == "cpu"
     if kind == "product" and np.ptp(col) == 0 and reg > 0 and on_cpu:
-        matrix = col[0] * stats.gram(weighted, np.float64)
+        matrix = col[0] * gram_matrix(weighted, np.float64)
         np.einsum("ii->i", matrix)[:] += max(reg, 2 * SMALLEST * float(matrix.diagonal().max()))
         basis = _inverse_root_on_range(matrix)
         return Spectrum(np.zeros(len(basis)), basis.astype(dtype), ridge=1.0), None
@@ -77,7 +78,7 @@ def spectrum(train: Interactions, base: Any, kind: str, reg: float, exact: bool)
         values, vectors = _eigh(weighted)
         return Spectrum(_floored(values), vectors), Eigenpairs(values[::-1], vectors[:, ::-1])
     if on_cpu:
-        gram, pairs = stats.gram(train, np.float64), None
+        gram, pairs = gram_matrix(train, np.float64), None
         basis = _inverse_root_on_range(gram).astype(dtype)
     else:
         values, vectors = _eigh(train)
@@ -85,7 +86,7 @@ def spectrum(train: Interactions, base: Any, kind: str, reg: float, exact: bool)
         pairs = Eigenpairs(float(row.mean()) * values[::-1], vectors[:, ::-1])
     if same:
         return Spectrum(np.full(basis.shape[1], float(row[0])), basis), pairs
-    within = basis.T @ stats.gram(weighted, dtype) @ basis
+    within = basis.T @ gram_matrix(weighted, dtype) @ basis
     values, turn = scipy.linalg.eigh(within, driver="evd", overwrite_a=True, check_finite=False)
     return Spectrum(_floored(values), basis @ turn), pairs
 
@@ -108,7 +109,7 @@ def start(
     row, col = problem.base
     level = float(col.mean()) or 1.0
     if pairs is None:
-        pairs = leading(stats.with_user_weights(train, row), rank, exact)
+        pairs = leading(with_user_weights(train, row), rank, exact)
     values = np.maximum(pairs.values[:rank].astype(np.float64), 0)
     pairs = Eigenpairs(np.maximum(values, 1e-6 * values[0] + 1e-30), pairs.vectors[:, :rank].astype(np.float64))
     if kind == "factor":  # its loss is that of X, level p times, whose penalty is on X A
@@ -148,10 +149,10 @@ def leading(data: Interactions, rank: int, exact: bool) -> Eigenpairs:
 def _eigh(data: Interactions) -> tuple[np.ndarray, np.ndarray]:
     """Eigenvalues, ascending, and eigenvectors of the Gram matrix, by the host or the default device."""
     if jax.default_backend() == "cpu":
-        gram = stats.gram(data, np.dtype(jnp.zeros(()).dtype))
+        gram = gram_matrix(data, np.dtype(jnp.zeros(()).dtype))
         values, vectors = scipy.linalg.eigh(gram, driver="evd", overwrite_a=True, check_finite=False)
     else:
-        values, vectors = map(np.asarray, jax.jit(jnp.linalg.eigh)(stats.device_gram(data)))
+        values, vectors = map(np.asarray, jax.jit(jnp.linalg.eigh)(device_gram(data)))
     return values, np.ascontiguousarray(vectors)
 
 

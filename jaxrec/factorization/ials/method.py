@@ -39,7 +39,7 @@ from jaxrec.models import FitInfo, Fitted
 from jaxrec.runtime import parallel
 from jaxrec.runtime.memory import Plan, available_bytes, hardware, rough_seconds
 from jaxrec.runtime.threads import n_threads
-from jaxrec.solvers.spd import HIGHEST
+from jaxrec.solvers.columns import HIGHEST
 from jaxrec.status import Certificate, FitError, Status
 
 MODES = ("cg", "cholesky", "block")

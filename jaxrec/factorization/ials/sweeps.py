@@ -22,8 +22,7 @@ from jaxrec.data import Interactions
 from jaxrec.factorization import ridge
 from jaxrec.factorization.ridge import FoldIn, Rows, Side, Solved
 from jaxrec.factorization.weights import Weights
-from jaxrec.runtime import blas as _blas
-from jaxrec.runtime import parallel
+from jaxrec.runtime import blas, parallel
 
 NUMBERS_AT_ONCE = 2**18  # of factors in float64, in the certificate
 
@@ -224,7 +223,7 @@ def _orthonormal(own: Any, other: Any, how: How) -> tuple[Any, Any]:
 
 
 def _half_on_host(side: Side, own: np.ndarray, other: np.ndarray, how: How) -> Solved:
-    with _blas.one_thread():  # for the products before the rows too: threads of OpenBLAS spin for a while after a call
+    with blas.one_thread():  # for the products before the rows too: threads of OpenBLAS spin for a while after a call
         gram = other.T @ (side.col.astype(other.dtype)[:, None] * other)
         if how.mode == "cg":
             return ridge.steps_on_host(side.batches, other, gram, own, how.cg_steps)

@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxrec.factorization.ridge.kernels import Solved, base, spectrum
 from jaxrec.factorization.ridge.rows import Rows
-from jaxrec.runtime import blas as _blas
+from jaxrec.runtime import blas
 from jaxrec.runtime.threads import map_in_order
 
 CHUNK_NUMBERS = 2**20  # of gathered factors in a chunk: 4 MB in float32
@@ -88,7 +88,7 @@ def steps_on_host(cut: list[Chunk], factors: np.ndarray, gram: np.ndarray, start
     """
     values, turn = spectrum(gram)
     y = np.zeros_like(start)
-    with _blas.one_thread():
+    with blas.one_thread():
         # In the basis of the Gram matrix the preconditioner is diagonal, and so is what all rows share.
         gathered = Gathered(factors @ turn, max((chunk.items.size for chunk in cut), default=0))
         work = functools.partial(_chunk, gathered, values, start @ turn, steps, y)

@@ -20,7 +20,7 @@ import scipy.sparse as sp
 from jaxrec.factorization.ridge.host_short_rows import has_few, solve_few
 from jaxrec.factorization.ridge.kernels import Solved
 from jaxrec.factorization.ridge.rows import Rows
-from jaxrec.runtime import blas as _blas
+from jaxrec.runtime import blas
 from jaxrec.runtime.threads import map_in_order
 
 BLOCK_NUMBERS = 2**20  # of gathered factors at a time and thread
@@ -56,7 +56,7 @@ def _solve_many(rows: Rows, factors: np.ndarray, gram: np.ndarray, start: Any, y
     """What `solve_few` does, for rows with many entries."""
     blocks = _cuts(rows.indptr, max(1, BLOCK_NUMBERS // factors.shape[1]))
     work = functools.partial(_block, rows, factors, gram, start, y)
-    with _blas.one_thread():
+    with blas.one_thread():
         return np.sum([np.zeros(5), *map_in_order(work, blocks)], axis=0)
 
 
@@ -74,7 +74,7 @@ def _routines(dtype: np.dtype) -> tuple[Any, ...]:
     modules = {"syrk": (scipy.linalg.cython_blas, 10), "gemm": (scipy.linalg.cython_blas, 13)}
     modules |= {"symv": (scipy.linalg.cython_blas, 10), "posv": (scipy.linalg.cython_lapack, 8)}
     found = [
-        _blas.routine(module, letter + name, ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * arguments))
+        blas.routine(module, letter + name, ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * arguments))
         for name, (module, arguments) in modules.items()
     ]
     return *found, scalar

@@ -18,7 +18,7 @@ import numpy as np
 from jaxrec.factorization.ridge.host_cg import Chunk, Gathered, chunks
 from jaxrec.factorization.ridge.kernels import spectrum
 from jaxrec.factorization.ridge.rows import Rows
-from jaxrec.runtime import blas as _blas
+from jaxrec.runtime import blas
 from jaxrec.runtime.threads import map_in_order
 
 FEW = 1 / 3  # of K: up to so many entries a row is solved in this way; near there both cost the same (measured)
@@ -49,7 +49,7 @@ def solve_few(
     if not (cut := chunks(rows, factors.shape[1], factors.dtype, few)):
         return np.zeros(5)
     values, turn = spectrum(gram)
-    with _blas.one_thread():
+    with blas.one_thread():
         gathered = Gathered(factors @ turn, max(chunk.items.size for chunk in cut))
         work = functools.partial(_chunk, gathered, values, turn, start, y)
         return np.sum(list(map_in_order(work, cut)), axis=0)

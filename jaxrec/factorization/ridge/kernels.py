@@ -14,7 +14,7 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxrec.solvers.spd import HIGHEST
+from jaxrec.solvers.columns import HIGHEST
 
 FLOOR = 1e-6  # of the preconditioner's largest entry in a row: below it is rounding
 

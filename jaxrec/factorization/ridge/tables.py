@@ -15,7 +15,7 @@ from jaxrec.factorization.ridge.batches import Shapes, batches
 from jaxrec.factorization.ridge.kernels import gram
 from jaxrec.factorization.ridge.rows import Rows
 from jaxrec.runtime import parallel
-from jaxrec.solvers.spd import HIGHEST
+from jaxrec.solvers.columns import HIGHEST
 
 IN_FLIGHT = 2  # batches that JAX may have been given and not done
 

@@ -26,9 +26,9 @@ import scipy.sparse as sp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from jaxrec.closed_form import gram as stats
-from jaxrec.closed_form import mesh as mesh_solver
-from jaxrec.closed_form import method as closed_form
+from jaxrec.closed_form import kernel
+from jaxrec.closed_form.gram import BLOCK_BYTES, default_gram, lower_gram, squared_norms, with_user_weights
+from jaxrec.closed_form.mesh import invert
 from jaxrec.data import Interactions, row_batches
 from jaxrec.data.batching import scatter_rows
 from jaxrec.factorization.weights import Weights
@@ -36,8 +36,8 @@ from jaxrec.runtime import parallel
 from jaxrec.runtime.blas import add_product
 from jaxrec.runtime.progress import progress_bar
 from jaxrec.runtime.threads import map_in_order, n_threads
-from jaxrec.solvers import spd as linalg
 from jaxrec.solvers.cg import busy, left_over, start, step
+from jaxrec.solvers.columns import HIGHEST, columns_product
 from jaxrec.status import Status
 
 SPREAD = 4.0  # most by which the q of a block's items differ
@@ -170,7 +170,7 @@ def solve_on_host(train: Interactions, weights: Weights, settings: Settings, dty
     visited = weights.entries is not None
     lengths = np.asarray(train.user_counts, np.int64)
     cost = np.bincount(train.indices, lengths[train.user_of_entry], minlength=n)
-    gram = stats.gram_lower(train, np.dtype(dtype), np.asarray(weights.row))
+    gram = lower_gram(train, np.dtype(dtype), np.asarray(weights.row))
     diagonal = np.diag(gram).astype(np.float64)
     found = Solution(np.empty((n, n), dtype), *(np.zeros(n) for _ in range(3)))
     grouped = list(groups(weights, train.item_counts))
@@ -178,7 +178,7 @@ def solve_on_host(train: Interactions, weights: Weights, settings: Settings, dty
         for number, (scale, items) in enumerate(grouped, 1):
             inverse = gram if number == len(grouped) else gram.copy()
             inverse *= np.dtype(dtype).type(scale)
-            if closed_form.invert_on_host(inverse, np.full(n, float(settings.reg))) is not Status.OK:
+            if kernel.invert_on_host(inverse, np.full(n, float(settings.reg))) is not Status.OK:
                 return None
             for block in host_blocks(items, cost):
                 shift = (np.asarray(weights.col)[block] / scale - 1).astype(dtype)[:, None]
@@ -247,7 +247,7 @@ def middle(
     Cost: 4 U N b flops; two dense batches [B, N]. Devices send each other the padded interactions.
     """
     n = len(c)
-    product = partial(jnp.matmul, precision=linalg.HIGHEST)
+    product = partial(jnp.matmul, precision=HIGHEST)
     at = jnp.clip(columns, 0, n - 1)
     total = jnp.zeros_like(c)
     for batch in batches:
@@ -289,7 +289,7 @@ def block_of_columns(
     where = jnp.where(real, parallel.axis_index(axis) * m + columns, n)
     unit = (jnp.arange(n)[:, None] == where[None, :]).astype(inverse.dtype)
     first = jnp.where(real[None, :], jnp.take(inverse, jnp.clip(columns, 0, m - 1), axis=1), 0)
-    spread = partial(linalg.columns_product, inverse, axis=axis)
+    spread = partial(columns_product, inverse, axis=axis)
 
     def excess(c, image):
         return shift[None, :] * (image - settings.reg * c) + middle(c, where, batches, axis)
@@ -324,7 +324,7 @@ def _solve_block(weights, inverse, columns, scales, batches, floats, free, mesh)
 
 def batches_on(train: Interactions, weights: Weights, mesh: Any, n_items: int) -> Batches:
     """The interactions and their S in padded batches, by length of history, their users split over the mesh."""
-    most = int(np.clip(4 * stats.BLOCK_BYTES // (4 * n_items), 64, 4096))
+    most = int(np.clip(4 * BLOCK_BYTES // (4 * n_items), 64, 4096))
     size = min(most, max(1, train.n_users))
     extra = dataclasses.replace(train, values=weights.sparse(train, np.float32).data)
     by_shape: dict[tuple[int, ...], list[tuple[np.ndarray, ...]]] = {}
@@ -353,8 +353,8 @@ def blocks_on(items: np.ndarray, n_own: int, n_devices: int) -> Iterator[np.ndar
 def solve_on_mesh(train: Interactions, weights: Weights, settings: Settings, mesh: Any) -> Solution:
     """The optimum on a mesh, each device solving for its own columns of the padded B."""
     n, col = train.n_items, np.asarray(weights.col)
-    by_user = stats.with_user_weights(train, np.asarray(weights.row))
-    gram, diagonal = stats.default_gram(by_user, mesh), stats.gram_diagonal(by_user)
+    by_user = with_user_weights(train, np.asarray(weights.row))
+    gram, diagonal = default_gram(by_user, mesh), squared_norms(by_user)
     size = len(gram)
     b = parallel.zeros((size, size), mesh)
     batches = batches_on(train, weights, mesh, size)
@@ -364,7 +364,7 @@ def solve_on_mesh(train: Interactions, weights: Weights, settings: Settings, mes
     with progress_bar("conjugate gradients", n) as advance:
         for number, (scale, items) in enumerate(grouped, 1):
             scaled = (_scale if number == len(grouped) else _scaled)(gram, np.float32(scale))
-            inverse = mesh_solver.invert(scaled, np.full(n, settings.reg), mesh, settings.reg)
+            inverse = invert(scaled, np.full(n, settings.reg), mesh, settings.reg)
             for columns in blocks_on(items, size // mesh.size, mesh.size):
                 width = len(columns) // mesh.size
                 device = np.repeat(np.arange(mesh.size), width)

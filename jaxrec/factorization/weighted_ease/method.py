@@ -22,17 +22,17 @@ from jaxtyping import Array, Float
 
 from jaxrec import _checks
 from jaxrec._checks import InputError
-from jaxrec.closed_form import certificate as kkt
-from jaxrec.closed_form import ties as twins
+from jaxrec.closed_form import ties
+from jaxrec.closed_form.certificate import ROUNDING_LIMIT
 from jaxrec.data import Interactions
-from jaxrec.factorization.weighted_ease import iterate as cg
-from jaxrec.factorization.weighted_ease import solve as solvers
+from jaxrec.factorization.weighted_ease import iterate, solve
 from jaxrec.factorization.weighted_ease.iterate import Settings, Solution
 from jaxrec.factorization.weights import Weights
 from jaxrec.models import FitInfo, Fitted, ItemWeights
 from jaxrec.runtime import parallel
 from jaxrec.runtime.memory import Plan, hardware, plan_on
-from jaxrec.solvers import spd as linalg
+from jaxrec.solvers.columns import HIGHEST
+from jaxrec.solvers.spd import blocks
 from jaxrec.status import Certificate, FitError, Status
 
 SAMPLE = 64  # columns whose stationarity is checked
@@ -52,7 +52,7 @@ def objective(
       reg: scalar > 0.
     """
     x, w, weights = map(jnp.asarray, (x, w, weights))
-    error = x - jnp.matmul(x, weights, precision=linalg.HIGHEST)
+    error = x - jnp.matmul(x, weights, precision=HIGHEST)
     return jnp.sum(w * error**2) + reg * jnp.sum(weights**2)
 
 
@@ -137,7 +137,7 @@ class WeightedEase:
         self.plan(train.n_users, train.n_items, train.nnz, mesh).require()
         begun = time.perf_counter()
         direct = self.solver == "direct" or weights.full is not None
-        solution = solvers.solve(train, weights, self.settings, np.dtype(self.dtype), mesh, direct)
+        solution = solve.solve(train, weights, self.settings, np.dtype(self.dtype), mesh, direct)
         seconds = {"solve": time.perf_counter() - begun}
 
         begun = time.perf_counter()
@@ -187,14 +187,14 @@ class WeightedEase:
         if mesh is None:
             parts = {
                 "inverse, and weights": 2 * size * n_items**2,
-                "a block of items": 10 * size * n_items * min(n_items, cg.WIDTH),
-                "the observed cells that a block visits": 16 * min(cg.ENTRIES, nnz * n_items),
+                "a block of items": 10 * size * n_items * min(n_items, iterate.WIDTH),
+                "the observed cells that a block visits": 16 * min(iterate.ENTRIES, nnz * n_items),
                 "sparse data, by user and by item": 60 * nnz,
             }
             flops = (1 + 2 * iterations) * float(n_items) ** 3
         else:
-            cut = linalg.blocks(n_items, found.count)
-            width = min(cut.size // found.count, cg.COLUMNS)
+            cut = blocks(n_items, found.count)
+            width = min(cut.size // found.count, iterate.COLUMNS)
             parts = {
                 "inverse, and weights": found.share(8 * cut.size**2),
                 "a block of items": 40 * cut.size * width * found.on_host,
@@ -220,11 +220,11 @@ def certify(train: Interactions, weights: Weights, solution: Solution, settings:
         return Certificate(Status.NOT_POSITIVE_DEFINITE, float("nan"), limit)
     n = train.n_items
     items = np.sort(np.random.default_rng(0).permutation(n)[:SAMPLE])
-    b = np.asarray(solvers.columns_of(solution.weights, items), np.float64)[:n]
+    b = np.asarray(solve.columns_of(solution.weights, items), np.float64)[:n]
     x = train.to_csr(np.float64)
     at_answer, at_zero = np.zeros((2, n, len(items)))
     for k, item in enumerate(items.tolist()):
-        w = solvers.weights_of_item(weights, train, item)
+        w = solve.weights_of_item(weights, train, item)
         target = x[:, [item]].toarray()[:, 0]
         at_answer[:, k] = x.T @ (w * (x @ b[:, k] - target)) + settings.reg * b[:, k]
         at_zero[:, k] = x.T @ (w * target)
@@ -242,14 +242,14 @@ def certify(train: Interactions, weights: Weights, solution: Solution, settings:
         "residual of the systems": worst,
         "estimated rounding error": rounding,
     }
-    if np.isfinite(bound := solvers.condition_bound(train, weights, settings.reg)):
+    if np.isfinite(bound := solve.condition_bound(train, weights, settings.reg)):
         detail["condition bound"] = bound
     status = Status.OK
     if not np.isfinite(residual):
         status = Status.NOT_FINITE
     elif worst > settings.tolerance:
         status = Status.RESIDUAL_TOO_LARGE
-    elif rounding > kkt.ROUNDING_LIMIT:
+    elif rounding > ROUNDING_LIMIT:
         status = Status.ILL_CONDITIONED
     elif residual > limit:
         status = Status.RESIDUAL_TOO_LARGE
@@ -272,6 +272,6 @@ def _tied(b: Any, train: Interactions, weights: Weights) -> Any:
     rule = weights.rule
     if rule is None:
         return b
-    found = twins.twins_of(train)
+    found = ties.twins_of(train)
     alike = all((part[found.items] == part[found.first]).all() for part in (rule.col, rule.slope, rule.offset))
-    return twins.tie(b, found) if alike else b
+    return ties.tie(b, found) if alike else b

@@ -10,9 +10,9 @@ import jax
 import numpy as np
 import scipy.linalg
 
-from jaxrec.closed_form import gram as stats
+from jaxrec.closed_form import kernel
 from jaxrec.closed_form import mesh as mesh_solver
-from jaxrec.closed_form import method as closed_form
+from jaxrec.closed_form.gram import default_gram, lower_gram, with_user_weights
 from jaxrec.data import Interactions
 from jaxrec.factorization.weighted_ease.iterate import (
     Settings,
@@ -27,7 +27,9 @@ from jaxrec.factorization.weights import Weights
 from jaxrec.runtime import parallel
 from jaxrec.runtime.blas import add_product
 from jaxrec.runtime.progress import progress_bar
-from jaxrec.solvers import spd as linalg
+from jaxrec.solvers.columns import take_columns
+from jaxrec.solvers.spd import blocks
+from jaxrec.solvers.spd_host import mirror_lower
 from jaxrec.status import Status
 
 
@@ -38,14 +40,14 @@ def solve_in_closed_form(
     n, scale = train.n_items, float(weights.col[0])
     penalty, limit = np.full(n, settings.reg / scale), float(settings.free)
     if mesh is None:
-        gram = stats.gram_lower(train, dtype, np.asarray(weights.row))
-        solution, status = closed_form.solve_on_host(gram, penalty, limit)
+        gram = lower_gram(train, dtype, np.asarray(weights.row))
+        solution, status = kernel.solve_on_host(gram, penalty, limit)
         if status is not Status.OK:
             return None
     else:
-        gram = stats.default_gram(stats.with_user_weights(train, np.asarray(weights.row)), mesh)
-        cut = linalg.blocks(n, mesh.size)
-        solution = closed_form.Solution(*mesh_solver.solve_on_mesh(gram, penalty, limit, mesh, cut))
+        gram = default_gram(with_user_weights(train, np.asarray(weights.row)), mesh)
+        cut = blocks(n, mesh.size)
+        solution = kernel.Solution(*mesh_solver.solve_on_mesh(gram, penalty, limit, mesh, cut))
         jax.block_until_ready(solution.weights)
     return Solution(solution.weights, scale * np.asarray(solution.unexplained, np.float64), np.zeros(n), np.zeros(n))
 
@@ -57,7 +59,7 @@ def solve_rank_one(train: Interactions, weights: Weights, settings: Settings, dt
 
     Cost: about 10 I^3 flops; four float64 matrices.
     """
-    gram = stats.gram_lower(train, np.dtype(np.float64), np.asarray(weights.row))
+    gram = lower_gram(train, np.dtype(np.float64), np.asarray(weights.row))
     values, vectors = scipy.linalg.eigh(gram, overwrite_a=True, check_finite=False)
     shrunk = vectors.T / (np.maximum(values, 0)[:, None] * np.asarray(weights.col)[None, :] + settings.reg)
     c = np.empty(shrunk.shape)
@@ -84,8 +86,8 @@ def direct_columns(train: Interactions, weights: Weights, reg: float, items: np.
     """
     n, x = train.n_items, train.to_csr(np.float64)
     dense = weights.full is not None
-    gram = np.zeros((n, n)) if dense else stats.gram_lower(train, np.dtype(np.float64), np.asarray(weights.row))
-    linalg.mirror_lower(gram)
+    gram = np.zeros((n, n)) if dense else lower_gram(train, np.dtype(np.float64), np.asarray(weights.row))
+    mirror_lower(gram)
     for item in np.asarray(items).tolist():
         own = weights_of_item(weights, train, item)
         if not dense:
@@ -161,4 +163,4 @@ def columns_of(weights: Any, items: np.ndarray) -> np.ndarray:
 @partial(jax.jit, static_argnames="mesh")
 def _take(weights, items, mesh):
     placed = (parallel.COLUMNS, parallel.REPLICATED)
-    return parallel.over_columns(linalg.take_columns, mesh, placed, parallel.REPLICATED)(weights, items)
+    return parallel.over_columns(take_columns, mesh, placed, parallel.REPLICATED)(weights, items)

@@ -1,0 +1,65 @@
+"""A square matrix split over devices by columns: its diagonal, some of its columns, and products."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any
+
+import jax.numpy as jnp
+from jax import lax
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Int, Shaped
+
+from jaxrec.runtime import parallel
+
+HIGHEST = lax.Precision.HIGHEST
+
+
+def row_chunk(size: int, at_least: int = 1) -> int:
+    """How many rows of a matrix of `size` rows to update at a time: a divisor of it, of at most 1024 and an eighth."""
+    unit = math.gcd(size, 8) or 1
+    most = max(at_least, unit, min(1024, size // 8))
+    return max((d for d in range(unit, most + 1, unit) if size % d == 0), default=unit)
+
+
+def on_diagonal(columns: Shaped[Array, "N m"], axis: str | None = None) -> Bool[Array, "N m"]:
+    """[N, m] which entries of my columns of a square matrix lie on its diagonal."""
+    n, m = columns.shape
+    return jnp.arange(n)[:, None] == (parallel.axis_index(axis) * m + jnp.arange(m))[None, :]
+
+
+def own_diagonal(columns: Shaped[Array, "N m"], axis: str | None = None) -> Shaped[Array, " m"]:
+    """[m] my part of the diagonal of a square matrix, from my columns of it."""
+    m = columns.shape[1]
+    return columns[parallel.axis_index(axis) * m + jnp.arange(m), jnp.arange(m)]
+
+
+def zero_diagonal(columns: Float[Array, "N m"], axis: str | None = None) -> Float[Array, "N m"]:
+    """[N, m] my columns of the matrix with zeros on its diagonal."""
+    return jnp.where(on_diagonal(columns, axis), 0, columns)
+
+
+def take_columns(
+    own: Shaped[Array, "N m"], columns: Int[ArrayLike, " S"], axis: str | None = None
+) -> Shaped[Array, "N S"]:
+    """[N, S] some columns of a matrix, from my columns of it, on every device."""
+    m = own.shape[1]
+    at = jnp.asarray(columns) - parallel.axis_index(axis) * m
+    mine = (at >= 0) & (at < m)
+    return parallel.psum(jnp.where(mine[None, :], own[:, jnp.clip(at, 0, m - 1)], 0), axis)
+
+
+def columns_product(
+    a: Float[Array, "R k"], b: Float[Array, "K m"], *, precision: Any = HIGHEST, axis: str | None = None
+) -> Float[Array, "R m"]:
+    """[R, m] my columns of A B, from mine of A and of B; rows of A are gathered chunk by chunk, never all of it.
+
+    Cost: 2 R K m flops; received numbers R K; one chunk of at most 1024 rows of A and R/8.
+    """
+    product = partial(jnp.matmul, precision=precision)
+    if axis is None:
+        return product(a, b)
+    chunks = a.reshape(-1, row_chunk(len(a)), a.shape[1])
+    parts = lax.map(lambda rows: product(parallel.all_gather(rows, axis, dimension=1), b), chunks)
+    return parts.reshape(len(a), b.shape[1])
