@@ -41,7 +41,7 @@ def main() -> None:
         found = {}
         for place, on in {"one device": None, f"{mesh.size} devices": mesh}.items():
             begun = time.perf_counter()
-            fitted = method.fit(train, mesh=on)
+            fitted = method.fit(train, devices=on)
             fit = time.perf_counter() - begun
             report = jaxrec.evaluate(fitted, fold_in, targets, METRICS)
             found[place] = {"metrics": report.mean, "fit seconds": fit, "residual": fitted.info.certificate.residual}

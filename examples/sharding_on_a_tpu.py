@@ -17,12 +17,12 @@ devices = jax.devices()
 print(f"{len(devices)} x {devices[0].device_kind}")
 
 # %% [markdown]
-# `mesh=` is all there is to it: Gram matrix, inverse and weights come into being on the devices that keep them, and no
-# device ever holds the whole of one. The certificate says whether the result is the optimum, here as anywhere.
+# `devices=` is all there is to it: Gram matrix, inverse and weights come into being on the devices that keep them, and
+# no device ever holds the whole of one. The certificate says whether the result is the optimum, here as anywhere.
 
 # %%
 train, test, _ = jaxrec.split(jaxrec.load("msweb"))
-fitted = jaxrec.Ease(reg=100.0).fit(train, mesh=devices)
+fitted = jaxrec.Ease(reg=100.0).fit(train, devices=devices)
 print(fitted.info.certificate)
 parts = fitted.model.weights.addressable_shards
 print(f"{train.n_items} items, padded to {fitted.model.weights.shape[1]}: {len(parts)} parts of {parts[0].data.shape}")

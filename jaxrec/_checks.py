@@ -68,8 +68,8 @@ def runs_on_a_mesh(solver: str, dtype: str) -> None:
     """Refuse settings that keep a fit on the host."""
     if solver == "host" or dtype == "float64":
         raise InputError(
-            f"a mesh computes in float32 by the JAX kernel, got solver={solver!r} and dtype={dtype!r}; "
-            "leave out the mesh, or these."
+            f"devices compute in float32 by the JAX kernel, got solver={solver!r} and dtype={dtype!r}; "
+            "leave out devices, or these."
         )
 
 

@@ -32,7 +32,7 @@ from jaxrec.runtime.memory import Plan
 class Method(Protocol):
     """A frozen dataclass of hyper-parameters that can fit."""
 
-    def fit(self, train: Interactions, mesh: Any = None) -> Fitted:
+    def fit(self, train: Interactions, devices: Any = None) -> Fitted:
         """The fitted model, and what is known about it; on a mesh, split over its devices."""
         ...
 

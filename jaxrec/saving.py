@@ -101,16 +101,16 @@ def _save_whole(folder: Path, config: dict[str, Any], arrays: dict[str, np.ndarr
             _sweep(folder)
 
 
-def load_model(path: str | os.PathLike, mesh: Any = None) -> Fitted:
+def load_model(path: str | os.PathLike, devices: Any = None) -> Fitted:
     """The fitted model that `save` wrote to the folder `path`.
 
     The checksum is verified before anything is read. Arrays come back as what they were, NumPy's or JAX's (the latter
     on the default device), with the same bits, so that the model recommends the same lists. A model that was split over
-    devices is split over those of `mesh`, default all there are.
+    devices is split over `devices`, default all there are.
 
     Args:
       path: the folder.
-      mesh: a mesh or devices, which need not be those of the fit.
+      devices: devices or a mesh, which need not be those of the fit.
 
     Raises:
       InputError: one sentence on what is missing, damaged, foreign or too new.
@@ -126,7 +126,7 @@ def load_model(path: str | os.PathLike, mesh: Any = None) -> Fitted:
         if parts := config.get("parts"):
             if not re.fullmatch(r"parts\.[0-9a-f]{8}", parts["folder"]):  # nothing outside the folder is ever opened
                 raise ValueError(f"parts {parts['folder']!r}")
-            weights = sharded.read(folder / parts["folder"], tuple(parts["shape"]), np.dtype(parts["dtype"]), mesh)
+            weights = sharded.read(folder / parts["folder"], tuple(parts["shape"]), np.dtype(parts["dtype"]), devices)
             content |= {"weights": weights, "padding": parts["padding"]}
         numbers = {
             name: tuple(v) if isinstance(v, list) else v for name, v in config["method"]["hyper_parameters"].items()

@@ -198,7 +198,7 @@ def tune(
     rule: str = "best",
     test_fraction: float = 0.2,
     seed: int = 0,
-    mesh: Any = None,
+    devices: Any = None,
 ) -> Tuning:
     """The evaluation of every point of a grid of hyper-parameters, and the one to take.
 
@@ -217,7 +217,7 @@ def tune(
         that is the one with the smallest weights.
       test_fraction: of each history, with "leave-user-out".
       seed: of the draw, with "leave-user-out".
-      mesh: devices to split every fit over, as in `Ease.fit`; not with "leave-user-out", which computes on the host.
+      devices: what to split every fit over, as in `Ease.fit`; not with "leave-user-out", which computes on the host.
 
     Raises:
       InputError: a field, protocol, metric or rule that does not exist; a value out of range; a rule by norms of
@@ -235,10 +235,10 @@ def tune(
     if isinstance(protocol, str):
         _checks.one_of("protocol", protocol, PROTOCOLS)
     begun = time.perf_counter()
-    mesh = None if mesh is None else parallel.make_mesh(mesh)
+    mesh = None if devices is None else parallel.make_mesh(devices)
     if protocol == LEAVE_USER_OUT:
         if mesh is not None:
-            raise InputError(f"{LEAVE_USER_OUT} computes on the host; leave out mesh, or take another protocol.")
+            raise InputError(f"{LEAVE_USER_OUT} computes on the host; leave out devices, or take another protocol.")
         for method in candidates:
             leave_user_out.check(method)
         train, held_out, name = data, per_user_random(data, test_fraction, seed).test, f"{LEAVE_USER_OUT}, {data.name}"
@@ -266,8 +266,8 @@ def tune(
             return leave_user_out.evaluate(without, train, held_out, (wanted,)), getattr(without, "size", math.nan)
         if closed:
             fitted = method.fit_from_gram(train, gram(method), mesh)
-        else:  # a method of one's own need not know meshes
-            fitted = method.fit(train) if mesh is None else method.fit(train, mesh=mesh)
+        else:  # a method of one's own need not know devices
+            fitted = method.fit(train) if mesh is None else method.fit(train, devices=mesh)
         return evaluate(fitted, *held_out, (wanted,)), _size(fitted.model)
 
     found = []

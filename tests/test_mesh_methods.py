@@ -127,7 +127,7 @@ def test_low_rank_sends_blocks_of_vectors():
 @pytest.mark.parametrize("method", (Slim(5.0, 0.5), Slim(5.0, 0.5, nonnegative=False), Mrf(2.0, density=0.2)), ids=str)
 def test_weights_are_those_of_one_device(method, binary, mesh, rng):
     data = random_data(rng, binary=binary)
-    found = method.fit(data, mesh=mesh).model.score_host(data.to_csr())
+    found = method.fit(data, devices=mesh).model.score_host(data.to_csr())
     expected = method.fit(data).model.score_host(data.to_csr())
     np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5 * np.abs(expected).max())
 
@@ -158,7 +158,7 @@ def test_low_rank_prepares_the_same_problem(devices, tastes):
 @pytest.mark.parametrize("method", ("closed_form", "fixed_point", "admm"))
 def test_low_rank_is_as_good_on_eight_devices(method, rank, tastes):
     configured = LowRankEdlae(rank, reg=20.0, method=method)
-    details = [configured.fit(tastes, mesh=mesh).info.certificate.detail for mesh in (None, jax.devices())]
+    details = [configured.fit(tastes, devices=mesh).info.certificate.detail for mesh in (None, jax.devices())]
     # From other random starts, and the published ADMM is a race against its divergence.
     tolerance = 0.1 if method == "admm" else 0.01
     assert details[1]["excess"] == pytest.approx(details[0]["excess"], rel=tolerance, abs=2e-6)
@@ -168,4 +168,4 @@ def test_solvers_without_a_mesh_are_refused_on_one():
     data = Interactions.from_triples([0, 1, 1], [0, 0, 1])
     for method in (Mrf(solver="host"), Mrf(dtype="float64")):
         with pytest.raises(InputError, match="a mesh computes in float32"):
-            method.fit(data, mesh=jax.devices())
+            method.fit(data, devices=jax.devices())

@@ -125,7 +125,7 @@ def test_a_mesh_gives_the_same(name, devices, data):
     mesh = parallel.make_mesh(jax.devices()[:devices])
     method = made(name, **ORDER_SETTINGS.get(name, {}))
     expected = method.fit(data).model.score_host(data.to_csr())
-    model, info = method.fit(data, mesh=mesh)
+    model, info = method.fit(data, devices=mesh)
     found = model.score_host(data.to_csr())
     np.testing.assert_allclose(found, expected, atol=ON_A_MESH.get(name, 1e-5) * np.abs(expected).max())
     assert info.certificate.status is Status.OK and model.n_items == data.n_items

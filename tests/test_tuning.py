@@ -70,11 +70,11 @@ def test_figures_are_those_of_separate_evaluations(data):
 
 def test_a_mesh_changes_no_figure(data):
     parts = strong_generalization(data, 40)
-    one, many = (jaxrec.tune("ease", data, {"reg": [3, 30]}, protocol=parts, mesh=m) for m in (None, jax.devices()))
+    one, many = (jaxrec.tune("ease", data, {"reg": [3, 30]}, protocol=parts, devices=m) for m in (None, jax.devices()))
     for a, b in zip(one.candidates, many.candidates, strict=True):
         assert a.report.mean == b.report.mean and b.size == pytest.approx(a.size, rel=1e-5)
     with pytest.raises(InputError, match="leave-user-out computes on the host"):
-        jaxrec.tune("ease", data, {"reg": [3]}, mesh=jax.devices())
+        jaxrec.tune("ease", data, {"reg": [3]}, devices=jax.devices())
 
 
 def test_several_fields_make_a_grid_and_any_method_may_join(data):

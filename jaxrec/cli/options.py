@@ -140,4 +140,4 @@ def fit(method: Any, parts: Split, devices: list[Any] | None, checkpoint: str | 
         arguments["checkpoint"] = checkpoint
     if "validation" in takes and parts.validation is not None:
         arguments["validation"] = parts.validation
-    return method.fit(parts.train, mesh=devices, **arguments)
+    return method.fit(parts.train, devices=devices, **arguments)

@@ -72,7 +72,7 @@ class Tune(Generic[Grid]):
         elif self.split != "all":
             data = divide(data, self.split, self.seed or None)[1].train
         show.lines(out, {"data": f"{data.name}: {show.size(data)}"})
-        settings = {"metric": self.metric, "rule": self.rule, "seed": self.seed, "mesh": mesh}
+        settings = {"metric": self.metric, "rule": self.rule, "seed": self.seed, "devices": mesh}
         tuning = tune(method, data, grid, protocol=protocol, **settings)
         whom = tuning.protocol if protocol == self.protocol else tuning.protocol.replace("split", self.protocol, 1)
         tuning = dataclasses.replace(tuning, protocol=whom)

@@ -96,14 +96,14 @@ class ClosedForm(abc.ABC):
             self.solver == "auto" and (jax.default_backend() == "cpu" or self.dtype == "float64")
         )
 
-    def fit(self, train: Interactions, mesh: Any = None) -> Fitted:
+    def fit(self, train: Interactions, devices: Any = None) -> Fitted:
         """The fitted weights with their certificate.
 
         Args:
           train: U x I interactions X; values other than 1 are used as they are.
-          mesh: devices to split every I x I matrix over by columns: a `jax.sharding.Mesh` of any shape, or a sequence
+          devices: what to split every I x I matrix over by columns: a `jax.sharding.Mesh` of any shape, or a sequence
             of devices (see `jaxrec.runtime.parallel.make_mesh`). None is one device, or the host. On several hosts each
-            calls this with the same data and the same mesh.
+            calls this with the same data and the same devices.
 
         Returns:
           Fitted(model: ItemWeights, info: FitInfo with certificate and timings).
@@ -118,41 +118,41 @@ class ClosedForm(abc.ABC):
         """
         if train.nnz == 0:
             raise InputError(f"{train.name}: there are no interactions to learn from.")
-        mesh = self._mesh(mesh)
+        mesh = self._mesh(devices)
         if mesh is None and self._plan_by_users(int(np.count_nonzero(train.user_counts)), train.n_items, train.nnz):
             with contextlib.suppress(FitError):  # what is not certified this way may be so the other way
                 return self._fit(train, self._solve_by_users)
         self._plan_by_items(train.n_users, train.n_items, train.nnz, mesh).require()
         begun = time.perf_counter()
-        gram = self.gram(train, mesh)
+        gram = self.gram(train, devices)
         seconds = {"gram": time.perf_counter() - begun}
-        model, info = self.fit_from_gram(train, gram, mesh)
+        model, info = self.fit_from_gram(train, gram, devices)
         return Fitted(model, dataclasses.replace(info, seconds=seconds | info.seconds))
 
-    def gram(self, train: Interactions, mesh: Any = None) -> Any:
+    def gram(self, train: Interactions, devices: Any = None) -> Any:
         """X'X where and as this method wants it.
 
         On the host [I, I], the lower triangle; on a mesh [N, N], padded with empty items and split by columns.
         """
-        mesh = self._mesh(mesh)
+        mesh = self._mesh(devices)
         if mesh is None:
             return lower_gram(self.training_data(train), np.dtype(self.dtype))
         return jax.block_until_ready(default_gram(self.training_data(train), mesh))
 
-    def fit_from_gram(self, train: Interactions, gram: Any, mesh: Any = None) -> Fitted:
+    def fit_from_gram(self, train: Interactions, gram: Any, devices: Any = None) -> Fitted:
         """What `fit` returns, from the Gram matrix of `train`, so that many fits can share one.
 
         Args:
           train: U x I interactions X, which the certificate needs.
           gram: from `gram` of a method with the same solver, dtype and mesh. Its memory is used up.
-          mesh: as in `fit`.
+          devices: as in `fit`.
 
         Raises:
           FitError: the result is not certified.
 
         Cost: that of `fit` without the Gram matrix.
         """
-        mesh = self._mesh(mesh)
+        mesh = self._mesh(devices)
         cut = blocks(train.n_items, mesh.size) if mesh else None
 
         def solve_from_gram(_: Interactions, penalty: np.ndarray) -> tuple[Solution, Status]:

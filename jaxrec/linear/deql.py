@@ -179,13 +179,13 @@ class Deql(ClosedForm):
         np.fill_diagonal(solution.weights, own)
         return solution.weights
 
-    def fit(self, train: Interactions, mesh: Any = None) -> Fitted:
+    def fit(self, train: Interactions, devices: Any = None) -> Fitted:
         """The fitted weights with their certificate; as `Ease.fit`, which see.
 
         The certificate holds the larger of two residuals: that of EDLAE's optimum, from all columns, and that of the
         systems H_i b_i = v_i themselves for up to 64 columns.
         """
-        model, info = super().fit(train, mesh)
+        model, info = super().fit(train, devices)
         columns = np.sort(np.random.default_rng(0).permutation(train.n_items)[:COLUMNS])
         found = np.asarray(model.weights[: train.n_items, columns], np.float64)
         own = residual(train, columns, found, self.dropout, self.reg, self.kept_weight)

@@ -102,7 +102,7 @@ class Elsa:
         _checks.count("init_seed", self.init_seed)
         _checks.positive("learning_rate", self.learning_rate)
 
-    def fit(self, train: Interactions, mesh: Any = None) -> Fitted:
+    def fit(self, train: Interactions, devices: Any = None) -> Fitted:
         """The fitted factors; E stands for both encoder and decoder.
 
         The model scores x E E'; the paper's x (E E' - I) differs only in the scores of the items of the history, which
@@ -111,7 +111,7 @@ class Elsa:
 
         Args:
           train: U x I interactions X.
-          mesh: devices to split the users of a batch over, as in `Ease.fit`; each holds all factors. None is the
+          devices: what to split the users of a batch over, as in `Ease.fit`; each holds all factors. None is the
             default device.
 
         Returns:
@@ -126,7 +126,7 @@ class Elsa:
         optax = require_optax("Elsa")
         if train.nnz == 0:
             raise InputError(f"{train.name}: there are no interactions to learn from.")
-        mesh = None if mesh is None else parallel.make_mesh(mesh)
+        mesh = None if devices is None else parallel.make_mesh(devices)
         self.plan(train.n_users, train.n_items, train.nnz, mesh).require()
         users = np.flatnonzero(train.user_counts)
         train_rows = train.rows(users)

@@ -216,12 +216,12 @@ class HigherOrder:
         if self.rho is not None:
             _checks.positive("rho", self.rho)
 
-    def fit(self, train: Interactions, mesh: Any = None) -> Fitted:
+    def fit(self, train: Interactions, devices: Any = None) -> Fitted:
         """The fitted weights with their certificate.
 
         Args:
           train: U x I interactions X; a pair's feature is the product of its values.
-          mesh: devices to split the matrices of the solver over, as in `Ease.fit`; the host makes the Gram matrices,
+          devices: what to split the matrices of the solver over, as in `Ease.fit`; the host makes the Gram matrices,
             and gets the model. None is the default device.
 
         Returns:
@@ -236,7 +236,7 @@ class HigherOrder:
         """
         if train.nnz == 0:
             raise InputError(f"{train.name}: there are no interactions to learn from.")
-        mesh = None if mesh is None else parallel.make_mesh(mesh)
+        mesh = None if devices is None else parallel.make_mesh(devices)
         self.plan(train.n_users, train.n_items, train.nnz, mesh).require()
         seconds = {}
         begun = time.perf_counter()

@@ -134,15 +134,15 @@ class ItemKnn:
         _checks.count("neighbours", self.neighbours, at_least=1)
         _checks.nonnegative("shrinkage", self.shrinkage, "the unit is interactions")
 
-    def fit(self, train: Interactions, mesh: Any = None) -> Fitted:
+    def fit(self, train: Interactions, devices: Any = None) -> Fitted:
         """The fitted weights; the certificate recomputes up to 64 columns from the data in float64.
 
         Args:
           train: U x I interactions X; nonnegative values other than 1 are used as they are.
-          mesh: devices to split every I x I matrix over by columns, as in `Ease.fit`; None is the default device.
+          devices: what to split every I x I matrix over by columns, as in `Ease.fit`; None is the default device.
 
         Returns:
-          Fitted(model: SparseItemWeights on the CPU without a mesh, else ItemWeights; info: FitInfo).
+          Fitted(model: SparseItemWeights on the CPU without devices, else ItemWeights; info: FitInfo).
 
         Raises:
           InputError: there is nothing to learn from, or a value is negative.
@@ -154,7 +154,7 @@ class ItemKnn:
             raise InputError(f"{train.name}: there are no interactions to learn from.")
         if train.values.min() < 0:
             raise InputError(f"{train.name}: values must not be negative for item-kNN, got {train.values.min()}.")
-        mesh = None if mesh is None else parallel.make_mesh(mesh)
+        mesh = None if devices is None else parallel.make_mesh(devices)
         self.plan(train.n_users, train.n_items, train.nnz, mesh).require()
         begun, seconds = time.perf_counter(), {}
         columns = np.sort(np.random.default_rng(0).permutation(train.n_items)[:COLUMNS])

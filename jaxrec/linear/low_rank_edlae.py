@@ -224,7 +224,7 @@ class LowRankEdlae:
             _checks.count("steps", self.steps, at_least=1)
         _checks.dropout(self.dropout)
 
-    def fit(self, train: Interactions, mesh: Any = None, *, key: PRNGKeyArray | None = None) -> Fitted:
+    def fit(self, train: Interactions, devices: Any = None, *, key: PRNGKeyArray | None = None) -> Fitted:
         """The fitted factors with their certificate.
 
         The loss is not convex, so the certificate cannot say that the factors are the optimum. It says that they are
@@ -235,7 +235,7 @@ class LowRankEdlae:
 
         Args:
           train: U x I interactions X; values other than 1 are used as they are.
-          mesh: devices to split every I x I matrix over, as in `Ease.fit`; blocks of k vectors are whole on each. Ranks
+          devices: what to split every I x I matrix over, as in `Ease.fit`; blocks of k vectors are whole on each. Ranks
             above half of the items take a whole singular value decomposition, for which each device gathers a matrix.
             None is the default device.
           key: random key of the truncated SVDs, or of the start of "admm"; the same key gives the same model.
@@ -255,10 +255,10 @@ class LowRankEdlae:
             raise InputError(
                 f"rank must be at most the number of items, {train.n_items}, got {self.rank}; at that rank it is Edlae."
             )
-        if mesh is None and jax.default_backend() != "cpu":
+        if devices is None and jax.default_backend() != "cpu":
             # The sweep calls no LAPACK on large matrices, which have limits of their own.
-            mesh = list(jnp.zeros(()).devices())
-        mesh = None if mesh is None else parallel.make_mesh(mesh)
+            devices = list(jnp.zeros(()).devices())
+        mesh = None if devices is None else parallel.make_mesh(devices)
         self.plan(train.n_users, train.n_items, train.nnz, mesh).require()
         key = jax.random.key(0) if key is None else key
         seconds = {}

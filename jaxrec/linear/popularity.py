@@ -23,12 +23,12 @@ class Popularity:
     published figures check an evaluation before any model does.
     """
 
-    def fit(self, train: Interactions, mesh: Any = None) -> Fitted:
+    def fit(self, train: Interactions, devices: Any = None) -> Fitted:
         """Fitted(model: ItemScores, info), or an `InputError` where there is nothing to learn from.
 
         Args:
           train: U x I interactions.
-          mesh: makes no difference: I counts are not worth splitting.
+          devices: makes no difference: I counts are not worth splitting.
 
         Cost: one pass over the interactions.
         """

@@ -91,7 +91,7 @@ class PureSvd:
         _checks.count("rank", self.rank, at_least=1)
         _checks.nonnegative("reg", self.reg, "the unit is squared singular values")
 
-    def fit(self, train: Interactions, mesh: Any = None) -> Fitted:
+    def fit(self, train: Interactions, devices: Any = None) -> Fitted:
         """The fitted factors with their certificate.
 
         The certificate holds the residual of the eigenvalue equation, to which the gradient of the objective is
@@ -99,7 +99,7 @@ class PureSvd:
 
         Args:
           train: U x I interactions X; values other than 1 are used as they are.
-          mesh: makes no difference: what is decomposed is the sparse X itself, by the host.
+          devices: makes no difference: what is decomposed is the sparse X itself, by the host.
 
         Returns:
           Fitted(model: ItemFactors, info: FitInfo).

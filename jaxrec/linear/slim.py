@@ -194,12 +194,12 @@ class Slim:
         _checks.count("max_iterations", self.max_iterations, at_least=1)
         _checks.nonnegative("l1", self.l1, "the unit is co-occurrences")
 
-    def fit(self, train: Interactions, mesh: Any = None) -> Fitted:
+    def fit(self, train: Interactions, devices: Any = None) -> Fitted:
         """The fitted weights with their certificate.
 
         Args:
           train: U x I interactions X; values other than 1 are used as they are.
-          mesh: devices to split every I x I matrix over by columns, as in `Ease.fit`; None is the default device.
+          devices: what to split every I x I matrix over by columns, as in `Ease.fit`; None is the default device.
 
         Returns:
           Fitted(model: ItemWeights, info: FitInfo). The certificate holds the relative projected-gradient residual of
@@ -213,7 +213,7 @@ class Slim:
         """
         if train.nnz == 0:
             raise InputError(f"{train.name}: there are no interactions to learn from.")
-        mesh = None if mesh is None else parallel.make_mesh(mesh)
+        mesh = None if devices is None else parallel.make_mesh(devices)
         self.plan(train.n_users, train.n_items, train.nnz, mesh).require()
         begun = time.perf_counter()
         gram = jax.block_until_ready(default_gram(train, mesh))

@@ -53,7 +53,7 @@ def test_other_values_are_no_twins():
 @pytest.mark.parametrize("devices", (None, 1, 8))
 def test_twins_have_one_column_and_one_weight_for_each_other(method, devices, data):
     mesh = devices and parallel.make_mesh(jax.devices()[:devices])
-    weights = np.asarray(method.fit(data, mesh=mesh).model.to_host().weights)
+    weights = np.asarray(method.fit(data, devices=mesh).model.to_host().weights)
     plain = np.linalg.norm(weights)
     for same in classes(data):
         inside = weights[np.ix_(same, same)]
@@ -75,7 +75,7 @@ def test_rankings_are_the_same_on_every_device(data):
     expected = None
     for devices in (None, 1, 2, 8):
         mesh = devices and parallel.make_mesh(jax.devices()[:devices])
-        items = recommend(Ease(3.0).fit(data, mesh=mesh).model, data, 20).items
+        items = recommend(Ease(3.0).fit(data, devices=mesh).model, data, 20).items
         expected = items if expected is None else expected
         np.testing.assert_array_equal(items, expected)
 

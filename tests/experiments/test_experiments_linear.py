@@ -177,7 +177,7 @@ def test_a_fixed_split_tunes_on_a_tenth_of_its_training_data(tmp_path, rng):
     trained = []
 
     class Watched(Ease):
-        def fit(self, train, mesh=None):
+        def fit(self, train, devices=None):
             trained.append((train.nnz, self.reg))
             return super().fit(train, mesh)
 

@@ -260,7 +260,7 @@ def test_sharded_equals_single(data, mode, devices, regularizer, x64):
 def test_a_mesh_splits_the_tables_and_fits(data):
     """43 users and 31 items on 8 devices: 6 and 4 rows each."""
     mesh = parallel.make_mesh(jax.devices()[:8])
-    fitted, plain = (Ials(RANK, mode="cg").fit(data, mesh=m) for m in (mesh, None))
+    fitted, plain = (Ials(RANK, mode="cg").fit(data, devices=m) for m in (mesh, None))
     np.testing.assert_allclose(fitted.model.item_factors, plain.model.item_factors, atol=1e-4)
     how = Ials(RANK)._how(mesh)
     problem, _ = Ials(RANK).problem(data)

@@ -213,7 +213,7 @@ def test_blocks_of_many_shapes_give_the_same(rng, monkeypatch):
         for name, value in (("WIDTH", width), ("ENTRIES", entries), ("COLUMNS", columns)):
             monkeypatch.setattr(iterate, name, value)
         for mesh in (None, jax.devices()[:2])[: 2 if columns == 13 else 1]:
-            found = fitted(WeightedEase(REG), data, weights=weights, mesh=mesh)
+            found = fitted(WeightedEase(REG), data, weights=weights, devices=mesh)
             np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
 
@@ -244,11 +244,11 @@ def test_a_mesh_gives_the_same(name, devices, rng):
     weights = WEIGHTS[name](data)
     method = WeightedEase(3.0, diagonal="zero" if devices == 8 else "free")
     if weights.full is not None:
-        with pytest.raises(InputError, match="leave out the mesh"):
-            method.fit(data, mesh=jax.devices(), weights=weights)
+        with pytest.raises(InputError, match="leave out devices"):
+            method.fit(data, devices=jax.devices(), weights=weights)
         return
     expected = fitted(method, data, weights=weights)
-    found = fitted(method, data, weights=weights, mesh=jax.devices()[:devices])
+    found = fitted(method, data, weights=weights, devices=jax.devices()[:devices])
     np.testing.assert_allclose(found, expected, rtol=0, atol=5e-5 * np.abs(expected).max())
 
 
@@ -273,7 +273,7 @@ def test_values_of_settings_compile_once(rng):
     data = odd_data(rng, 30, 12)
     before = iterate._solve_block._cache_size()
     for reg, alpha, tolerance in ((1.0, 2.0, 1e-6), (3.0, 5.0, 1e-5)):
-        WeightedEase(reg, alpha, tolerance=tolerance).fit(data, mesh=jax.devices()[:1])
+        WeightedEase(reg, alpha, tolerance=tolerance).fit(data, devices=jax.devices()[:1])
     assert iterate._solve_block._cache_size() == before + 1
 
 
@@ -313,8 +313,8 @@ def test_weights_that_make_no_sense_are_refused(data):
     for complaint, weights in wrong.items():
         with pytest.raises(InputError, match=complaint):
             WeightedEase().fit(data, weights=weights)
-    with pytest.raises(InputError, match="leave out the mesh"):
-        WeightedEase(solver="direct").fit(data, mesh=jax.devices()[:2])
+    with pytest.raises(InputError, match="leave out devices"):
+        WeightedEase(solver="direct").fit(data, devices=jax.devices()[:2])
     with pytest.raises(InputError, match="no interactions"):
         WeightedEase().fit(Interactions.from_triples([], [], n_users=2, n_items=2))
 

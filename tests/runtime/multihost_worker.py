@@ -51,7 +51,7 @@ for gram in (host_gram_on_mesh, mesh_gram):
     check_own_parts(gram(data, mesh, size), dense.T @ dense, 0)
 
 expected = Ease(20.0).fit(data)
-fitted = Ease(20.0).fit(data, mesh=mesh)
+fitted = Ease(20.0).fit(data, devices=mesh)
 check_own_parts(fitted.model.weights, np.pad(expected.model.weights, (0, size - n_items)), 1e-5)
 assert fitted.info.certificate.residual < 1e-5
 
@@ -69,7 +69,7 @@ if importlib.util.find_spec("orbax") is None:
     sys.exit()
 warnings.simplefilter("ignore")  # Orbax's own
 for reg in (50.0, 20.0):  # the second replaces the first
-    save(folder / "model", Ease(reg).fit(data, mesh=mesh))
+    save(folder / "model", Ease(reg).fit(data, devices=mesh))
     loaded = load_model(folder / "model", mesh)
     assert loaded.info.method == Ease(reg)
 assert len(list((folder / "model").iterdir())) == 3  # config.json, one npz file, one folder of parts

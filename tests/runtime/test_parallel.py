@@ -219,7 +219,7 @@ METHODS = (Ease(5.0), Edlae(5.0, 0.4), Lae(50.0), Rlae(5.0, 0.2, xi=0.3))
 @pytest.mark.parametrize("n_items", (13, 67))
 def test_sharded_weights_equal_unsharded(method, n_items, mesh, rng):
     data = random_data(rng, n_items=n_items)
-    (expected, _), (found, info) = method.fit(data), method.fit(data, mesh=mesh)
+    (expected, _), (found, info) = method.fit(data), method.fit(data, devices=mesh)
     assert found.n_items == n_items and len(found.weights.sharding.device_set) == mesh.size
     np.testing.assert_allclose(found.to_host().weights, expected.weights, rtol=0, atol=1e-5)
     np.testing.assert_array_equal(np.asarray(found.weights)[:, n_items:], 0)
@@ -229,9 +229,9 @@ def test_sharded_weights_equal_unsharded(method, n_items, mesh, rng):
 
 def test_devices_and_hosts_build_the_same_fit(rng, monkeypatch):
     data = random_data(rng)
-    expected = Ease(5.0).fit(data, mesh=jax.devices()).model
+    expected = Ease(5.0).fit(data, devices=jax.devices()).model
     monkeypatch.setattr(gram_module, "host_gram_on_mesh", mesh_gram)  # as on accelerators
-    found = Ease(5.0).fit(data, mesh=jax.devices()).model
+    found = Ease(5.0).fit(data, devices=jax.devices()).model
     np.testing.assert_array_equal(found.weights, expected.weights)
 
 
@@ -246,8 +246,8 @@ def test_one_device_of_the_jax_solver_works_in_place_too(rng):
 
 @pytest.mark.parametrize("method", (Ease(solver="host"), Ease(dtype="float64")), ids=str)
 def test_a_mesh_is_refused_by_host_solvers(method, rng):
-    with pytest.raises(InputError, match="leave out the mesh"):
-        method.fit(random_data(rng), mesh=jax.devices())
+    with pytest.raises(InputError, match="leave out devices"):
+        method.fit(random_data(rng), devices=jax.devices())
 
 
 def test_a_false_answer_on_a_mesh_is_not_certified(rng, monkeypatch):
@@ -255,7 +255,7 @@ def test_a_false_answer_on_a_mesh_is_not_certified(rng, monkeypatch):
     monkeypatch.setattr(mesh_solver, "sweep", lambda a, **kw: 1.01 * right(a, **kw) + 1e-4)
     jax.clear_caches()
     with pytest.raises(FitError):
-        Ease(5.0).fit(random_data(rng), mesh=jax.devices())
+        Ease(5.0).fit(random_data(rng), devices=jax.devices())
     monkeypatch.undo()
     jax.clear_caches()
 
@@ -378,7 +378,7 @@ def test_evaluation_of_a_sharded_model_is_the_same(mesh, rng):
     fold_in, targets = held_out(data, rng)
     names = "recall@5,ndcg@10,coverage@3"
     expected = evaluate(Ease(5.0).fit(data), fold_in, targets, names).mean
-    found = evaluate(Ease(5.0).fit(data, mesh=mesh), fold_in, targets, names).mean
+    found = evaluate(Ease(5.0).fit(data, devices=mesh), fold_in, targets, names).mean
     assert found == pytest.approx(expected, abs=1e-5)
 
 
@@ -410,7 +410,7 @@ def test_a_sharded_model_scores_like_the_whole_one(mesh, rng):
 def test_saved_and_loaded_on_other_devices(rng, tmp_path):
     pytest.importorskip("orbax.checkpoint", reason="the extra package orbax-checkpoint is not installed")
     data = random_data(rng)
-    fitted = Ease(5.0).fit(data, mesh=jax.devices())
+    fitted = Ease(5.0).fit(data, devices=jax.devices())
     save(tmp_path / "model", Ease(50.0).fit(data))  # is replaced
     for _ in range(2):
         save(tmp_path / "model", fitted)
@@ -426,7 +426,7 @@ def test_saved_and_loaded_on_other_devices(rng, tmp_path):
 
 def test_saving_without_orbax_says_what_to_do(rng, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "orbax.checkpoint", None)
-    fitted = Ease(5.0).fit(random_data(rng), mesh=jax.devices())
+    fitted = Ease(5.0).fit(random_data(rng), devices=jax.devices())
     with pytest.raises(InputError, match="pip install orbax-checkpoint, or save"):
         save(tmp_path / "model", fitted)
 

@@ -113,7 +113,7 @@ class Trained:
     def fit(
         self,
         train: Interactions,
-        mesh: Any = None,
+        devices: Any = None,
         *,
         validation: HeldOut | None = None,
         key: PRNGKeyArray | None = None,
@@ -129,7 +129,7 @@ class Trained:
 
         Args:
           train: U x I interactions X; users without any are left out.
-          mesh: devices to split the users of a batch over, each of which holds the whole network; None is the default
+          devices: what to split the users of a batch over, each of which holds the whole network; None is the default
             device.
           validation: users whose ndcg@100 is measured after every epoch: the weights of the best epoch are returned,
             and `patience` epochs without a better one end the training. None returns the last weights.
@@ -157,7 +157,7 @@ class Trained:
                 f"validation must have the items of the training data, got {validation.fold_in.n_items} and "
                 f"{train.n_items} of them; take both from one split."
             )
-        mesh = None if mesh is None else parallel.make_mesh(mesh)
+        mesh = None if devices is None else parallel.make_mesh(devices)
         self.plan(train.n_users, train.n_items, train.nnz, mesh).require()  # pyright: ignore
         key = jax.random.key(0) if key is None else key
         belongs_to: dict[str, Any] = {"method": str(self), "data": train.fingerprint}

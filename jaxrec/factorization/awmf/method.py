@@ -148,7 +148,7 @@ class Awmf:
     def fit(
         self,
         train: Interactions,
-        mesh: Any = None,
+        devices: Any = None,
         *,
         weights: Weights | None = None,
         key: PRNGKeyArray | None = None,
@@ -166,7 +166,7 @@ class Awmf:
           train: U x I interactions X, both what is predicted and what it is predicted from. Values other than 1 are
             used as they are, as in `Ease`. Where they are strengths that shall only weigh (`Ials` reads them so), fit
             `train.binarised()` with `weights=Weights.constant(train, alpha)`.
-          mesh: devices to split users and items over (see `jaxrec.runtime.parallel.make_mesh`). The I x I matrix of an
+          devices: what to split users and items over (see `jaxrec.runtime.parallel.make_mesh`). The I x I matrix of an
             exact preconditioner is factored whole before it is split, see `plan`.
           weights: W in place of unobserved_weight + alpha on the interactions, made from `train`.
           key: random key of a random start. Default is the solution in closed form for weights without S, which
@@ -191,8 +191,8 @@ class Awmf:
             raise InputError(
                 f"rank must be at most the number of users and of items, here {min(train.shape):,}, got {self.rank}."
             )
-        host = self._on_host(mesh)
-        mesh = None if mesh is None else parallel.make_mesh(mesh)
+        host = self._on_host(devices)
+        mesh = None if devices is None else parallel.make_mesh(devices)
         self.plan(train.n_users, train.n_items, train.nnz, mesh).require()
         begun = time.perf_counter()
         weights = self.weights(train) if weights is None else weights
@@ -245,7 +245,7 @@ class Awmf:
 
     def _on_host(self, mesh: Any) -> bool:
         if self.solver == "host" and mesh is not None:
-            raise InputError("solver='host' runs without a mesh; leave out the mesh, or the solver.")
+            raise InputError("solver='host' runs without a mesh; leave out devices, or the solver.")
         return self.solver == "host" or (self.solver == "auto" and mesh is None and jax.default_backend() == "cpu")
 
     def _exact(self, n_items: int, platform: str) -> bool:
@@ -286,7 +286,7 @@ class Awmf:
             parts["its factorization"] = 16 * n_items**2
             once = 9.0 * n_items**3
             flops += 24.0 * n_items**2 * rank
-        advice = "use a lower rank, preconditioner='diagonal', or more devices with mesh="
+        advice = "use a lower rank, preconditioner='diagonal', or more devices with devices="
         return plan_on(found, self, (n_users, n_items, nnz), parts, once + self.sweeps * flops, advice)
 
 

@@ -190,7 +190,7 @@ class Ials:
     def fit(
         self,
         train: Interactions,
-        mesh: Any = None,
+        devices: Any = None,
         *,
         weights: Weights | None = None,
         key: PRNGKeyArray | None = None,
@@ -209,7 +209,7 @@ class Ials:
 
         Args:
           train: U x I interactions X; with the default weights their values are strengths. The targets are 1.
-          mesh: devices to split both tables of factors over by rows (see `jaxrec.runtime.parallel.make_mesh`).
+          devices: what to split both tables of factors over by rows (see `jaxrec.runtime.parallel.make_mesh`).
           weights: W in place of unobserved_weight + alpha x_ui, made from `train`.
           key: random key of the start; default `jax.random.key(0)`.
           callback: called after each sweep with its number (from 1), its `Info` and the state; stops the fit where it
@@ -228,7 +228,7 @@ class Ials:
         """
         if train.nnz == 0:
             raise InputError(f"{train.name}: there are no interactions to learn from.")
-        how = self._how(mesh)
+        how = self._how(devices)
         self.plan(train.n_users, train.n_items, train.nnz, how.mesh).require()
         begun = time.perf_counter()
         problem, fold = self.problem(train, weights)
@@ -260,12 +260,14 @@ class Ials:
         )
         return Fitted(model, FitInfo(self, certificate, train.items, train.summary(), seconds))
 
-    def _how(self, mesh: Any) -> How:
+    def _how(self, devices: Any) -> How:
         on_cpu = jax.default_backend() == "cpu"
-        host = self.mode != "block" and (self.solver == "host" or (self.solver == "auto" and on_cpu and mesh is None))
-        if host and mesh is not None:
-            raise InputError("solver='host' runs without a mesh; leave out the mesh, or the solver.")
-        mesh = None if mesh is None else parallel.make_mesh(mesh)
+        host = self.mode != "block" and (
+            self.solver == "host" or (self.solver == "auto" and on_cpu and devices is None)
+        )
+        if host and devices is not None:
+            raise InputError("solver='host' runs without a mesh; leave out devices, or the solver.")
+        mesh = None if devices is None else parallel.make_mesh(devices)
         return How(self.mode, self.cg_steps, self.block_size, host, mesh, self.regularizer == "product")
 
     def _run(
@@ -344,7 +346,7 @@ class Ials:
             available=found.available if found else available_bytes(None if host else device),
             flops=flops,
             seconds=seconds and seconds / (1 if found is None or found.platform == "cpu" else count),
-            advice="use a lower rank, or split it over more devices with mesh=",
+            advice="use a lower rank, or split it over more devices with devices=",
         )
 
 

@@ -110,12 +110,12 @@ class WeightedEase:
         tolerance = TOLERANCE[self.dtype] if self.tolerance is None else self.tolerance
         return Settings(self.reg, self.diagonal == "free", tolerance, self.max_iterations)
 
-    def fit(self, train: Interactions, mesh: Any = None, *, weights: Weights | None = None) -> Fitted:
+    def fit(self, train: Interactions, devices: Any = None, *, weights: Weights | None = None) -> Fitted:
         """The fitted weights with their certificate.
 
         Args:
           train: U x I interactions X; values other than 1 are used as they are.
-          mesh: devices to split every I x I matrix over by columns, as in `Ease.fit`.
+          devices: what to split every I x I matrix over by columns, as in `Ease.fit`.
           weights: W in place of the default, made from interactions with the entries of `train`.
 
         Returns:
@@ -133,7 +133,7 @@ class WeightedEase:
             raise InputError(f"{train.name}: there are no interactions to learn from.")
         weights = self.weights(train) if weights is None else weights
         _require(weights, train)
-        mesh = self._mesh(mesh, weights)
+        mesh = self._mesh(devices, weights)
         self.plan(train.n_users, train.n_items, train.nnz, mesh).require()
         begun = time.perf_counter()
         direct = self.solver == "direct" or weights.full is not None
@@ -159,7 +159,7 @@ class WeightedEase:
             return None if host or dense else parallel.make_mesh(list(jnp.zeros(()).devices()))
         if dense or self.solver == "direct":
             raise InputError(
-                "dense weights, and solver='direct', are solved item by item on the host; leave out the mesh."
+                "dense weights, and solver='direct', are solved item by item on the host; leave out devices."
             )
         _checks.runs_on_a_mesh(self.solver, self.dtype)
         return parallel.make_mesh(devices)

@@ -151,12 +151,12 @@ class Mrf:
         if (self.solver, self.dtype) == ("jax", "float64"):
             raise InputError("solver='jax' computes in float32; for dtype='float64' use solver='host'.")
 
-    def fit(self, train: Interactions, mesh: Any = None) -> Fitted:
+    def fit(self, train: Interactions, devices: Any = None) -> Fitted:
         """The fitted sparse weights with their certificate.
 
         Args:
           train: U x I interactions X; values other than 1 are used as they are.
-          mesh: devices that share the blocks, as in `Ease.fit`; the pattern and the model stay on the host. None is
+          devices: what shares the blocks, as in `Ease.fit`; the pattern and the model stay on the host. None is
             what `solver` says.
 
         Returns:
@@ -173,9 +173,10 @@ class Mrf:
         """
         if train.nnz == 0:
             raise InputError(f"{train.name}: there are no interactions to learn from.")
-        if mesh is not None:
+        mesh = None
+        if devices is not None:
             _checks.runs_on_a_mesh(self.solver, self.dtype)
-            mesh = parallel.make_mesh(mesh)
+            mesh = parallel.make_mesh(devices)
         self.plan(train.n_users, train.n_items, train.nnz, mesh).require()
         seconds = {}
         begun = time.perf_counter()
