@@ -260,7 +260,7 @@ def tune(
         return jnp.copy(grams[key]) if isinstance(grams[key], jax.Array) else grams[key].copy()
 
     def examine(method: Any) -> tuple[Report, float]:
-        closed = isinstance(method, ClosedForm) and method.is_plain
+        closed = isinstance(method, ClosedForm) and method.exact_updates
         if protocol == LEAVE_USER_OUT:
             without = leave_user_out.leave_user_out(method, train, gram(method) if closed else None)
             return leave_user_out.evaluate(without, train, held_out, (wanted,)), getattr(without, "size", math.nan)

@@ -10,6 +10,17 @@ def dense(data) -> np.ndarray:
     return data.to_csr(np.float64).toarray()
 
 
+def abstract_batch(rows: int, width: int):
+    """A `RowBatch` of shapes without numbers, to trace and lower with."""
+    import jax
+    import jax.numpy as jnp
+
+    from jaxrec.data import RowBatch
+
+    shapes = ((rows,), jnp.int32), ((rows, width), jnp.int32), ((rows, width), jnp.float32)
+    return jax.eval_shape(lambda: RowBatch(*(jnp.zeros(*shape) for shape in shapes)))
+
+
 def gram(x: np.ndarray) -> np.ndarray:
     """X'X by its definition: co-occurrence of every pair of items, summed over users."""
     total = np.zeros((x.shape[1], x.shape[1]))

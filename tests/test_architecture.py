@@ -21,6 +21,7 @@ LAYERS = (
     {"runtime"},
     {"data", "solvers"},
     {"models"},
+    {"fitting"},
     {"closed_form"},
     {"linear", "factorization"},
     {"evaluation"},

@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import pytest
 from jax import export
+from reference import abstract_batch
 
 from jaxrec import ItemScores, ItemWeights
 from jaxrec.closed_form import gram as gram_module
 from jaxrec.closed_form.gram import add_gram
-from jaxrec.data import RowBatch
 from jaxrec.evaluation.ranking import _top_k_on_mesh, top_k
 from jaxrec.factorization.weighted_ease import iterate
 from jaxrec.linear import ease
@@ -20,11 +20,7 @@ from jaxrec.runtime import parallel
 PLATFORMS = ("cpu", "cuda", "tpu")
 square = jax.ShapeDtypeStruct((300, 300), jnp.float32)
 scalar = jax.ShapeDtypeStruct((), jnp.float32)
-batch = RowBatch(
-    jax.ShapeDtypeStruct((8,), jnp.int32),
-    jax.ShapeDtypeStruct((8, 16), jnp.int32),
-    jax.ShapeDtypeStruct((8, 16), jnp.float32),
-)
+batch = abstract_batch(8, 16)
 KERNELS = {
     "ease.weights": (ease.weights, (square, scalar)),
     "ease gradient": (jax.grad(lambda g, r: ease.weights(g, r).sum(), argnums=1), (square, scalar)),

@@ -24,7 +24,8 @@ from jaxrec import (
     tuning,
 )
 from jaxrec.cli import main
-from jaxrec.closed_form import method
+from jaxrec.closed_form import method as closed_method
+from jaxrec.closed_form.gram import lower_gram
 from jaxrec.data import synthetic
 from jaxrec.data.splits import Split, strong_generalization
 
@@ -40,7 +41,7 @@ def data():
 def grams(monkeypatch):
     """Counts the Gram matrices that are computed."""
     computed = []
-    monkeypatch.setattr(method, "lower_gram", lambda *args, of=gram_lower: computed.append(1) or of(*args))
+    monkeypatch.setattr(closed_method, "lower_gram", lambda *args, of=lower_gram: computed.append(1) or of(*args))
     return computed
 
 

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrec.closed_form.gram import offdiagonal_norm
+from jaxrec.closed_form.kernel import Problem, Solution
 from jaxrec.closed_form.mesh import respond
-from jaxrec.data import Interactions
 from jaxrec.solvers.columns import HIGHEST
 from jaxrec.status import Certificate, Status
 
@@ -24,15 +24,8 @@ REFINED = 1e-9
 
 
 @np.errstate(over="ignore", invalid="ignore")  # weights that are not finite end in a status
-def certify(
-    train: Interactions,
-    solution: Any,
-    penalty: np.ndarray,
-    gram_diagonal: np.ndarray,
-    diagonal_limit: float = 0.0,
-    status: Status = Status.OK,
-) -> Certificate:
-    """The evidence that `solution` is the optimum on `train`.
+def certify(problem: Problem, solution: Solution, status: Status = Status.OK) -> Certificate:
+    """The evidence that `solution` is the optimum of `problem`.
 
     Six checks, in this order; the status is that of the first that fails:
     the factorization succeeded; all weights are finite; each C_jj is positive and 1/C_jj - Lambda_j, the optimal value
@@ -45,16 +38,13 @@ def certify(
     C (D(s) - G (I - B)) with C = (I - B) D(1/s), again without its diagonal and relative to B.
 
     Args:
-      train: the interactions X.
-      solution: `closed_form.Solution`, weights [I, I] and 1 / diag(C) [I]; the weights may be anything with `@`.
-      penalty: [I] diagonal of Lambda.
-      gram_diagonal: [I] diagonal of X'X.
-      diagonal_limit: xi, the largest diagonal.
+      problem: data, penalty and limit of the diagonal.
+      solution: weights [I, I] and 1 / diag(C) [I]; the weights may be anything with `@`.
       status: what the solver said.
 
     Cost: 16 products with the weights and 32 with X.
     """
-    dtype = np.dtype(solution.weights.dtype)
+    dtype, (train, gram_diagonal, penalty, _) = np.dtype(solution.weights.dtype), problem
     limit = RESIDUAL_LIMIT[dtype.name]
     unexplained = np.asarray(solution.unexplained, np.float64)
     if status is not Status.OK or not np.isfinite(unexplained).all():
@@ -77,7 +67,7 @@ def certify(
     residual = error / start if start > 0 else error  # no two items share a user: nothing off the diagonal is exact
 
     # The diagonal of the first term would not count; adding it would only cost digits.
-    s = np.maximum((1 - diagonal_limit) * unexplained, penalty)
+    s = problem.scale(unexplained)
     with np.errstate(all="ignore"):
         missing = (at_answer + (s - penalty)[:, None] * signs) / s[:, None]
         step = at_answer / s[:, None] - _times(solution.weights, missing.astype(dtype))

@@ -17,15 +17,37 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from jaxrec.data import Interactions
 from jaxrec.solvers.columns import HIGHEST
 from jaxrec.solvers.spd import spd_inverse
 from jaxrec.solvers.spd_host import mirror_lower, spd_invert_in_place
 from jaxrec.status import Status
+
+
+class Problem(NamedTuple):
+    """What a closed form minimises, but for its Gram matrix.
+
+    Attributes:
+      x: the interactions X, U x I.
+      gram_diagonal: [I] diagonal of X'X.
+      penalty: [I] diagonal of Lambda, above 0.
+      diagonal_limit: xi in [0, 1], the largest diagonal.
+    """
+
+    x: Interactions
+    gram_diagonal: np.ndarray
+    penalty: np.ndarray
+    diagonal_limit: float = 0.0
+
+    def scale(self, unexplained: Any) -> Any:
+        """[I] s of the solution, from 1 / diag(C) [I]."""
+        return scale(unexplained, self.penalty, self.diagonal_limit)
 
 
 class Solution(NamedTuple):
@@ -38,6 +60,12 @@ class Solution(NamedTuple):
 
     weights: Any
     unexplained: Any
+
+
+def scale(unexplained: Any, penalty: Any, diagonal_limit: Any) -> Any:
+    """[I] s = max((1 - xi) / C_jj, Lambda_j), by which B = I - C D(s) scales the columns of C."""
+    xp = jnp if isinstance(unexplained, jax.Array) else np
+    return xp.maximum((1 - diagonal_limit) * unexplained, penalty)
 
 
 def objective(x: Float[ArrayLike, "U I"], weights: Float[ArrayLike, "I I"], penalty: Any) -> Float[Array, ""]:
@@ -73,7 +101,7 @@ def solve(gram: Float[ArrayLike, "I I"], penalty: Float[ArrayLike, " I"], diagon
     eye = jnp.eye(gram.shape[0], dtype=gram.dtype)
     inverse = spd_inverse(gram + eye * penalty[None, :])
     unexplained = 1 / jnp.diagonal(inverse)
-    s = jnp.maximum((1 - diagonal_limit) * unexplained, penalty)
+    s = scale(unexplained, penalty, diagonal_limit)
     # Exactly 0 where it must be: compiled, s / unexplained may come out next to 1.
     diagonal = jnp.where(diagonal_limit > 0, jnp.maximum(0, 1 - s / unexplained), 0)
     return Solution(jnp.where(eye > 0, diagonal[None, :], -inverse * s[None, :]), unexplained)
@@ -117,7 +145,7 @@ def weights_in_place(inverse: np.ndarray, penalty: np.ndarray, diagonal_limit: f
     diagonal = np.einsum("ii->i", inverse)
     with np.errstate(all="ignore"):  # what overflows is not certified
         unexplained = 1 / diagonal.astype(np.float64)
-        s = np.maximum((1 - diagonal_limit) * unexplained, penalty)
+        s = scale(unexplained, penalty, diagonal_limit)
         for rows in np.array_split(inverse, max(1, len(inverse) // 256)):
             rows *= -s.astype(inverse.dtype)
         diagonal[:] = np.maximum(0, 1 - s / unexplained)

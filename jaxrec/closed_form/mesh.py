@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from jaxrec.closed_form.kernel import Solution, scale
 from jaxrec.runtime import parallel
 from jaxrec.solvers.columns import HIGHEST, on_diagonal, own_diagonal
 from jaxrec.solvers.spd import Blocks, blocks, inverse_columns, sweep
@@ -41,7 +42,7 @@ def solve_columns(
     whole = penalised(gram, penalty, axis)
     negative = sweep(whole, block=cut.block, chunk=cut.chunk, precision=precision, axis=axis)
     unexplained = -1 / own_diagonal(negative, axis)
-    s = jnp.maximum((1 - diagonal_limit) * unexplained, penalty)
+    s = scale(unexplained, penalty, diagonal_limit)
     diagonal = jnp.where(diagonal_limit > 0, jnp.maximum(0, 1 - s / unexplained), 0)
     return jnp.where(on_diagonal(gram, axis), diagonal[None, :], negative * s[None, :]), unexplained
 
@@ -58,7 +59,7 @@ def _solve_on_mesh(gram, penalty, diagonal_limit, *, mesh, cut, precision=HIGHES
     return parallel.over_columns(kernel, mesh, inputs, (parallel.COLUMNS, parallel.ROWS))(gram, penalty, diagonal_limit)
 
 
-def solve_on_mesh(gram: Array, penalty: np.ndarray, diagonal_limit: float, mesh: Any, cut: Blocks) -> tuple[Array, Any]:
+def solve_on_mesh(gram: Array, penalty: np.ndarray, diagonal_limit: float, mesh: Any) -> Solution:
     """The optimum in place on a mesh: the memory of the Gram matrix becomes that of the weights.
 
     Args:
@@ -66,14 +67,14 @@ def solve_on_mesh(gram: Array, penalty: np.ndarray, diagonal_limit: float, mesh:
       penalty: [I] diagonal of Lambda, above 0.
       diagonal_limit: xi in [0, 1], the largest diagonal.
       mesh: what `parallel.make_mesh` returned.
-      cut: what `linalg.blocks` returned for I items on this mesh.
 
     Returns:
-      Weights [N, N], split by columns, zero where padded; and 1 / C_jj, [I] on the host.
+      The solution with weights [N, N], split by columns, zero where padded; and 1 / C_jj, [I] on the host.
     """
+    cut = blocks(len(penalty), mesh.size)
     placed = place_penalty(penalty, mesh, cut.size)
     weights, unexplained = _solve_on_mesh(gram, placed, np.float32(diagonal_limit), mesh=mesh, cut=cut)
-    return weights, parallel.to_host(unexplained)[: len(penalty)]
+    return Solution(weights, parallel.to_host(unexplained)[: len(penalty)])
 
 
 def place_penalty(penalty: np.ndarray, mesh: Any, size: int, fill: float = 1.0) -> Array:

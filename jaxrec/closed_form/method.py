@@ -3,36 +3,29 @@
 from __future__ import annotations
 
 import abc
-import contextlib
 import dataclasses
-import time
-from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, ClassVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from jaxrec import _checks
-from jaxrec._checks import InputError
-from jaxrec.closed_form import by_users as dual
-from jaxrec.closed_form import ties
+from jaxrec.closed_form import by_users, ties
 from jaxrec.closed_form.certificate import ROUNDING_LIMIT, certify
 from jaxrec.closed_form.gram import BLOCK_BYTES, default_gram, lower_gram, squared_norms
-from jaxrec.closed_form.kernel import Solution, solve_on_host, weights_in_place
+from jaxrec.closed_form.kernel import Problem, Solution, solve_on_host, weights_in_place
 from jaxrec.closed_form.mesh import solve_on_mesh
 from jaxrec.data import Interactions
-from jaxrec.models import FitInfo, Fitted, ItemWeights
-from jaxrec.runtime import parallel
-from jaxrec.runtime.memory import Plan, hardware, plan_on
+from jaxrec.fitting import HostOrDevices, Stopwatch
+from jaxrec.models import Fitted, ItemWeights
+from jaxrec.runtime.memory import Hardware, Needs, Plan
 from jaxrec.runtime.threads import n_threads
 from jaxrec.solvers.spd import blocks
-from jaxrec.status import Certificate, FitError, Status
+from jaxrec.status import Certificate, Status
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class ClosedForm(abc.ABC):
+class ClosedForm(HostOrDevices):
     """A method whose answer is B = I - C D(s): all of `fit` and `plan` but its penalty and its diagonal limit.
 
     Attributes:
@@ -41,15 +34,13 @@ class ClosedForm(abc.ABC):
       dtype: "float32", or "float64" for nearly collinear items ("host" only).
     """
 
-    solver: Literal["auto", "host", "jax"] = dataclasses.field(default="auto", kw_only=True)
-    dtype: Literal["float32", "float64"] = dataclasses.field(default="float32", kw_only=True)
+    # Whether the model is the optimum itself on the data as given, which closed-form updates rely on.
+    exact_updates: ClassVar[bool] = True
 
-    def __post_init__(self):
-        _checks.plain_numbers(self)
-        _checks.one_of("solver", self.solver, ("auto", "host", "jax"))
-        _checks.one_of("dtype", self.dtype, ("float32", "float64"))
-        if (self.solver, self.dtype) == ("jax", "float64"):
-            raise InputError("solver='jax' computes in float32; for dtype='float64' use solver='host'.")
+    def __init_subclass__(cls) -> None:
+        """Classes that change what is solved, or the solution, do not promise exact updates."""
+        if {"fit", "training_data", "problem", "transform_weights"} & vars(cls).keys():
+            cls.exact_updates = False
 
     def __repr__(self) -> str:
         """The settings of the method, then where and how it is solved if that was asked for."""
@@ -73,36 +64,23 @@ class ClosedForm(abc.ABC):
         """The interactions whose Gram matrix is taken: `train`, or the same with its users weighted."""
         return train
 
-    def penalty_on(self, train: Interactions, gram_diagonal: np.ndarray) -> np.ndarray:
-        """[I] the penalty where it depends on more of the data than the diagonal of the Gram matrix."""
-        return self.penalty(gram_diagonal)
+    def problem(self, train: Interactions) -> Problem:
+        """What is minimised, but for the Gram matrix."""
+        x = self.training_data(train)
+        gram_diagonal = squared_norms(x)
+        return Problem(x, gram_diagonal, self.penalty(gram_diagonal), self.diagonal_limit)
 
-    def finish(
-        self, train: Interactions, solution: Solution, penalty: np.ndarray, gram_diagonal: np.ndarray
-    ) -> np.ndarray | Array:
+    def transform_weights(self, problem: Problem, solution: Solution) -> np.ndarray | Array:
         """[I, I] the model's weights from the certified optimum, whose memory may be reused; on a mesh padded."""
         return solution.weights
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether the model is the optimum itself on the data as given, which closed-form updates rely on."""
-        hooks = ("fit", "training_data", "penalty_on", "finish")
-        return all(getattr(type(self), hook) is getattr(ClosedForm, hook) for hook in hooks)
-
-    @property
-    def on_host(self) -> bool:
-        """Whether `fit` takes the in-place CPU path."""
-        return self.solver == "host" or (
-            self.solver == "auto" and (jax.default_backend() == "cpu" or self.dtype == "float64")
-        )
 
     def fit(self, train: Interactions, devices: Any = None) -> Fitted:
         """The fitted weights with their certificate.
 
         Args:
           train: U x I interactions X; values other than 1 are used as they are.
-          devices: what to split every I x I matrix over by columns: a `jax.sharding.Mesh` of any shape, or a sequence
-            of devices (see `jaxrec.runtime.parallel.make_mesh`). None is one device, or the host. On several hosts each
+          devices: what to split every I x I matrix over by columns: a sequence of devices, or a `jax.sharding.Mesh` of
+            any shape (see `jaxrec.runtime.parallel.make_mesh`). None is one device, or the host. On several hosts each
             calls this with the same data and the same devices.
 
         Returns:
@@ -116,23 +94,12 @@ class ClosedForm(abc.ABC):
         `jaxrec.closed_form.by_users` says where users are so much fewer than items that this is cheaper, and memory
         allows it.
         """
-        if train.nnz == 0:
-            raise InputError(f"{train.name}: there are no interactions to learn from.")
-        mesh = self._mesh(devices)
-        if mesh is None and self._plan_by_users(int(np.count_nonzero(train.user_counts)), train.n_items, train.nnz):
-            with contextlib.suppress(FitError):  # what is not certified this way may be so the other way
-                return self._fit(train, self._solve_by_users)
-        self._plan_by_items(train.n_users, train.n_items, train.nnz, mesh).require()
-        begun = time.perf_counter()
-        gram = self.gram(train, devices)
-        seconds = {"gram": time.perf_counter() - begun}
-        model, info = self.fit_from_gram(train, gram, devices)
-        return Fitted(model, dataclasses.replace(info, seconds=seconds | info.seconds))
+        return self._fit(train, devices)
 
     def gram(self, train: Interactions, devices: Any = None) -> Any:
         """X'X where and as this method wants it.
 
-        On the host [I, I], the lower triangle; on a mesh [N, N], padded with empty items and split by columns.
+        On the host [I, I], the lower triangle; on devices [N, N], padded with empty items and split by columns.
         """
         mesh = self._mesh(devices)
         if mesh is None:
@@ -144,7 +111,7 @@ class ClosedForm(abc.ABC):
 
         Args:
           train: U x I interactions X, which the certificate needs.
-          gram: from `gram` of a method with the same solver, dtype and mesh. Its memory is used up.
+          gram: from `gram` of a method with the same solver and dtype, on the same devices. Its memory is used up.
           devices: as in `fit`.
 
         Raises:
@@ -152,79 +119,67 @@ class ClosedForm(abc.ABC):
 
         Cost: that of `fit` without the Gram matrix.
         """
-        mesh = self._mesh(devices)
-        cut = blocks(train.n_items, mesh.size) if mesh else None
+        clock = Stopwatch()
+        return self._certified(train, *self._solve_gram(train, gram, self._mesh(devices), clock), clock)
 
-        def solve_from_gram(_: Interactions, penalty: np.ndarray) -> tuple[Solution, Status]:
-            if cut is None:
-                return solve_on_host(gram, penalty, self.diagonal_limit)
-            with np.errstate(over="ignore"):
-                solution = Solution(*solve_on_mesh(gram, penalty, self.diagonal_limit, mesh, cut))
-            return jax.block_until_ready(solution), Status.OK
+    def _solve(self, train: Interactions, mesh: Any, clock: Stopwatch, **_: Any) -> tuple[Any, Certificate]:
+        n_users = int(np.count_nonzero(train.user_counts))
+        if mesh is None and self._plan_by_users((n_users, train.n_items, train.nnz)):
+            problem = self.problem(train)
+            with clock.stage("solve"):
+                inverse, status = by_users.inverse(problem.x, problem.penalty, np.dtype(self.dtype))
+                solution = weights_in_place(inverse, problem.penalty, problem.diagonal_limit)
+            model, certificate = self._with_certificate(train, problem, solution, status, clock)
+            if certificate.status is Status.OK:  # what is not certified this way may be so the other way
+                return model, certificate
+        with clock.stage("gram"):
+            gram = self.gram(train, mesh)
+        return self._solve_gram(train, gram, mesh, clock)
 
-        return self._fit(train, solve_from_gram, cut.size - train.n_items if cut else 0)
+    def _solve_gram(self, train: Interactions, gram: Any, mesh: Any, clock: Stopwatch) -> tuple[Any, Certificate]:
+        """The model and its certificate from the Gram matrix, whose memory is used up."""
+        problem = self.problem(train)
+        with clock.stage("solve"):
+            if mesh is None:
+                solution, status = solve_on_host(gram, problem.penalty, problem.diagonal_limit)
+            else:
+                with np.errstate(over="ignore"):
+                    solution, status = solve_on_mesh(gram, problem.penalty, problem.diagonal_limit, mesh), Status.OK
+                jax.block_until_ready(solution)
+        return self._with_certificate(train, problem, solution, status, clock)
 
-    def _solve_by_users(self, x: Interactions, penalty: np.ndarray) -> tuple[Solution, Status]:
-        inverse, status = dual.inverse(x, penalty, np.dtype(self.dtype))
-        return weights_in_place(inverse, penalty, self.diagonal_limit), status
-
-    def _fit(self, train: Interactions, solver: Callable[..., tuple[Solution, Status]], padding: int = 0) -> Fitted:
-        """The certified and finished answer of a solver, given the data and the penalty, on so many items too many."""
-        seconds = {}
-        x = self.training_data(train)
-        gram_diagonal = squared_norms(x)
-        penalty = self.penalty_on(train, gram_diagonal)
-        begun = time.perf_counter()
-        solution, status = solver(x, penalty)
-        seconds["solve"] = time.perf_counter() - begun
-
-        begun = time.perf_counter()
-        certificate = certify(x, solution, penalty, gram_diagonal, self.diagonal_limit, status)
-        seconds["certificate"] = time.perf_counter() - begun
+    def _with_certificate(
+        self, train: Interactions, problem: Problem, solution: Solution, status: Status, clock: Stopwatch
+    ) -> tuple[Any, Certificate]:
+        """The model made of a solution, or None where that is not certified; and the certificate."""
+        with clock.stage("certificate"):
+            certificate = certify(problem, solution, status)
         if certificate.status is not Status.OK:
-            raise FitError(certificate.status, self._advice(certificate, penalty, gram_diagonal))
-        weights = ties.tie(self.finish(train, solution, penalty, gram_diagonal), ties.twins_of(train))
-        model = ItemWeights(weights, solution.unexplained, padding=padding)
-        return Fitted(model, FitInfo(self, certificate, train.items, train.summary(), seconds))
+            return None, certificate
+        weights = ties.tie(self.transform_weights(problem, solution), ties.twins_of(train))
+        return ItemWeights(weights, solution.unexplained, padding=len(weights) - train.n_items), certificate
 
-    def _mesh(self, devices: Any) -> Any:
-        """The mesh to compute on; None is the in-place CPU path."""
-        if devices is None:
-            return None if self.on_host else parallel.make_mesh(list(jnp.zeros(()).devices()))  # the default device
-        _checks.runs_on_a_mesh(self.solver, self.dtype)
-        return parallel.make_mesh(devices)
+    def _plan(self, shape: tuple[int, int, int], mesh: Any) -> Plan:
+        return (self._plan_by_users(shape) if mesh is None else None) or super()._plan(shape, mesh)
 
-    def plan(self, n_users: int, n_items: int, nnz: int, devices: Any = None) -> Plan:
-        """What a fit on data of this size takes, at its peak, on each device.
-
-        Args:
-          n_users: U, of those with interactions.
-          n_items: I.
-          nnz: number of interactions.
-          devices: a mesh or its devices; or such as "8xH100" or "v5e", which need not be at hand; None is what `fit`
-            takes without a mesh.
-        """
-        mesh = devices if isinstance(devices, str) else self._mesh(devices)
-        by_users = self._plan_by_users(n_users, n_items, nnz) if mesh is None else None
-        return by_users or self._plan_by_items(n_users, n_items, nnz, mesh)
-
-    def _plan_by_users(self, n_users: int, n_items: int, nnz: int) -> Plan | None:
+    def _plan_by_users(self, shape: tuple[int, int, int]) -> Plan | None:
         """The plan of a fit on the host from a U x U inverse, if that is the way to go.
 
         It pays; it fits; and the other way fits too, in case that the answer is not certified.
         """
-        shape, size = (n_users, n_items, nnz), np.dtype(self.dtype).itemsize
-        if not dual.pays(*shape, size) or not self._plan_by_items(*shape, None).fits:
+        by_items, size = super()._plan(shape, None), np.dtype(self.dtype).itemsize
+        if not by_users.pays(*shape, size) or not by_items.fits:
             return None
-        parts, flops = dual.memory(*shape, size), dual.cost(*shape)
-        made = plan_on(hardware(jax.devices("cpu")[:1]), self, shape, parts, flops, "")
+        flops = by_users.cost(*shape)
+        seconds = by_items.seconds and by_items.seconds * flops / by_items.flops
+        made = dataclasses.replace(by_items, parts=by_users.memory(*shape, size), flops=flops, seconds=seconds)
         return made if made.fits else None
 
-    def _plan_by_items(self, n_users: int, n_items: int, nnz: int, mesh: Any) -> Plan:
-        """The plan of a fit from the Gram matrix, on a mesh or, where it is None, on the host."""
+    def _needs(self, n_users: int, n_items: int, nnz: int, on: Hardware, host: bool) -> Needs:
+        """Memory and operations of a fit from the Gram matrix."""
         size = np.dtype(self.dtype).itemsize
-        if mesh is None:
-            found, larger = hardware(jax.devices("cpu")[:1]), "a machine with more memory"
+        if host:
+            larger = "a machine with more memory"
             parts = {
                 "Gram matrix, inverse and weights, in one place": size * n_items**2,
                 "panels of the inverse": 2 * size * n_items * min(512, n_items),
@@ -233,25 +188,25 @@ class ClosedForm(abc.ABC):
             }
             flops = float(n_items) ** 3
         else:
-            found, larger = hardware(mesh), "more devices, or larger ones"
-            cut = blocks(n_items, found.count)
-            own = cut.size // found.count
+            larger = "more devices, or larger ones"
+            cut = blocks(n_items, on.count)
+            own = cut.size // on.count
             panels = 2 * cut.size * cut.block + own * (cut.block + cut.chunk)
             parts = {
-                "Gram matrix, inverse and weights, in one place": size * cut.size * own * found.on_host,
-                "panels of the inverse, or users made dense": max(size * panels, 5 * 2**26) * found.on_host,
+                "Gram matrix, inverse and weights, in one place": size * cut.size * own * on.on_host,
+                "panels of the inverse, or users made dense": max(size * panels, 5 * 2**26) * on.on_host,
             }
             # One bfloat16 pass for 0/1 data, where full precision takes six; on a CPU sparse products, far fewer flops.
-            gram_flops = 0 if found.platform == "cpu" else 2.0 * n_users * cut.size**2 / 6
+            gram_flops = 0 if on.platform == "cpu" else 2.0 * n_users * cut.size**2 / 6
             flops = 2.0 * cut.size**3 + gram_flops
-        advice = f"use {larger}, or fewer items (drop those with the fewest users)"
-        return plan_on(found, self, (n_users, n_items, nnz), parts, flops, advice)
+        return Needs(parts, flops, f"use {larger}, or fewer items (drop those with the fewest users)")
 
-    def _advice(self, certificate: Certificate, penalty: np.ndarray, gram_diagonal: np.ndarray) -> str:
+    def _advice(self, certificate: Certificate, train: Interactions) -> str:
         """What to change, in one sentence."""
+        problem = self.problem(train)
         limits = np.finfo(self.dtype)
-        eps, most = float(limits.eps), float(gram_diagonal.max())
-        least, largest = float(penalty.min()), float(penalty.max())
+        eps, most = float(limits.eps), float(problem.gram_diagonal.max())
+        least, largest = float(problem.penalty.min()), float(problem.penalty.max())
         # The inverse holds products of two of them.
         if not (most > float(limits.tiny) ** 0.5 and most + largest < float(limits.max) ** 0.5):
             return (

@@ -23,7 +23,6 @@ from jaxrec import _checks
 from jaxrec._checks import InputError
 from jaxrec.closed_form import kernel, ties
 from jaxrec.closed_form.certificate import certify
-from jaxrec.closed_form.gram import squared_norms
 from jaxrec.closed_form.method import ClosedForm
 from jaxrec.data import Interactions
 from jaxrec.models import Fitted, ItemWeights
@@ -82,7 +81,7 @@ def update(
     two passes over B; two I x I matrices, the old weights among them.
     """
     method, model = fitted.info.method, fitted.model
-    if not (isinstance(method, ClosedForm) and method.is_plain and isinstance(model, ItemWeights)):
+    if not (isinstance(method, ClosedForm) and method.exact_updates and isinstance(model, ItemWeights)):
         raise InputError(f"only closed forms such as Ease and Edlae have an exact update, got {method}; fit it again.")
     if model.unexplained is None:
         raise InputError("this model was fitted without keeping 1 / diag(C), which an update needs; fit it again.")
@@ -100,9 +99,8 @@ def update(
     mesh = parallel.mesh_of(model.weights)
     begun = time.perf_counter()
     parts = [train.rows(gone)] + ([added] if added is not None else [])
-    before, after = squared_norms(train), squared_norms(new)
-    old_penalty, penalty = method.penalty(before), method.penalty(after)
-    delta = penalty - old_penalty
+    before, after = method.problem(train), method.problem(new)
+    delta = after.penalty - before.penalty
     items = np.flatnonzero(delta)
     unit: Any = sp.csr_array((np.ones(len(items)), (np.arange(len(items)), items)), shape=(len(items), train.n_items))
     z: Any = sp.vstack([*(part.to_csr(np.float64) for part in parts), unit], format="csr")
@@ -112,12 +110,12 @@ def update(
     if len(signs) > WORTH_IT * train.n_items:
         return Updated(method.fit(new, mesh), new, f"{len(signs):,} changed rows on {train.n_items:,} items")
 
-    inverse = _inverse_of(model.to_host(), old_penalty, method.diagonal_limit)
+    inverse = _inverse_of(model.to_host(), before)
     status = _add_rows(inverse, z, signs)
-    solution = kernel.weights_in_place(inverse, penalty, method.diagonal_limit)
+    solution = kernel.weights_in_place(inverse, after.penalty, after.diagonal_limit)
     seconds = {"update": time.perf_counter() - begun}
     begun = time.perf_counter()
-    certificate = certify(new, solution, penalty, after, method.diagonal_limit, status)
+    certificate = certify(after, solution, status)
     limit = certificate.limit if residual_limit is None else residual_limit
     seconds["certificate"] = time.perf_counter() - begun
     if certificate.status is not Status.OK or certificate.residual > limit:
@@ -184,11 +182,10 @@ def _repeated(ids: np.ndarray) -> str | None:
     return str(values[counts.argmax()]) if len(ids) and counts.max() > 1 else None
 
 
-def _inverse_of(model: ItemWeights, penalty: np.ndarray, diagonal_limit: float) -> np.ndarray:
+def _inverse_of(model: ItemWeights, problem: kernel.Problem) -> np.ndarray:
     """[I, I] C = (I - B) D(1/s), a new array."""
     unexplained = np.asarray(model.unexplained, np.float64)
-    s = np.maximum((1 - diagonal_limit) * unexplained, penalty)
-    inverse = np.asarray(model.weights) * (-1 / s).astype(model.weights.dtype)[None, :]
+    inverse = np.asarray(model.weights) * (-1 / problem.scale(unexplained)).astype(model.weights.dtype)[None, :]
     np.einsum("ii->i", inverse)[:] = 1 / unexplained
     return inverse
 

@@ -32,7 +32,6 @@ from jaxrec._checks import InputError
 from jaxrec.closed_form import kernel
 from jaxrec.closed_form.certificate import refined_rows
 from jaxrec.closed_form.method import ClosedForm
-from jaxrec.data import Interactions
 from jaxrec.solvers.columns import HIGHEST
 from jaxrec.status import Certificate, FitError, Status
 
@@ -51,17 +50,13 @@ class LeaveUserOut:
     Attributes:
       method: the closed form.
       inverse: [I, I] C = (X'X + Lambda)^-1, both triangles.
-      gram_diagonal: [I] diagonal of X'X.
-      penalty: [I] diagonal of Lambda.
-      data: X.
+      problem: data X, penalty and limit of the diagonal.
       certificate: of the model of all users.
     """
 
     method: ClosedForm
     inverse: Any
-    gram_diagonal: np.ndarray
-    penalty: np.ndarray
-    data: Interactions
+    problem: kernel.Problem
     certificate: Certificate | None = None
 
     @property
@@ -69,8 +64,7 @@ class LeaveUserOut:
         """The model of all users; its weights are only multiplied from the right, and never formed."""
         with np.errstate(divide="ignore"):
             unexplained = 1 / np.asarray(self.inverse.diagonal(), np.float64)
-        s = np.maximum((1 - self.method.diagonal_limit) * unexplained, self.penalty)
-        return kernel.Solution(_Weights(self.inverse, s), unexplained)
+        return kernel.Solution(_Weights(self.inverse, self.problem.scale(unexplained)), unexplained)
 
     @property
     def size(self) -> float:
@@ -93,7 +87,7 @@ class LeaveUserOut:
             return self._by_length(history, fold_in)
         if isinstance(self.inverse, jax.Array):
             dense = (jnp.asarray(rows.toarray()) for rows in (history, fold_in))
-            found, left = _scores_on_device(self.inverse, *dense, self.penalty, self.method.diagonal_limit)
+            found, left = _scores_on_device(self.inverse, *dense, self.problem.penalty, self.problem.diagonal_limit)
             found, left = np.array(found), np.asarray(left)
         else:
             shown = fold_in @ self.inverse
@@ -114,8 +108,8 @@ class LeaveUserOut:
         np.square(c, out=c)
         c /= left[:, None].astype(c.dtype)
         c += np.asarray(self.inverse.diagonal())
-        limit = self.method.diagonal_limit
-        return _finish(shown, c, fold_in, self.penalty.astype(c.dtype), limit), left
+        limit = self.problem.diagonal_limit
+        return _finish(shown, c, fold_in, self.problem.penalty.astype(c.dtype), limit), left
 
     def _weak(self, left: Any, history: Rows) -> Any:
         """[B] whether C is not exact enough to remove the user."""
@@ -126,11 +120,11 @@ class LeaveUserOut:
     @cached_property
     def _x(self) -> Rows:
         """[U, I] X in float64."""
-        return self.data.to_csr(np.float64)
+        return self.problem.x.to_csr(np.float64)
 
     def _refined(self, rows: Rows) -> np.ndarray:
         """[B, I] float64 rows C."""
-        found, errors = refined_rows(rows, self.inverse, self._x, self.penalty)
+        found, errors = refined_rows(rows, self.inverse, self._x, self.problem.penalty)
         self._require(errors.max(initial=0) < SMALLEST)
         return found
 
@@ -145,7 +139,7 @@ class LeaveUserOut:
 
     @property
     def _counts_the_users_items(self) -> bool:
-        return not np.array_equal(self.penalty, self.method.penalty(self.gram_diagonal / 2))
+        return not np.array_equal(self.problem.penalty, self.method.penalty(self.problem.gram_diagonal / 2))
 
     def _by_length(self, history: Rows, fold_in: Rows) -> np.ndarray:
         """The scores where the penalty too changes with the user; users with equally many items together."""
@@ -164,7 +158,7 @@ class LeaveUserOut:
         items = history.indices.reshape(count, -1)
         values = history.data.reshape(items.shape).astype(np.float64)
         penalty = np.stack([self._penalty_without(*user) for user in zip(items, values, strict=True)])
-        changes = np.take_along_axis(self.penalty - penalty, items, axis=1)
+        changes = np.take_along_axis(self.problem.penalty - penalty, items, axis=1)
         numerator, divisor = fold_in @ inverse, np.tile(inverse.diagonal(), (count, 1))
         if items.shape[1]:
             half = np.linalg.cholesky(values[:, :, None] * values[:, None, :] + _diagonals(changes))
@@ -178,14 +172,14 @@ class LeaveUserOut:
                 self._require(sure[0] > SMALLEST)
                 start = self._refined(shown), inverse.diagonal()[None, :].astype(np.float64)
                 numerator[one], divisor[one] = _downdated(w, shown.toarray(), *start)
-        return _finish(numerator, divisor, fold_in, penalty.astype(inverse.dtype), self.method.diagonal_limit)
+        return _finish(numerator, divisor, fold_in, penalty.astype(inverse.dtype), self.problem.diagonal_limit)
 
     def _penalty_without(self, items: np.ndarray, values: np.ndarray) -> np.ndarray:
         """[I] the diagonal of Lambda without a user."""
-        rest = self.gram_diagonal.copy()
+        rest = self.problem.gram_diagonal.copy()
         rest[items] -= values**2
         penalty = self.method.penalty(rest)
-        changed = penalty != self.penalty
+        changed = penalty != self.problem.penalty
         changed[items] = False
         if changed.any():
             raise InputError(
@@ -233,7 +227,7 @@ def _scores_and_left(
     shown = jnp.matmul(fold_in, inverse, precision=HIGHEST)
     numerator = shown + (gain * jnp.sum(fold_in * c, axis=1))[:, None] * c
     divisor = jnp.diagonal(inverse)[None, :] + gain[:, None] * c**2
-    s = jnp.maximum((1 - diagonal_limit) / divisor, jnp.reshape(jnp.asarray(penalty), (1, -1)))
+    s = kernel.scale(1 / divisor, jnp.reshape(jnp.asarray(penalty), (1, -1)), diagonal_limit)
     return fold_in - numerator * s, left
 
 

@@ -60,10 +60,10 @@ class PackedBatch:
       values: [P, N] float32; 0 where padded.
     """
 
-    rows: Int[Array, "P b"]
-    owners: Int[Array, "P N"]
-    items: Int[Array, "P N"]
-    values: Float[Array, "P N"]
+    rows: Int[Array | np.ndarray, "P b"]
+    owners: Int[Array | np.ndarray, "P N"]
+    items: Int[Array | np.ndarray, "P N"]
+    values: Float[Array | np.ndarray, "P N"]
 
     @property
     def entries_per_row(self) -> float:
@@ -79,7 +79,7 @@ class PackedBatch:
         """[P, N, ...] what [B, ...] has for the row of each entry."""
         return jax.vmap(lambda part, owners: part[owners])(self._split(of_rows), self.owners)
 
-    def at(self, outputs: Float[Array, "B I"]) -> Float[Array, "P N"]:
+    def at(self, outputs: Float[Array | np.ndarray, "B I"]) -> Float[Array, "P N"]:
         """[P, N] the outputs at the entries."""
         return jax.vmap(lambda part, row, item: part[row, item])(self._split(outputs), self.owners, self.items)
 
@@ -89,7 +89,7 @@ class PackedBatch:
         values = self.values.astype(dtype)
         return self._whole(jax.vmap(lambda row, i, v: empty.at[row, i].add(v))(self.owners, self.items, values))
 
-    def replaced(self, values: Float[Array, "P N"]) -> PackedBatch:
+    def replaced(self, values: Float[Array | np.ndarray, "P N"]) -> PackedBatch:
         """The same entries with other values; those of padding must be 0."""
         return PackedBatch(self.rows, self.owners, self.items, values)
 

@@ -21,7 +21,6 @@ from jaxrec import _checks
 from jaxrec._checks import InputError
 from jaxrec.closed_form import kernel
 from jaxrec.closed_form.certificate import certify
-from jaxrec.closed_form.gram import squared_norms
 from jaxrec.closed_form.method import ClosedForm
 from jaxrec.closed_form.without_user import LeaveUserOut
 from jaxrec.data import Interactions
@@ -103,23 +102,22 @@ def leave_user_out(method: Any, data: Interactions, gram: Any = None) -> LeaveUs
         return WithoutUserCounts(data.item_counts, data.n_users)
     method.plan(data.n_users, data.n_items, data.nnz).require()
     gram = method.gram(data) if gram is None else gram
-    gram_diagonal = squared_norms(data)
-    penalty = method.penalty(gram_diagonal)
+    problem = method.problem(data)
     if method.on_host:
-        status, inverse = kernel.invert_on_host(gram, penalty), gram
+        status, inverse = kernel.invert_on_host(gram, problem.penalty), gram
     else:
         gram = gram[: data.n_items, : data.n_items]  # without the empty items that fill up the blocks of a device
-        status, inverse = Status.OK, _invert_on_device(gram, penalty.astype(np.float32))
-    without = LeaveUserOut(method, inverse, gram_diagonal, penalty, data)
-    certificate = certify(data, without.solution, penalty, gram_diagonal, method.diagonal_limit, status)
+        status, inverse = Status.OK, _invert_on_device(gram, problem.penalty.astype(np.float32))
+    without = LeaveUserOut(method, inverse, problem)
+    certificate = certify(problem, without.solution, status)
     if certificate.status is not Status.OK:
-        raise FitError(certificate.status, method._advice(certificate, penalty, gram_diagonal))
+        raise FitError(certificate.status, method._advice(certificate, data))
     return dataclasses.replace(without, certificate=certificate)
 
 
 def check(method: Any) -> None:
     """Refuses a method whose leave-one-user-out scores have no closed form here."""
-    own = isinstance(method, ClosedForm) and method.is_plain
+    own = isinstance(method, ClosedForm) and method.exact_updates
     if not own and not isinstance(method, Popularity):
         raise InputError(
             f"leave-one-user-out scores are exact for the closed forms on X'X (EASE, EDLAE, LAE, RLAE) and popularity, "

@@ -7,7 +7,7 @@ and the weights are scaled by item popularity to the powers a and -a, which sets
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ from jaxtyping import Array, Float
 from jaxrec import _checks
 from jaxrec.closed_form import kernel
 from jaxrec.closed_form.gram import with_user_weights
-from jaxrec.closed_form.kernel import Solution
+from jaxrec.closed_form.kernel import Problem, Solution
 from jaxrec.closed_form.method import ClosedForm
 from jaxrec.data import Interactions
 
@@ -68,6 +68,8 @@ class Dan(ClosedForm):
       dtype: as in Ease.
     """
 
+    name: ClassVar[str] = "dan"
+
     reg: float = 50.0
     dropout: float = 0.0
     item_power: float = 0.2
@@ -94,15 +96,13 @@ class Dan(ClosedForm):
         """[I] reg + p/(1-p) n_i, given n_i."""
         return kernel.dropout_penalty(gram_diagonal, self.dropout, self.reg)
 
-    def penalty_on(self, train: Interactions, gram_diagonal: np.ndarray) -> np.ndarray:
-        """[I] the penalty from the unweighted number of users of each item."""
-        return self.penalty(train.item_counts.astype(np.float64))
+    def problem(self, train: Interactions) -> Problem:
+        """The same, with the penalty from the unweighted number of users of each item."""
+        return super().problem(train)._replace(penalty=self.penalty(train.item_counts.astype(np.float64)))
 
-    def finish(
-        self, train: Interactions, solution: Solution, penalty: np.ndarray, gram_diagonal: np.ndarray
-    ) -> np.ndarray | Array:
+    def transform_weights(self, problem: Problem, solution: Solution) -> np.ndarray | Array:
         """[I, I] D(n_i)^a B0 D(n_i)^-a."""
-        counts = np.maximum(train.item_counts, 1).astype(solution.weights.dtype)
+        counts = np.maximum(problem.x.item_counts, 1).astype(solution.weights.dtype)
         counts = np.pad(counts, (0, len(solution.weights) - len(counts)), constant_values=1)
         if isinstance(solution.weights, jax.Array):
             return _scaled_on_device(solution.weights, counts, np.float32(self.item_power))

@@ -15,7 +15,7 @@ diagonal: nothing needs to be solved beyond EDLAE's one inverse.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -27,14 +27,13 @@ from jaxrec import _checks
 from jaxrec.closed_form import kernel
 from jaxrec.closed_form.certificate import RESIDUAL_LIMIT
 from jaxrec.closed_form.gram import reg_dominates
-from jaxrec.closed_form.kernel import Solution
+from jaxrec.closed_form.kernel import Problem, Solution
 from jaxrec.closed_form.method import ClosedForm
 from jaxrec.data import Interactions
+from jaxrec.fitting import Stopwatch
 from jaxrec.models import Fitted
-from jaxrec.solvers.columns import HIGHEST
-from jaxrec.status import FitError, Status
-
-COLUMNS = 64  # whose own system the certificate checks
+from jaxrec.solvers.columns import HIGHEST, columns_of, sample_columns
+from jaxrec.status import Certificate, Status
 
 
 def objective(
@@ -151,6 +150,8 @@ class Deql(ClosedForm):
       dtype: as in Ease.
     """
 
+    name: ClassVar[str] = "deql"
+
     reg: float = 100.0
     dropout: float = 0.3
     kept_weight: float = 0.1
@@ -165,13 +166,11 @@ class Deql(ClosedForm):
         """[I] reg + p/(1-p) (X'X)_jj, as in Edlae."""
         return kernel.dropout_penalty(gram_diagonal, self.dropout, self.reg)
 
-    def finish(
-        self, train: Interactions, solution: Solution, penalty: np.ndarray, gram_diagonal: np.ndarray
-    ) -> np.ndarray | Array:
+    def transform_weights(self, problem: Problem, solution: Solution) -> np.ndarray | Array:
         """[I, I] EDLAE's columns rescaled, and the diagonal."""
         unexplained = np.asarray(solution.unexplained, np.float64)
-        parts = own_weights(gram_diagonal, unexplained, self.dropout, self.reg, self.kept_weight)
-        empty = len(solution.weights) - train.n_items  # items that fill up the blocks of a device
+        parts = own_weights(problem.gram_diagonal, unexplained, self.dropout, self.reg, self.kept_weight)
+        empty = len(solution.weights) - problem.x.n_items  # items that fill up the blocks of a device
         own, factor = (np.pad(part.astype(solution.weights.dtype), (0, empty)) for part in parts)
         if isinstance(solution.weights, jax.Array):
             return _combined_on_device(solution.weights, own, factor)
@@ -185,13 +184,22 @@ class Deql(ClosedForm):
         The certificate holds the larger of two residuals: that of EDLAE's optimum, from all columns, and that of the
         systems H_i b_i = v_i themselves for up to 64 columns.
         """
-        model, info = super().fit(train, devices)
-        columns = np.sort(np.random.default_rng(0).permutation(train.n_items)[:COLUMNS])
-        found = np.asarray(model.weights[: train.n_items, columns], np.float64)
+        return self._fit(train, devices)
+
+    def _with_certificate(
+        self, train: Interactions, problem: Problem, solution: Solution, status: Status, clock: Stopwatch
+    ) -> tuple[Any, Certificate]:
+        model, certificate = super()._with_certificate(train, problem, solution, status, clock)
+        if certificate.status is not Status.OK:
+            return model, certificate
+        columns = sample_columns(train.n_items)
+        found = columns_of(model.weights, columns)[: train.n_items]
         own = residual(train, columns, found, self.dropout, self.reg, self.kept_weight)
-        largest = max(own, info.certificate.residual)
-        certificate = dataclasses.replace(info.certificate, residual=largest)
-        if not own <= RESIDUAL_LIMIT[self.dtype]:
-            way = "lower reg: nothing is left to learn" if reg_dominates(train, self.reg) else "raise reg"
-            raise FitError(Status.RESIDUAL_TOO_LARGE, f"{certificate}; {way}, or use Deql(dtype='float64').")
-        return Fitted(model, dataclasses.replace(info, certificate=certificate))
+        status = Status.OK if own <= RESIDUAL_LIMIT[self.dtype] else Status.RESIDUAL_TOO_LARGE
+        return model, dataclasses.replace(certificate, status=status, residual=max(own, certificate.residual))
+
+    def _advice(self, certificate: Certificate, train: Interactions) -> str:
+        if certificate.status is not Status.RESIDUAL_TOO_LARGE:
+            return super()._advice(certificate, train)
+        way = "lower reg: nothing is left to learn" if reg_dominates(train, self.reg) else "raise reg"
+        return f"{certificate}; {way}, or use Deql(dtype='float64')."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -61,6 +61,8 @@ class Ease(ClosedForm):
         default device; "auto" takes "host" where the default device is a CPU, else "jax".
       dtype: "float32", or "float64" for nearly collinear items ("host" only).
     """
+
+    name: ClassVar[str] = "ease"
 
     reg: float = 100.0
 

@@ -9,7 +9,7 @@ al., SIGIR 2023).
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -64,6 +64,8 @@ class Edlae(ClosedForm):
       dtype: as in Ease.
     """
 
+    name: ClassVar[str] = "edlae"
+
     reg: float = 100.0
     dropout: float = 0.3
 
@@ -91,6 +93,8 @@ class Lae(Edlae):
       dtype: as in Ease.
     """
 
+    name: ClassVar[str] = "lae"
+
     reg: float = 1000.0
     dropout: float = 0.0
 
@@ -111,6 +115,8 @@ class Rlae(Edlae):
       solver: as in Ease.
       dtype: as in Ease.
     """
+
+    name: ClassVar[str] = "rlae"
 
     reg: float = 500.0
     dropout: float = 0.0

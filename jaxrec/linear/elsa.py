@@ -19,7 +19,7 @@ from jaxrec._checks import InputError
 from jaxrec.data import Interactions, RowBatch, row_batches
 from jaxrec.models import FitInfo, Fitted, ItemFactors
 from jaxrec.runtime import parallel
-from jaxrec.runtime.memory import Plan, hardware, plan_on
+from jaxrec.runtime.memory import Needs, Plan, hardware, plan_on
 from jaxrec.runtime.progress import progress_bar
 from jaxrec.solvers.columns import HIGHEST
 from jaxrec.solvers.descent import require_optax
@@ -173,7 +173,7 @@ class Elsa:
         }
         flops = 12.0 * n_users * n_items * self.rank * (self.epochs + 2)
         advice = "use a lower rank or a smaller batch_size"
-        return plan_on(found, self, (n_users, n_items, nnz), parts, flops, advice)
+        return plan_on(found, self, (n_users, n_items, nnz), Needs(parts, flops, advice))
 
     def _measure(self, train: Interactions, factors: Array, mesh: Any) -> tuple[float, float]:
         """(mean loss, norm of its gradient with respect to factors of length 1) over all users."""

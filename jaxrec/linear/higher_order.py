@@ -25,7 +25,7 @@ from jaxrec.closed_form.gram import lower_gram
 from jaxrec.data import Interactions
 from jaxrec.models import FitInfo, Fitted, PairWeights
 from jaxrec.runtime import parallel
-from jaxrec.runtime.memory import Plan, hardware, plan_on
+from jaxrec.runtime.memory import Needs, Plan, hardware, plan_on
 from jaxrec.solvers.columns import HIGHEST, columns_product, on_diagonal, own_diagonal, zero_diagonal
 from jaxrec.solvers.spd import Blocks, blocks, inverse_columns
 from jaxrec.solvers.spd_host import mirror_lower
@@ -281,7 +281,7 @@ class HigherOrder:
         }
         flops = 2.0 * (n_items**3 + pairs**3) + self.n_iterations * 2.0 * pairs * n_items * (2 * n_items + pairs)
         advice = "use fewer pairs, fewer items, or a larger device"
-        return plan_on(found, self, (n_users, n_items, nnz), parts, flops, advice)
+        return plan_on(found, self, (n_users, n_items, nnz), Needs(parts, flops, advice))
 
     def _residual(self, x: sp.csr_array, z: sp.csr_array, pairs: np.ndarray, solution: Weights) -> float:
         """The relative norm of the gradient of sampled columns, in float64 and through the sparse data."""

@@ -25,7 +25,7 @@ from jaxrec.closed_form.gram import default_gram, squared_norms
 from jaxrec.data import Interactions
 from jaxrec.models import FitInfo, Fitted, ItemWeights, SparseItemWeights
 from jaxrec.runtime import parallel
-from jaxrec.runtime.memory import Plan, hardware, plan_on
+from jaxrec.runtime.memory import Needs, Plan, hardware, plan_on
 from jaxrec.runtime.threads import map_in_order, n_threads
 from jaxrec.solvers.columns import on_diagonal, own_diagonal, take_columns
 from jaxrec.status import Certificate, FitError, Status
@@ -191,7 +191,7 @@ class ItemKnn:
         parts |= {"sparse data, four times": 48 * nnz}
         flops = 2.0 * pairs + 20.0 * n_items**2
         advice = "use fewer items (drop those with the fewest users)"
-        return plan_on(found, self, (n_users, n_items, nnz), parts, flops, advice)
+        return plan_on(found, self, (n_users, n_items, nnz), Needs(parts, flops, advice))
 
 
 def _on_host(mesh: Any) -> bool:

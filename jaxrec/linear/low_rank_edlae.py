@@ -30,7 +30,7 @@ from jaxrec.linear import low_rank_edlae_kernels as kernels
 from jaxrec.linear.low_rank_edlae_kernels import ONE_SHOTS, Problem
 from jaxrec.models import FitInfo, Fitted, ItemFactors
 from jaxrec.runtime import parallel
-from jaxrec.runtime.memory import Plan, hardware, plan_on
+from jaxrec.runtime.memory import Needs, Plan, hardware, plan_on
 from jaxrec.solvers import svd
 from jaxrec.solvers.columns import HIGHEST, own_diagonal, zero_diagonal
 from jaxrec.solvers.spd import Blocks, blocks, cholesky_and_inverse
@@ -318,7 +318,7 @@ class LowRankEdlae:
         }
         flops = float(n_items) ** 3 + float(n_items) ** 2 * rank * (70 + 15 * steps)
         advice = "use a machine with more memory, or fewer items (drop those with the fewest users)"
-        return plan_on(found, self, (n_users, n_items, nnz), parts, flops, advice)
+        return plan_on(found, self, (n_users, n_items, nnz), Needs(parts, flops, advice))
 
 
 def certify(gram: Float[Array, "I I"], problem: Problem, model: ItemFactors) -> Certificate:

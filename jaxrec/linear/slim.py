@@ -29,7 +29,7 @@ from jaxrec.closed_form.mesh import invert
 from jaxrec.data import Interactions
 from jaxrec.models import FitInfo, Fitted, ItemWeights
 from jaxrec.runtime import parallel
-from jaxrec.runtime.memory import Plan, hardware, plan_on
+from jaxrec.runtime.memory import Needs, Plan, hardware, plan_on
 from jaxrec.runtime.progress import progress_bar
 from jaxrec.solvers.columns import HIGHEST, columns_product, on_diagonal, own_diagonal, take_columns, zero_diagonal
 from jaxrec.status import Certificate, FitError, Status
@@ -262,7 +262,7 @@ class Slim:
             "sparse data, twice": 24 * nnz,
         }
         advice = "use fewer items (drop those with the fewest users), or Ease, which needs one I x I matrix"
-        return plan_on(found, self, (n_users, n_items, nnz), parts, 102.0 * n_items**3, advice)
+        return plan_on(found, self, (n_users, n_items, nnz), Needs(parts, 102.0 * n_items**3, advice))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -136,14 +136,29 @@ class Plan:
         return "\n".join([*lines, "  fits" if self.fits else f"  does not fit: {self.advice}"])
 
 
-def plan_on(
-    found: Hardware, method: Any, shape: tuple[int, int, int], parts: dict[str, int], flops: float, advice: str
-) -> Plan:
-    """The plan of so much memory on each device and so many flops in all."""
-    seconds = rough_seconds(flops, found)
-    if seconds is not None and found.platform != "cpu":  # simulated devices share the cores of one
-        seconds /= found.count
-    return Plan(str(method), shape, found.where, parts, found.available, flops, seconds, advice)
+class Needs(NamedTuple):
+    """What a fit takes on given hardware.
+
+    Attributes:
+      parts: bytes of each large array that is alive at the peak, on each device, by what it is.
+      flops: floating-point operations in all.
+      advice: what to use instead where it does not fit.
+      slower: how many times slower the operations are than the typical rate of the hardware.
+    """
+
+    parts: dict[str, int]
+    flops: float
+    advice: str
+    slower: float = 1.0
+
+
+def plan_on(on: Hardware, method: Any, shape: tuple[int, int, int], needs: Needs) -> Plan:
+    """The plan of a fit to data of this shape with these needs."""
+    seconds = rough_seconds(needs.flops * needs.slower, on)
+    if seconds is not None and on.platform != "cpu":  # simulated devices share the cores of one
+        seconds /= on.count
+    parts = {part: int(size) for part, size in needs.parts.items()}
+    return Plan(str(method), shape, on.where, parts, on.available, needs.flops, seconds, needs.advice)
 
 
 def available_bytes(device: Any = None) -> int | None:

@@ -48,6 +48,11 @@ def make_mesh(devices: Mesh | Sequence[Any] | np.ndarray | None = None) -> Mesh:
     return Mesh(np.asarray(flat, object), (AXIS,), axis_types=(AxisType.Auto,))
 
 
+def default_mesh() -> Mesh:
+    """The mesh of the default device alone."""
+    return make_mesh(list(jax.numpy.zeros(()).devices()))
+
+
 def psum(x: Any, axis: str | None) -> Any:
     """The sum of x over the devices of `axis`; x where that is None."""
     return x if axis is None else lax.psum(x, axis)

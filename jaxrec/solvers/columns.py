@@ -6,7 +6,9 @@ import math
 from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Shaped
@@ -63,3 +65,21 @@ def columns_product(
     chunks = a.reshape(-1, row_chunk(len(a)), a.shape[1])
     parts = lax.map(lambda rows: product(parallel.all_gather(rows, axis, dimension=1), b), chunks)
     return parts.reshape(len(a), b.shape[1])
+
+
+def sample_columns(n: int, most: int = 64) -> np.ndarray:
+    """[S] at most `most` of n columns in order, the same for every matrix of n: what certificates look at."""
+    return np.sort(np.random.default_rng(0).permutation(n)[:most])
+
+
+def columns_of(matrix: Any, columns: np.ndarray) -> np.ndarray:
+    """[N, S] some columns of a matrix, in float64 on the host, wherever the matrix lies."""
+    if isinstance(matrix, np.ndarray):
+        return matrix[:, columns].astype(np.float64)
+    return parallel.to_host(_columns_of(matrix, columns, parallel.mesh_of(matrix))).astype(np.float64)
+
+
+@partial(jax.jit, static_argnames="mesh")
+def _columns_of(matrix, columns, mesh):
+    inputs = (parallel.COLUMNS, parallel.REPLICATED)
+    return parallel.over_columns(take_columns, mesh, inputs, parallel.REPLICATED)(matrix, columns)

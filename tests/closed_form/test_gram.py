@@ -19,7 +19,7 @@ def random_data(rng, n_users=211, n_items=67, nnz=3000, binary=True) -> Interact
 
 
 @pytest.mark.parametrize("binary", (True, False))
-@pytest.mark.parametrize("path", (gram, lambda data: device_gram(data, batch_size=64)), ids=("host", "jax"))
+@pytest.mark.parametrize("path", (gram_matrix, lambda data: device_gram(data, batch_size=64)), ids=("host", "jax"))
 def test_both_paths_equal_the_definition_exactly(binary, path, rng):
     data = random_data(rng, binary=binary)
     np.testing.assert_array_equal(path(data), naive_gram(data.to_csr().toarray()))
@@ -47,7 +47,7 @@ def test_empty_users_and_items():
     np.testing.assert_array_equal(device_gram(data, 4), expected)
 
 
-@pytest.mark.parametrize("path", (gram, device_gram), ids=("host", "jax"))
+@pytest.mark.parametrize("path", (gram_matrix, device_gram), ids=("host", "jax"))
 def test_counts_beyond_float32_integers_take_the_exact_path(path, rng, monkeypatch):
     """With the threshold lowered, the wide accumulators must be used and give the same counts."""
     data = random_data(rng)
@@ -60,7 +60,7 @@ def test_counts_beyond_float32_integers_take_the_exact_path(path, rng, monkeypat
     monkeypatch.setattr(Interactions, "to_csr", lambda self, dtype=np.float32: used.add(np.dtype(dtype).name) or to_csr(
         self, dtype))  # fmt: skip
     found = path(data)
-    assert used == {"float64" if path is gram else "int32"}
+    assert used == {"float64" if path is gram_matrix else "int32"}
     monkeypatch.undo()
     np.testing.assert_array_equal(found, naive_gram(data.to_csr().toarray()))
 

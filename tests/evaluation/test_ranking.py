@@ -163,6 +163,7 @@ def test_nan_of_either_sign_is_refused(sign):
             recommend(model, data, 2)
 
     class Given:
+        n_items = len(scores)
         score = staticmethod(lambda _: jnp.asarray(scores)[None])
 
     batch = ranking.RowBatch(jnp.arange(1), jnp.zeros((1, 1), int), jnp.zeros((1, 1)))

@@ -35,7 +35,7 @@ def solved(data, reg) -> kernel.Solution:
 
 
 def certify(data, solution, reg, gram_diagonal):
-    return certificates.certify(data, solution, np.full(data.n_items, reg), gram_diagonal)
+    return certificates.certify(kernel.Problem(data, gram_diagonal, np.full(data.n_items, reg)), solution)
 
 
 @pytest.mark.parametrize("solver", SOLVERS)

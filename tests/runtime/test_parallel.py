@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from jax import export
 from jax.sharding import Mesh
+from reference import abstract_batch
 
 from jaxrec import (
     Ease,
@@ -34,7 +35,7 @@ from jaxrec import (
 from jaxrec.closed_form import gram as gram_module
 from jaxrec.closed_form import mesh as mesh_solver
 from jaxrec.closed_form.gram import gram_matrix, host_gram_on_mesh, mesh_gram, squared_norms
-from jaxrec.data import RowBatch, row_batches
+from jaxrec.data import row_batches
 from jaxrec.evaluation.ranking import _top_k_on_mesh, top_k
 from jaxrec.runtime import parallel
 from jaxrec.solvers.spd import Blocks, blocks, spd_inverse, sweep
@@ -304,7 +305,7 @@ def test_every_product_states_its_precision():
             weights, jax.ShapeDtypeStruct((512, 8), jnp.float32)
         ),
         "ranking": jax.make_jaxpr(lambda w, b: _top_k_on_mesh(ItemWeights(w), b, 5, True, mesh=mesh))(
-            weights, RowBatch(jax.ShapeDtypeStruct((16,), jnp.int32), ints, floats)
+            weights, abstract_batch(16, 8)
         ),
     }
     for name, jaxpr in traced.items():
@@ -365,7 +366,7 @@ def test_nan_is_refused_on_every_path_unless_it_is_of_an_excluded_item(sign, mes
 def test_ranking_sends_candidates_alone():
     mesh = parallel.make_mesh()
     weights = jax.ShapeDtypeStruct((512, 512), jnp.float32, sharding=parallel.sharding(mesh, parallel.COLUMNS))
-    batch = RowBatch(*(jax.ShapeDtypeStruct(*s) for s in (((16,), "i4"), ((16, 8), "i4"), ((16, 8), "f4"))))
+    batch = abstract_batch(16, 8)
     compiled = _top_k_on_mesh.lower(ItemWeights(weights, 3), batch, 5, True, mesh=mesh).compile()
     found = sent(compiled)
     assert found and found <= {

@@ -27,7 +27,7 @@ from jaxrec.evaluation.report import evaluate
 from jaxrec.models import FitInfo, Fitted
 from jaxrec.runtime import checkpoint as kept
 from jaxrec.runtime import parallel
-from jaxrec.runtime.memory import Plan, hardware, plan_on
+from jaxrec.runtime.memory import Needs, Plan, hardware, plan_on
 from jaxrec.runtime.progress import progress_bar
 from jaxrec.status import Certificate, FitError, Status
 
@@ -189,7 +189,9 @@ class Trained:
             "sparse data, twice": 16 * nnz,
         }
         flops = 6.0 * n_users * network.n_parameters * epochs
-        return plan_on(found, self, shape, parts, flops, "use narrower layers, a smaller batch_size, or fewer items")
+        return plan_on(
+            found, self, shape, Needs(parts, flops, "use narrower layers, a smaller batch_size, or fewer items")
+        )
 
 
 class Run:

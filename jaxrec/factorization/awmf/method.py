@@ -38,7 +38,7 @@ from jaxrec.factorization.awmf.sweeps import Info, Problem, State
 from jaxrec.factorization.weights import Weights
 from jaxrec.models import FitInfo, Fitted, ItemFactors
 from jaxrec.runtime import parallel
-from jaxrec.runtime.memory import Plan, hardware, plan_on
+from jaxrec.runtime.memory import Needs, Plan, hardware, plan_on
 from jaxrec.solvers.columns import HIGHEST
 from jaxrec.status import Certificate, FitError, Status
 
@@ -287,7 +287,7 @@ class Awmf:
             once = 9.0 * n_items**3
             flops += 24.0 * n_items**2 * rank
         advice = "use a lower rank, preconditioner='diagonal', or more devices with devices="
-        return plan_on(found, self, (n_users, n_items, nnz), parts, once + self.sweeps * flops, advice)
+        return plan_on(found, self, (n_users, n_items, nnz), Needs(parts, once + self.sweeps * flops, advice))
 
 
 def certify(problem: Problem, state: State, course: np.ndarray, kind: str, reg: float) -> Certificate:

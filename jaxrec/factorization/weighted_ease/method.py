@@ -30,7 +30,7 @@ from jaxrec.factorization.weighted_ease.iterate import Settings, Solution
 from jaxrec.factorization.weights import Weights
 from jaxrec.models import FitInfo, Fitted, ItemWeights
 from jaxrec.runtime import parallel
-from jaxrec.runtime.memory import Plan, hardware, plan_on
+from jaxrec.runtime.memory import Needs, Plan, hardware, plan_on
 from jaxrec.solvers.columns import HIGHEST
 from jaxrec.solvers.spd import blocks
 from jaxrec.status import Certificate, FitError, Status
@@ -203,7 +203,7 @@ class WeightedEase:
             }
             flops = 2.0 * cut.size**3 + iterations * (2.0 * cut.size**3 + 4.0 * n_users * cut.size**2)
         advice = "use fewer items (drop those with the fewest users), or more devices"
-        return plan_on(found, self, (n_users, n_items, nnz), parts, flops, advice)
+        return plan_on(found, self, (n_users, n_items, nnz), Needs(parts, flops, advice))
 
 
 def certify(train: Interactions, weights: Weights, solution: Solution, settings: Settings) -> Certificate:

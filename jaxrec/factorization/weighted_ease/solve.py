@@ -28,7 +28,6 @@ from jaxrec.runtime import parallel
 from jaxrec.runtime.blas import add_product
 from jaxrec.runtime.progress import progress_bar
 from jaxrec.solvers.columns import take_columns
-from jaxrec.solvers.spd import blocks
 from jaxrec.solvers.spd_host import mirror_lower
 from jaxrec.status import Status
 
@@ -46,8 +45,7 @@ def solve_in_closed_form(
             return None
     else:
         gram = default_gram(with_user_weights(train, np.asarray(weights.row)), mesh)
-        cut = blocks(n, mesh.size)
-        solution = kernel.Solution(*mesh_solver.solve_on_mesh(gram, penalty, limit, mesh, cut))
+        solution = mesh_solver.solve_on_mesh(gram, penalty, limit, mesh)
         jax.block_until_ready(solution.weights)
     return Solution(solution.weights, scale * np.asarray(solution.unexplained, np.float64), np.zeros(n), np.zeros(n))
 

@@ -27,7 +27,7 @@ from jaxrec.linear.mrf.covariance import CACHE_ENTRIES, ScaledGram
 from jaxrec.linear.mrf.pattern import Pattern, cover, find_pattern, threshold_for
 from jaxrec.models import FitInfo, Fitted, SparseItemWeights
 from jaxrec.runtime import parallel
-from jaxrec.runtime.memory import Plan, available_bytes, hardware, plan_on
+from jaxrec.runtime.memory import Needs, Plan, available_bytes, hardware, plan_on
 from jaxrec.status import Certificate, FitError, Status
 
 SAMPLE = 64  # columns whose stationarity is checked
@@ -250,7 +250,7 @@ class Mrf:
         flops = n_blocks * (neighbours**3 / 3 + 2 * self.r * neighbours**3) + 10.0 * nnz * nnz / max(1, n_users)
         on_host = self._solver == "host" and devices is None
         by = hardware(jax.devices("cpu")[:1] if on_host else devices)
-        plan = plan_on(by, self, (n_users, n_items, nnz), parts, flops, "lower density, or max_in_column")
+        plan = plan_on(by, self, (n_users, n_items, nnz), Needs(parts, flops, "lower density, or max_in_column"))
         return dataclasses.replace(plan, where="host", available=available_bytes())
 
     @property

@@ -1,0 +1,173 @@
+"""The frame around every fit: what is refused, where it is computed, whether it fits, what it took, what is certified.
+
+A method is a frozen dataclass of hyper-parameters that inherits from `Method` and writes what is its own: `_solve`, the
+model with its certificate; `_needs`, the memory and flops of that; `_advice`, what to change where it failed.
+"""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import dataclasses
+import time
+from collections.abc import Iterator
+from typing import Any, ClassVar, Literal
+
+import jax
+
+from jaxrec import _checks
+from jaxrec._checks import InputError
+from jaxrec.data import Interactions
+from jaxrec.models import FitInfo, Fitted
+from jaxrec.runtime import parallel
+from jaxrec.runtime.memory import Hardware, Needs, Plan, hardware, plan_on
+from jaxrec.status import Certificate, FitError, Status
+
+
+class Stopwatch:
+    """Wall-clock seconds of named stages.
+
+    Attributes:
+      seconds: of each stage that is over, by name, in order.
+    """
+
+    def __init__(self):
+        self.seconds: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Times the body of a `with` statement."""
+        begun = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - begun
+
+
+class Method(abc.ABC):
+    """A frozen dataclass of hyper-parameters that can fit and plan.
+
+    Attributes:
+      name: what the command line calls it.
+    """
+
+    name: ClassVar[str]
+
+    def fit(self, train: Interactions, devices: Any = None) -> Fitted:
+        """The fitted model, and what is known about it.
+
+        Args:
+          train: U x I interactions X.
+          devices: what to split the work over: a sequence of devices, or a `jax.sharding.Mesh` of any shape (see
+            `jaxrec.runtime.parallel.make_mesh`). None is the default device, or the host where that is a CPU.
+
+        Returns:
+          Fitted(model, info: FitInfo with certificate and timings).
+
+        Raises:
+          InputError: there is nothing to learn from, or the data do not suit the method.
+          FitError: the fit does not fit in memory, or its result is not certified; says what to change.
+
+        Cost: see `plan`.
+        """
+        return self._fit(train, devices)
+
+    def plan(self, n_users: int, n_items: int, nnz: int, devices: Any = None) -> Plan:
+        """What a fit on data of this size takes, at its peak, on each device; allocates nothing.
+
+        Args:
+          n_users: U.
+          n_items: I.
+          nnz: number of interactions.
+          devices: devices or a mesh; or such as "8xH100" or "v5e", which need not be at hand. None is what `fit` takes
+            without devices.
+        """
+        return self._plan((n_users, n_items, nnz), devices if isinstance(devices, str) else self._mesh(devices))
+
+    @property
+    def on_host(self) -> bool:
+        """Whether a fit without devices takes the path of the CPU."""
+        return jax.default_backend() == "cpu"
+
+    @abc.abstractmethod
+    def _solve(self, train: Interactions, mesh: Any, clock: Stopwatch, **options: Any) -> tuple[Any, Certificate]:
+        """The model, which is not looked at where it is not certified, and its certificate.
+
+        Args:
+          train: interactions, of which there are some.
+          mesh: what `parallel.make_mesh` returned; None is the host.
+          clock: takes the time of each stage.
+          **options: what the method's own `fit` takes besides.
+        """
+
+    @abc.abstractmethod
+    def _needs(self, n_users: int, n_items: int, nnz: int, on: Hardware, host: bool) -> Needs:
+        """Memory and operations of a fit on this hardware; `host`: by the path of the CPU."""
+
+    def _advice(self, certificate: Certificate, train: Interactions) -> str:
+        """What to change where a fit is not certified, in one sentence."""
+        return f"{certificate}; raise reg."
+
+    def _refuse(self, train: Interactions) -> None:
+        """Raises an `InputError` where this method cannot learn from these data."""
+        if train.nnz == 0:
+            raise InputError(f"{train.name}: there are no interactions to learn from.")
+
+    def _mesh(self, devices: Any) -> Any:
+        """The mesh to compute on; None is the host."""
+        if devices is None:
+            return None if self.on_host else parallel.default_mesh()
+        return parallel.make_mesh(devices)
+
+    def _plan(self, shape: tuple[int, int, int], mesh: Any) -> Plan:
+        """The plan of a fit to data of this shape: on a mesh, on devices named by a text, or on the host."""
+        on = hardware(jax.devices("cpu")[:1] if mesh is None else mesh)
+        return plan_on(on, self, shape, self._needs(*shape, on, mesh is None))
+
+    def _fit(self, train: Interactions, devices: Any, **options: Any) -> Fitted:
+        """What `fit` returns; `options` go to `_solve`."""
+        self._refuse(train)
+        mesh = self._mesh(devices)
+        self._plan((train.n_users, train.n_items, train.nnz), mesh).require()
+        clock = Stopwatch()
+        model, certificate = self._solve(train, mesh, clock, **options)
+        return self._certified(train, model, certificate, clock)
+
+    def _certified(self, train: Interactions, model: Any, certificate: Certificate, clock: Stopwatch) -> Fitted:
+        """The model with what is known about it, or a `FitError`."""
+        if certificate.status is not Status.OK:
+            raise FitError(certificate.status, self._advice(certificate, train))
+        return Fitted(model, FitInfo(self, certificate, train.items, train.summary(), clock.seconds))
+
+
+@dataclasses.dataclass(frozen=True)
+class HostOrDevices(Method):
+    """A method with a solver on the CPU besides the JAX kernel.
+
+    Attributes:
+      solver: "host" takes the CPU; "jax" the JAX kernel on the default device; "auto" takes "host" where the default
+        device is a CPU, else "jax".
+      dtype: "float32", or "float64" for nearly collinear items ("host" only).
+    """
+
+    solver: Literal["auto", "host", "jax"] = dataclasses.field(default="auto", kw_only=True)
+    dtype: Literal["float32", "float64"] = dataclasses.field(default="float32", kw_only=True)
+
+    def __post_init__(self):
+        _checks.plain_numbers(self)
+        _checks.one_of("solver", self.solver, ("auto", "host", "jax"))
+        _checks.one_of("dtype", self.dtype, ("float32", "float64"))
+        if (self.solver, self.dtype) == ("jax", "float64"):
+            raise InputError("solver='jax' computes in float32; for dtype='float64' use solver='host'.")
+
+    @property
+    def on_host(self) -> bool:
+        """Whether a fit without devices takes the path of the CPU."""
+        on_cpu = jax.default_backend() == "cpu" or self.dtype == "float64"
+        return self.solver == "host" or (self.solver == "auto" and on_cpu)
+
+    def _mesh(self, devices: Any) -> Any:
+        if devices is not None and (self.solver == "host" or self.dtype == "float64"):
+            raise InputError(
+                f"devices compute in float32 by the JAX kernel, got solver={self.solver!r} and dtype={self.dtype!r}; "
+                "leave out devices, or these."
+            )
+        return super()._mesh(devices)
