@@ -7,7 +7,7 @@ import re
 
 from beartype import BeartypeConf, beartype
 
-SHAPED = re.compile(r"\[[\w. |]*(Array|ArrayLike|ndarray)[\w. |]*, ['\"]|jaxtyping")
+SHAPED = re.compile(r"\[[\w. |]*(Array|ArrayLike|ndarray|Any)[\w. |]*, ['\"]|jaxtyping")
 checked = beartype(conf=BeartypeConf(is_pep484_tower=True))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -30,9 +31,9 @@ class RowBatch:
     without a word, so an invalid index would go unseen.
     """
 
-    rows: Int[Array, " B"]
-    items: Int[Array, "B L"]
-    values: Float[Array, "B L"]
+    rows: Int[Any, " B"]
+    items: Int[Any, "B L"]
+    values: Float[Any, "B L"]
 
     def dense(self, n_items: int, dtype=jnp.float32) -> Float[Array, "B I"]:
         """[B, I] the rows as a dense matrix."""
@@ -60,10 +61,10 @@ class PackedBatch:
       values: [P, N] float32; 0 where padded.
     """
 
-    rows: Int[Array | np.ndarray, "P b"]
-    owners: Int[Array | np.ndarray, "P N"]
-    items: Int[Array | np.ndarray, "P N"]
-    values: Float[Array | np.ndarray, "P N"]
+    rows: Int[Any, "... P b"]
+    owners: Int[Any, "... P N"]
+    items: Int[Any, "... P N"]
+    values: Float[Any, "... P N"]
 
     @property
     def entries_per_row(self) -> float:
@@ -79,7 +80,7 @@ class PackedBatch:
         """[P, N, ...] what [B, ...] has for the row of each entry."""
         return jax.vmap(lambda part, owners: part[owners])(self._split(of_rows), self.owners)
 
-    def at(self, outputs: Float[Array | np.ndarray, "B I"]) -> Float[Array, "P N"]:
+    def at(self, outputs: Float[Any, "B I"]) -> Float[Array, "P N"]:
         """[P, N] the outputs at the entries."""
         return jax.vmap(lambda part, row, item: part[row, item])(self._split(outputs), self.owners, self.items)
 
@@ -89,7 +90,7 @@ class PackedBatch:
         values = self.values.astype(dtype)
         return self._whole(jax.vmap(lambda row, i, v: empty.at[row, i].add(v))(self.owners, self.items, values))
 
-    def replaced(self, values: Float[Array | np.ndarray, "P N"]) -> PackedBatch:
+    def replaced(self, values: Float[Any, "P N"]) -> PackedBatch:
         """The same entries with other values; those of padding must be 0."""
         return PackedBatch(self.rows, self.owners, self.items, values)
 
@@ -110,7 +111,7 @@ class PackedBatch:
 
 
 def scatter_rows(
-    items: Int[Array, "B L"], values: Float[Array, "B L"], n_items: int, dtype=jnp.float32
+    items: Int[Any, "B L"], values: Float[Array, "B L"], n_items: int, dtype=jnp.float32
 ) -> Float[Array, "B I"]:
     """[B, I] dense rows from padded ones; padding adds 0 to item 0."""
     empty = jnp.zeros((items.shape[0], n_items), dtype)

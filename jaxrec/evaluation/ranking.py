@@ -161,7 +161,8 @@ def top_k(
     scores = _sortable(model.score(history))
     if exclude_seen:
         scores = _banned(scores, jnp.where(history.values != 0, history.items, scores.shape[1]))
-    return tuple(jax.lax.top_k(scores, k))
+    best, items = jax.lax.top_k(scores, k)
+    return best, items
 
 
 def _sortable(scores: Any) -> Any:

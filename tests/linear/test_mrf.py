@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import reference
 import scipy.sparse as sp
 from jax import export
+from reference import abstract_batch
 
 import jaxrec.models
 from jaxrec import FitError, InputError, Interactions, Mrf, SparseItemWeights, evaluate, load_model, recommend, save
@@ -302,7 +302,7 @@ def test_lowers(platform):
     columns = jax.jit(lambda g: block_columns(g, 3))
     assert export.export(columns, platforms=[platform])(grams).platforms == (platform,)
     model = SparseItemWeights(shape((31,), jnp.int32), shape((200,), jnp.int32), shape((200,), jnp.float32))
-    batch = reference.abstract_batch(8, 4)
+    batch = abstract_batch(8, 4)
     best = jax.jit(lambda m, b: top_k(m, b, 10))
     assert export.export(best, platforms=[platform])(model, batch).platforms == (platform,)
 
