@@ -1,4 +1,4 @@
-"""The linear-autoencoder family and its baselines: one file a method, named after it."""
+"""The linear-autoencoder family and its baselines: one file or folder a method, named after it."""
 
 from jaxrec.linear.dan import Dan
 from jaxrec.linear.deql import Deql
@@ -8,7 +8,7 @@ from jaxrec.linear.elsa import Elsa
 from jaxrec.linear.higher_order import HigherOrder
 from jaxrec.linear.item_knn import ItemKnn
 from jaxrec.linear.low_rank_edlae import LowRankEdlae
-from jaxrec.linear.mrf.method import Mrf
+from jaxrec.linear.mrf import Mrf
 from jaxrec.linear.popularity import Popularity
 from jaxrec.linear.pure_svd import PureSvd
 from jaxrec.linear.slim import NonnegativeEase, Slim

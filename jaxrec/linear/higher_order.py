@@ -7,9 +7,8 @@ pairs of them, and what a pair says beyond its two items is often negative.
 from __future__ import annotations
 
 import dataclasses
-import time
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,15 +22,15 @@ from jaxrec import _checks
 from jaxrec._checks import InputError
 from jaxrec.closed_form.gram import lower_gram
 from jaxrec.data import Interactions
-from jaxrec.models import FitInfo, Fitted, PairWeights
+from jaxrec.fitting import Method, Stopwatch
+from jaxrec.models import Fitted, PairWeights
 from jaxrec.runtime import parallel
-from jaxrec.runtime.memory import Needs, Plan, hardware, plan_on
-from jaxrec.solvers.columns import HIGHEST, columns_product, on_diagonal, own_diagonal, zero_diagonal
+from jaxrec.runtime.memory import Hardware, Needs
+from jaxrec.solvers.columns import HIGHEST, columns_product, on_diagonal, own_diagonal, sample_columns, zero_diagonal
 from jaxrec.solvers.spd import Blocks, blocks, inverse_columns
 from jaxrec.solvers.spd_host import mirror_lower
-from jaxrec.status import Certificate, FitError, Status
+from jaxrec.status import Certificate, Status
 
-SAMPLE = 64  # columns whose stationarity is checked
 RESIDUAL_LIMIT = 1e-2
 
 
@@ -186,7 +185,7 @@ def pair_features(x: sp.csr_array, pairs: np.ndarray) -> sp.csr_array:
 
 
 @dataclasses.dataclass(frozen=True)
-class HigherOrder:
+class HigherOrder(Method):
     """EASE with the most frequent pairs of items as further features (Steck & Liang 2021).
 
     Attributes:
@@ -197,6 +196,8 @@ class HigherOrder:
       rho: ADMM's penalty; default 10 times pair_reg, the paper's usual ratio.
       n_iterations: of ADMM; the paper takes 40.
     """
+
+    name: ClassVar[str] = "higher-order"
 
     reg: float = 100.0
     pair_reg: float = 1000.0
@@ -234,59 +235,47 @@ class HigherOrder:
 
         Cost: see `admm`.
         """
-        if train.nnz == 0:
-            raise InputError(f"{train.name}: there are no interactions to learn from.")
-        mesh = None if devices is None else parallel.make_mesh(devices)
-        self.plan(train.n_users, train.n_items, train.nnz, mesh).require()
-        seconds = {}
-        begun = time.perf_counter()
-        gram = lower_gram(train)
-        pairs = frequent_pairs(gram, self.threshold, self.n_pairs)
-        if len(pairs) == 0 and train.n_items > 1:
-            raise InputError(f"no two items share more than {self.threshold or 0:g} users; lower threshold.")
-        mirror_lower(gram)
-        x = train.to_csr(np.float64)
-        z = pair_features(x, pairs)
-        cross, pair_gram = ((z.T @ y).toarray().astype(np.float32) for y in (x, z))
-        seconds["Gram matrices"] = time.perf_counter() - begun
+        return self._fit(train, devices)
 
-        begun = time.perf_counter()
-        floats = self.reg, self.pair_reg, self.rho or 10 * self.pair_reg
-        solution = minimum(gram, cross, pair_gram, pairs, *floats, self.n_iterations, mesh)
-        seconds["ADMM"] = time.perf_counter() - begun
-
-        begun = time.perf_counter()
-        residual = self._residual(x, z, pairs, solution)
+    def _solve(self, train: Interactions, mesh: Any, clock: Stopwatch, **_: Any) -> tuple[PairWeights, Certificate]:
+        with clock.stage("Gram matrices"):
+            gram = lower_gram(train)
+            pairs = frequent_pairs(gram, self.threshold, self.n_pairs)
+            if len(pairs) == 0 and train.n_items > 1:
+                raise InputError(f"no two items share more than {self.threshold or 0:g} users; lower threshold.")
+            mirror_lower(gram)
+            x = train.to_csr(np.float64)
+            z = pair_features(x, pairs)
+            cross, pair_gram = ((z.T @ y).toarray().astype(np.float32) for y in (x, z))
+        with clock.stage("ADMM"):
+            floats = self.reg, self.pair_reg, self.rho or 10 * self.pair_reg
+            solution = minimum(gram, cross, pair_gram, pairs, *floats, self.n_iterations, mesh)
+        with clock.stage("certificate"):
+            residual = self._residual(x, z, pairs, solution)
         status = Status.OK if residual <= RESIDUAL_LIMIT else Status.RESIDUAL_TOO_LARGE
         status = status if np.isfinite(residual) else Status.NOT_FINITE
-        certificate = Certificate(status, residual, RESIDUAL_LIMIT, {"pairs": float(len(pairs))})
-        seconds["certificate"] = time.perf_counter() - begun
-        if status is not Status.OK:
-            raise FitError(status, f"ADMM has not converged ({certificate}): raise n_iterations, or change rho.")
         model = PairWeights(solution.items, pairs if mesh else jnp.asarray(pairs), solution.pairs)
-        return Fitted(model, FitInfo(self, certificate, train.items, train.summary(), seconds))
+        return model, Certificate(status, residual, RESIDUAL_LIMIT, {"pairs": float(len(pairs))})
 
-    def plan(self, n_users: int, n_items: int, nnz: int, devices: Any = None) -> Plan:
-        """What a fit on data of this size takes; with a `threshold`, counted as if it left `n_pairs` pairs.
+    def _advice(self, certificate: Certificate, train: Interactions) -> str:
+        return f"ADMM has not converged ({certificate}): raise n_iterations, or change rho."
 
-        Of devices, a mesh or such as "8xH100", on each; the host must hold the Gram matrices as well.
-        """
+    def _needs(self, n_users: int, n_items: int, nnz: int, on: Hardware, host: bool) -> Needs:
+        """With a `threshold`, counted as if it left `n_pairs` pairs; the host must hold the Gram matrices as well."""
         pairs = min(self.n_pairs, n_items * (n_items - 1) // 2)
-        found = hardware(devices)
         parts = {
-            "five I x I matrices": found.share(20 * n_items**2),
-            "three matrices of pairs x pairs": found.share(12 * pairs**2),
-            "seven matrices of pairs x items": found.share(28 * pairs * n_items),
+            "five I x I matrices": on.share(20 * n_items**2),
+            "three matrices of pairs x pairs": on.share(12 * pairs**2),
+            "seven matrices of pairs x items": on.share(28 * pairs * n_items),
             "sparse data, by user and by item": 48 * nnz,
         }
         flops = 2.0 * (n_items**3 + pairs**3) + self.n_iterations * 2.0 * pairs * n_items * (2 * n_items + pairs)
-        advice = "use fewer pairs, fewer items, or a larger device"
-        return plan_on(found, self, (n_users, n_items, nnz), Needs(parts, flops, advice))
+        return Needs(parts, flops, "use fewer pairs, fewer items, or a larger device")
 
     def _residual(self, x: sp.csr_array, z: sp.csr_array, pairs: np.ndarray, solution: Weights) -> float:
         """The relative norm of the gradient of sampled columns, in float64 and through the sparse data."""
         n = len(solution.items)
-        items = np.random.default_rng(0).choice(n, min(SAMPLE, n), replace=False)
+        items = sample_columns(n)
         b, w = (np.asarray(part[:, items], np.float64) for part in solution)
         target = x[:, items].toarray()
         error = target - x @ b - z @ w

@@ -7,9 +7,8 @@ meshes everything is dense.
 from __future__ import annotations
 
 import dataclasses
-import time
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -23,14 +22,14 @@ from jaxrec import _checks
 from jaxrec._checks import InputError
 from jaxrec.closed_form.gram import default_gram, squared_norms
 from jaxrec.data import Interactions
-from jaxrec.models import FitInfo, Fitted, ItemWeights, SparseItemWeights
+from jaxrec.fitting import Method, Stopwatch
+from jaxrec.models import Fitted, ItemWeights, SparseItemWeights
 from jaxrec.runtime import parallel
-from jaxrec.runtime.memory import Needs, Plan, hardware, plan_on
+from jaxrec.runtime.memory import Hardware, Needs
 from jaxrec.runtime.threads import map_in_order, n_threads
-from jaxrec.solvers.columns import on_diagonal, own_diagonal, take_columns
-from jaxrec.status import Certificate, FitError, Status
+from jaxrec.solvers.columns import columns_of, on_diagonal, own_diagonal, sample_columns
+from jaxrec.status import Certificate, Status
 
-COLUMNS = 64  # that the certificate recomputes
 LIMIT = 1e-5
 BLOCK = 256  # columns at a time and thread on the host
 
@@ -67,12 +66,6 @@ def _weights(gram, shrinkage, neighbours, mesh):
     kernel = partial(weights, neighbours=neighbours)
     inputs = (parallel.COLUMNS, parallel.REPLICATED)
     return parallel.over_columns(kernel, mesh, inputs, parallel.COLUMNS)(gram, shrinkage)
-
-
-@partial(jax.jit, static_argnames="mesh")
-def _take_columns(found, columns, mesh):
-    inputs = (parallel.COLUMNS, parallel.REPLICATED)
-    return parallel.over_columns(take_columns, mesh, inputs, parallel.REPLICATED)(found, columns)
 
 
 def weights_on_host(train: Interactions, shrinkage: float, neighbours: int) -> sp.csc_array:
@@ -118,13 +111,15 @@ def residual(train: Interactions, columns: np.ndarray, found: np.ndarray, shrink
 
 
 @dataclasses.dataclass(frozen=True)
-class ItemKnn:
+class ItemKnn(Method):
     """Item-kNN: an item's score is the sum of its cosines with those of its nearest items that are in the history.
 
     Attributes:
       neighbours: how many nearest items count for each item.
       shrinkage: added to the denominator of the cosine, in interactions; damps similarities of rare items.
     """
+
+    name: ClassVar[str] = "item-knn"
 
     neighbours: int = 100
     shrinkage: float = 10.0
@@ -150,49 +145,41 @@ class ItemKnn:
 
         Cost: the Gram matrix, and I selections among I, on the CPU among the items with users in common.
         """
-        if train.nnz == 0:
-            raise InputError(f"{train.name}: there are no interactions to learn from.")
+        return self._fit(train, devices)
+
+    def _refuse(self, train: Interactions) -> None:
+        super()._refuse(train)
         if train.values.min() < 0:
             raise InputError(f"{train.name}: values must not be negative for item-kNN, got {train.values.min()}.")
-        mesh = None if devices is None else parallel.make_mesh(devices)
-        self.plan(train.n_users, train.n_items, train.nnz, mesh).require()
-        begun, seconds = time.perf_counter(), {}
-        columns = np.sort(np.random.default_rng(0).permutation(train.n_items)[:COLUMNS])
-        if _on_host(mesh):
-            by_column = weights_on_host(train, self.shrinkage, self.neighbours)
-            chosen, found = by_column[:, columns].toarray().astype(np.float64), sp.csr_array(by_column)
-            model = SparseItemWeights(*(jnp.asarray(part) for part in (found.indptr, found.indices, found.data)))
-        else:
-            gram = jax.block_until_ready(default_gram(train, mesh))
-            seconds["gram"] = time.perf_counter() - begun
-            begun = time.perf_counter()
-            found = jax.block_until_ready(_weights(gram, np.float32(self.shrinkage), self.neighbours, mesh))
-            chosen = np.asarray(_take_columns(found, columns, mesh), np.float64)[: train.n_items]
-            model = ItemWeights(found, padding=len(found) - train.n_items)
-        seconds["neighbours"] = time.perf_counter() - begun
-        begun = time.perf_counter()
-        error = residual(train, columns, chosen, self.shrinkage, self.neighbours)
-        seconds["certificate"] = time.perf_counter() - begun
-        certificate = Certificate(Status.OK if error <= LIMIT else Status.RESIDUAL_TOO_LARGE, error, LIMIT)
-        if certificate.status is not Status.OK:
-            raise FitError(certificate.status, f"{certificate}; this is a fault of the library or the device.")
-        return Fitted(model, FitInfo(self, certificate, train.items, train.summary(), seconds))
 
-    def plan(self, n_users: int, n_items: int, nnz: int, devices: Any = None) -> Plan:
-        """What a fit on data of this size takes; on each device of a mesh, or of such as "8xH100"."""
-        found = hardware(devices)
+    def _solve(self, train: Interactions, mesh: Any, clock: Stopwatch, **_: Any) -> tuple[Any, Certificate]:
+        columns = sample_columns(train.n_items)
+        if mesh is None:
+            with clock.stage("neighbours"):
+                by_column = weights_on_host(train, self.shrinkage, self.neighbours)
+                chosen, found = by_column[:, columns].toarray().astype(np.float64), sp.csr_array(by_column)
+                model = SparseItemWeights(*(jnp.asarray(part) for part in (found.indptr, found.indices, found.data)))
+        else:
+            with clock.stage("gram"):
+                gram = jax.block_until_ready(default_gram(train, mesh))
+            with clock.stage("neighbours"):
+                found = jax.block_until_ready(_weights(gram, np.float32(self.shrinkage), self.neighbours, mesh))
+                chosen = columns_of(found, columns)[: train.n_items]
+                model = ItemWeights(found, padding=len(found) - train.n_items)
+        with clock.stage("certificate"):
+            error = residual(train, columns, chosen, self.shrinkage, self.neighbours)
+        return model, Certificate(Status.OK if error <= LIMIT else Status.RESIDUAL_TOO_LARGE, error, LIMIT)
+
+    def _advice(self, certificate: Certificate, train: Interactions) -> str:
+        return f"{certificate}; this is a fault of the library or the device."
+
+    def _needs(self, n_users: int, n_items: int, nnz: int, on: Hardware, host: bool) -> Needs:
         pairs = nnz * max(1.0, nnz / n_users)  # users with long histories have more
-        if devices is None and _on_host(None):
+        if host:
             entries = int(min(n_items * (self.neighbours + 1.0), pairs))
             block = int(min(BLOCK * float(n_items), pairs))
             parts = {"weights, three times": 36 * entries, "blocks of the Gram matrix": 40 * block * n_threads()}
         else:
-            parts = {"three I x I matrices": found.share(12 * n_items**2)}
+            parts = {"three I x I matrices": on.share(12 * n_items**2)}
         parts |= {"sparse data, four times": 48 * nnz}
-        flops = 2.0 * pairs + 20.0 * n_items**2
-        advice = "use fewer items (drop those with the fewest users)"
-        return plan_on(found, self, (n_users, n_items, nnz), Needs(parts, flops, advice))
-
-
-def _on_host(mesh: Any) -> bool:
-    return mesh is None and jax.default_backend() == "cpu"
+        return Needs(parts, 2.0 * pairs + 20.0 * n_items**2, "use fewer items (drop those with the fewest users)")

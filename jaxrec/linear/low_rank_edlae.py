@@ -9,9 +9,8 @@ kernels, and why one truncated SVD nearly solves it and a short fixed point does
 from __future__ import annotations
 
 import dataclasses
-import time
 from functools import partial
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -26,11 +25,12 @@ from jaxrec.closed_form.gram import default_gram, reg_dominates
 from jaxrec.closed_form.kernel import dropout_penalty
 from jaxrec.closed_form.mesh import penalised
 from jaxrec.data import Interactions
+from jaxrec.fitting import Method, Stopwatch
 from jaxrec.linear import low_rank_edlae_kernels as kernels
 from jaxrec.linear.low_rank_edlae_kernels import ONE_SHOTS, Problem
-from jaxrec.models import FitInfo, Fitted, ItemFactors
+from jaxrec.models import Fitted, ItemFactors
 from jaxrec.runtime import parallel
-from jaxrec.runtime.memory import Needs, Plan, hardware, plan_on
+from jaxrec.runtime.memory import Hardware, Needs
 from jaxrec.solvers import svd
 from jaxrec.solvers.columns import HIGHEST, own_diagonal, zero_diagonal
 from jaxrec.solvers.spd import Blocks, blocks, cholesky_and_inverse
@@ -190,7 +190,7 @@ def admm(
 
 
 @dataclasses.dataclass(frozen=True)
-class LowRankEdlae:
+class LowRankEdlae(Method):
     """EDLAE of rank k: item-item weights UV' trained to restore dropped items from the others.
 
     Whatever finds the encoder, the decoder is the exact optimum for it.
@@ -206,6 +206,8 @@ class LowRankEdlae:
       steps: largest number of iterations; None takes 100, none, 20 and 300 of the four methods.
       omega: strength of the constraint of "admm", in interactions per item.
     """
+
+    name: ClassVar[str] = "low-rank-edlae"
 
     rank: int = 16
     reg: float = 100.0
@@ -249,46 +251,39 @@ class LowRankEdlae:
 
         Cost: see `plan`; I^3 flops once, about 70 I^2 k for the closed forms, 8 I^2 k for a step of the fixed point.
         """
-        if train.nnz == 0:
-            raise InputError(f"{train.name}: there are no interactions to learn from.")
+        return self._fit(train, devices, key=jax.random.key(0) if key is None else key)
+
+    def _refuse(self, train: Interactions) -> None:
+        super()._refuse(train)
         if self.rank > train.n_items:
             raise InputError(
                 f"rank must be at most the number of items, {train.n_items}, got {self.rank}; at that rank it is Edlae."
             )
-        if devices is None and jax.default_backend() != "cpu":
-            # The sweep calls no LAPACK on large matrices, which have limits of their own.
-            devices = list(jnp.zeros(()).devices())
-        mesh = None if devices is None else parallel.make_mesh(devices)
-        self.plan(train.n_users, train.n_items, train.nnz, mesh).require()
-        key = jax.random.key(0) if key is None else key
-        seconds = {}
-        begun = time.perf_counter()
-        gram = jax.block_until_ready(default_gram(train, mesh))
-        seconds["gram"] = time.perf_counter() - begun
 
-        begun = time.perf_counter()
-        problem = jax.block_until_ready(prepare(gram, float(self.dropout), float(self.reg), mesh, train.n_items))
-        seconds["factorization"] = time.perf_counter() - begun
+    def _solve(
+        self, train: Interactions, mesh: Any, clock: Stopwatch, *, key: PRNGKeyArray
+    ) -> tuple[ItemFactors, Certificate]:
+        with clock.stage("gram"):
+            gram = jax.block_until_ready(default_gram(train, mesh))
+        with clock.stage("factorization"):
+            problem = jax.block_until_ready(prepare(gram, float(self.dropout), float(self.reg), mesh, train.n_items))
         if not bool(jnp.isfinite(problem.scale)):
             raise FitError(Status.NOT_POSITIVE_DEFINITE, "float32 cannot resolve these items: raise reg.")
-
-        begun = time.perf_counter()
-        solution = jax.block_until_ready(_best_decoder(problem, self._find(problem, key)))
-        seconds["solve"] = time.perf_counter() - begun
-
-        begun = time.perf_counter()
+        with clock.stage("solve"):
+            solution = jax.block_until_ready(_best_decoder(problem, self._find(problem, key)))
         model = ItemFactors(solution.encoder, solution.decoder)
-        certificate = certify(gram, problem, model)
-        seconds["certificate"] = time.perf_counter() - begun
-        if certificate.status is not Status.OK:
-            drowned = reg_dominates(train, self.reg)
-            way = "lower reg: nothing is left to learn" if drowned else "raise reg, or lower the rank"
-            raise FitError(certificate.status, f"{certificate}; {way}.")
+        with clock.stage("certificate"):
+            certificate = certify(gram, problem, model)
         if mesh is not None:
             model = ItemFactors(
                 *(jnp.asarray(parallel.to_host(part)[: train.n_items]) for part in jax.tree.leaves(model))
             )
-        return Fitted(model, FitInfo(self, certificate, train.items, train.summary(), seconds))
+        return model, certificate
+
+    def _advice(self, certificate: Certificate, train: Interactions) -> str:
+        dominates = reg_dominates(train, self.reg)
+        way = "lower reg: nothing is left to learn" if dominates else "raise reg, or lower the rank"
+        return f"{certificate}; {way}."
 
     def _find(self, problem: Problem, key: PRNGKeyArray) -> Float[Array, "I K"]:
         """[I, K] the basis P of L'U that the method ends with."""
@@ -303,22 +298,17 @@ class LowRankEdlae:
             return _basis(problem, kernels.lbfgs(problem, start.encoder, start.decoder, steps)[0])
         return basis
 
-    def plan(self, n_users: int, n_items: int, nnz: int, devices: Any = None) -> Plan:
-        """What a fit on data of this size takes; at most, where it is iterative.
-
-        Of devices, a mesh or such as "8xH100", on each.
-        """
-        found = hardware(devices)
+    def _needs(self, n_users: int, n_items: int, nnz: int, on: Hardware, host: bool) -> Needs:
         rank = min(self.rank, n_items)
         steps = STEPS[self.method] if self.steps is None else self.steps
         parts = {
-            "Gram matrix, Cholesky factor, its inverse and two I x I matrices": found.share(20 * n_items**2),
-            "blocks of vectors": 4 * n_items * rank * (50 if self.method == "lbfgs" else 8) * found.on_host,
+            "Gram matrix, Cholesky factor, its inverse and two I x I matrices": on.share(20 * n_items**2),
+            "blocks of vectors": 4 * n_items * rank * (50 if self.method == "lbfgs" else 8) * on.on_host,
             "sparse data, twice": 16 * nnz + 16 * (n_users + n_items),
         }
         flops = float(n_items) ** 3 + float(n_items) ** 2 * rank * (70 + 15 * steps)
         advice = "use a machine with more memory, or fewer items (drop those with the fewest users)"
-        return plan_on(found, self, (n_users, n_items, nnz), Needs(parts, flops, advice))
+        return Needs(parts, flops, advice)
 
 
 def certify(gram: Float[Array, "I I"], problem: Problem, model: ItemFactors) -> Certificate:

@@ -7,8 +7,7 @@ an L2 penalty on the product, the best rank-k autoencoder is x V D(sigma^2 / (si
 from __future__ import annotations
 
 import dataclasses
-import time
-from typing import Any
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -21,8 +20,9 @@ from jaxrec import _checks
 from jaxrec._checks import InputError
 from jaxrec.closed_form.spectral import DENSE_UP_TO, eigenpairs
 from jaxrec.data import Interactions
-from jaxrec.models import FitInfo, Fitted, ItemFactors
-from jaxrec.runtime.memory import CPU_CORE_RATE, Plan, available_bytes, rough_seconds
+from jaxrec.fitting import Method, Stopwatch
+from jaxrec.models import Fitted, ItemFactors
+from jaxrec.runtime.memory import CPU_CORE_RATE, Hardware, Needs
 from jaxrec.solvers.columns import HIGHEST
 from jaxrec.solvers.lanczos import Eigenpairs
 from jaxrec.status import Certificate, FitError, Status
@@ -74,7 +74,7 @@ def largest_missed(x: sp.csr_array, pairs: Eigenpairs) -> float:
 
 
 @dataclasses.dataclass(frozen=True)
-class PureSvd:
+class PureSvd(Method):
     """PureSVD: the best autoencoder of rank K, from the truncated SVD of X; with `reg`, its regularised form.
 
     Attributes:
@@ -82,6 +82,8 @@ class PureSvd:
       reg: L2 strength of ||B||_F^2, in the unit of squared singular values; 0 is PureSVD. With it, direction l is
         scaled by sigma_l^2 / (sigma_l^2 + reg) (Jin et al., KDD 2021).
     """
+
+    name: ClassVar[str] = "pure-svd"
 
     rank: int = 16
     reg: float = 0.0
@@ -99,7 +101,7 @@ class PureSvd:
 
         Args:
           train: U x I interactions X; values other than 1 are used as they are.
-          devices: makes no difference: what is decomposed is the sparse X itself, by the host.
+          devices: make no difference: what is decomposed is the sparse X itself, by the host.
 
         Returns:
           Fitted(model: ItemFactors, info: FitInfo).
@@ -110,45 +112,42 @@ class PureSvd:
 
         Cost: see `eigenpairs`; all on the host in float64, rounded once.
         """
-        if train.nnz == 0:
-            raise InputError(f"{train.name}: there are no interactions to learn from.")
+        return self._fit(train, devices)
+
+    def _refuse(self, train: Interactions) -> None:
+        super()._refuse(train)
         if self.rank > train.n_items:
             raise InputError(f"rank must be at most the number of items, {train.n_items:,}, got {self.rank}.")
-        self.plan(train.n_users, train.n_items, train.nnz).require()
-        begun = time.perf_counter()
-        try:
-            pairs = eigenpairs(train, self.rank)
-        except ArpackError as error:
-            raise FitError(Status.RESIDUAL_TOO_LARGE, f"the decomposition failed ({error}); lower rank.") from error
-        seconds = {"decomposition": time.perf_counter() - begun}
 
-        begun = time.perf_counter()
-        x = train.to_csr(np.float64)
-        shrunk = pairs.values / (pairs.values + self.reg) if self.reg > 0 else np.ones(self.rank)
-        decoder = pairs.vectors.astype(np.float32)
-        error = residual(x, Eigenpairs(pairs.values, decoder.astype(np.float64)))
-        smallest, missed = float(pairs.values[-1]), largest_missed(x, pairs)
-        slack = 1e-7 * float(pairs.values[0])
-        status = Status.OK if error <= LIMIT and missed <= smallest + slack else Status.RESIDUAL_TOO_LARGE
-        detail = {"smallest eigenvalue kept": smallest, "found outside": missed}
-        certificate = Certificate(status, error, LIMIT, detail)
-        seconds["certificate"] = time.perf_counter() - begun
-        if status is not Status.OK:
-            raise FitError(status, f"{certificate}; lower rank.")
+    def _mesh(self, devices: Any) -> None:
+        super()._mesh(devices)  # what is no device is refused
+
+    def _solve(self, train: Interactions, mesh: Any, clock: Stopwatch, **_: Any) -> tuple[ItemFactors, Certificate]:
+        with clock.stage("decomposition"):
+            try:
+                pairs = eigenpairs(train, self.rank)
+            except ArpackError as error:
+                raise FitError(Status.RESIDUAL_TOO_LARGE, f"the decomposition failed ({error}); lower rank.") from error
+        with clock.stage("certificate"):
+            x = train.to_csr(np.float64)
+            shrunk = pairs.values / (pairs.values + self.reg) if self.reg > 0 else np.ones(self.rank)
+            decoder = pairs.vectors.astype(np.float32)
+            error = residual(x, Eigenpairs(pairs.values, decoder.astype(np.float64)))
+            smallest, missed = float(pairs.values[-1]), largest_missed(x, pairs)
+            slack = 1e-7 * float(pairs.values[0])
+            status = Status.OK if error <= LIMIT and missed <= smallest + slack else Status.RESIDUAL_TOO_LARGE
+            detail = {"smallest eigenvalue kept": smallest, "found outside": missed}
         model = ItemFactors((pairs.vectors * shrunk).astype(np.float32), decoder)
-        return Fitted(model, FitInfo(self, certificate, train.items, train.summary(), seconds))
+        return model, Certificate(status, error, LIMIT, detail)
 
-    def plan(self, n_users: int, n_items: int, nnz: int, devices: Any = None) -> Plan:
-        """What a fit on data of this size takes."""
-        dense = n_items <= DENSE_UP_TO or 2 * self.rank > n_items
+    def _advice(self, certificate: Certificate, train: Interactions) -> str:
+        return f"{certificate}; lower rank."
+
+    def _needs(self, n_users: int, n_items: int, nnz: int, on: Hardware, host: bool) -> Needs:
         parts = {"factors": 8 * n_items * self.rank, "sparse data in float64": 12 * nnz}
-        if dense:
-            parts["Gram matrix and eigenvectors in float64"] = 24 * n_items**2
-            flops = 9.0 * n_items**3
-        else:
-            parts["Lanczos vectors"] = 16 * n_items * 2 * self.rank + 8 * n_users
-            flops = 5.0 * self.rank * (4.0 * nnz + 4.0 * n_items * self.rank)
         advice = "use a lower rank or a machine with more memory"
-        shape = (n_users, n_items, nnz)
-        seconds = rough_seconds(flops) if dense else LANCZOS_SLOWER * flops / CPU_CORE_RATE  # on however many threads
-        return Plan(str(self), shape, "host", parts, available_bytes(), flops, seconds, advice)
+        if n_items <= DENSE_UP_TO or 2 * self.rank > n_items:
+            return Needs(parts | {"Gram matrix and eigenvectors in float64": 24 * n_items**2}, 9.0 * n_items**3, advice)
+        parts["Lanczos vectors"] = 16 * n_items * 2 * self.rank + 8 * n_users
+        flops = 5.0 * self.rank * (4.0 * nnz + 4.0 * n_items * self.rank)
+        return Needs(parts, flops, advice, LANCZOS_SLOWER * flops / CPU_CORE_RATE)  # on however many threads

@@ -9,10 +9,9 @@ Gram matrix; after 60 of them on MovieLens 100K, reg 10 to 500, ADMM's residual 
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -22,22 +21,29 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxrec import _checks
-from jaxrec._checks import InputError
 from jaxrec.closed_form import ties
 from jaxrec.closed_form.gram import default_gram, squared_norms
 from jaxrec.closed_form.mesh import invert
 from jaxrec.data import Interactions
-from jaxrec.models import FitInfo, Fitted, ItemWeights
+from jaxrec.fitting import Method, Stopwatch
+from jaxrec.models import Fitted, ItemWeights
 from jaxrec.runtime import parallel
-from jaxrec.runtime.memory import Needs, Plan, hardware, plan_on
+from jaxrec.runtime.memory import Hardware, Needs
 from jaxrec.runtime.progress import progress_bar
-from jaxrec.solvers.columns import HIGHEST, columns_product, on_diagonal, own_diagonal, take_columns, zero_diagonal
-from jaxrec.status import Certificate, FitError, Status
+from jaxrec.solvers.columns import (
+    HIGHEST,
+    columns_product,
+    on_diagonal,
+    own_diagonal,
+    sample_columns,
+    take_columns,
+    zero_diagonal,
+)
+from jaxrec.status import Certificate, Status
 
 RELAXATION = 1.8  # ADMM converges for values in (0, 2); chosen with COUPLING on MovieLens data
 COUPLING = 8.0  # rho relative to the Gram matrix's diagonal
 CHECK_EVERY = 5  # iterations between checks of the residual
-COLUMNS = 64  # whose residual is checked
 
 
 def objective(x: Float[ArrayLike, "U I"], weights: Float[ArrayLike, "I I"], reg: Any, l1: Any) -> Float[Array, ""]:
@@ -170,7 +176,7 @@ def residual_of(
 
 
 @dataclasses.dataclass(frozen=True)
-class Slim:
+class Slim(Method):
     """SLIM: sparse item-item weights from an elastic net, nonnegative by default (Ning & Karypis, ICDM 2011).
 
     Attributes:
@@ -180,6 +186,8 @@ class Slim:
       tolerance: relative KKT residual at which the iterations stop; also the certificate's limit.
       max_iterations: of ADMM.
     """
+
+    name: ClassVar[str] = "slim"
 
     reg: float = 100.0
     l1: float = 1.0
@@ -211,58 +219,52 @@ class Slim:
 
         Cost: the Gram matrix, one inverse, and 2 I^3 flops an iteration, 20 to 100 of them.
         """
-        if train.nnz == 0:
-            raise InputError(f"{train.name}: there are no interactions to learn from.")
-        mesh = None if devices is None else parallel.make_mesh(devices)
-        self.plan(train.n_users, train.n_items, train.nnz, mesh).require()
-        begun = time.perf_counter()
-        gram = jax.block_until_ready(default_gram(train, mesh))
-        seconds = {"gram": time.perf_counter() - begun}
+        return self._fit(train, devices)
 
-        begun = time.perf_counter()
-        n, size = train.n_items, len(gram)
-        reg, l1 = np.float32(self.reg), np.float32(self.l1)
-        columns = np.sort(np.random.default_rng(0).permutation(n)[:COLUMNS])
-        residual_at = residual_of(train, columns, self.reg, self.l1, self.nonnegative)
-        rho = np.asarray(couplings(squared_norms(train).astype(np.float32), reg))
-        inverse = invert(gram, reg + rho, mesh, fill=float(reg) + 1)
-        del gram
-        rho = np.pad(rho, (0, size - n), constant_values=1)
-        state, residual, done = parallel.zeros((size, size), mesh), np.inf, 0
-        with progress_bar("ADMM", self.max_iterations) as advance:
-            while residual > self.tolerance and done < self.max_iterations:
-                state = _steps(state, inverse, rho, reg, l1, self.nonnegative, mesh)
-                done += CHECK_EVERY
-                advance(CHECK_EVERY)
-                chosen = _columns(state, rho, l1, columns, self.nonnegative, mesh)
-                residual = residual_at(np.asarray(chosen, np.float64)[:n])
-                if not np.isfinite(residual):
-                    break
-        del inverse
-        weights = jax.block_until_ready(_feasible(state, rho, l1, self.nonnegative, mesh))
-        seconds["solve"] = time.perf_counter() - begun
-
+    def _solve(self, train: Interactions, mesh: Any, clock: Stopwatch, **_: Any) -> tuple[ItemWeights, Certificate]:
+        with clock.stage("gram"):
+            gram = jax.block_until_ready(default_gram(train, mesh))
+        with clock.stage("solve"):
+            n, size = train.n_items, len(gram)
+            reg, l1 = np.float32(self.reg), np.float32(self.l1)
+            columns = sample_columns(n)
+            residual_at = residual_of(train, columns, self.reg, self.l1, self.nonnegative)
+            rho = np.asarray(couplings(squared_norms(train).astype(np.float32), reg))
+            inverse = invert(gram, reg + rho, mesh, fill=float(reg) + 1)
+            del gram
+            rho = np.pad(rho, (0, size - n), constant_values=1)
+            state, residual, done = parallel.zeros((size, size), mesh), np.inf, 0
+            with progress_bar("ADMM", self.max_iterations) as advance:
+                while residual > self.tolerance and done < self.max_iterations:
+                    state = _steps(state, inverse, rho, reg, l1, self.nonnegative, mesh)
+                    done += CHECK_EVERY
+                    advance(CHECK_EVERY)
+                    chosen = _columns(state, rho, l1, columns, self.nonnegative, mesh)
+                    residual = residual_at(np.asarray(chosen, np.float64)[:n])
+                    if not np.isfinite(residual):
+                        break
+            del inverse
+            weights = jax.block_until_ready(_feasible(state, rho, l1, self.nonnegative, mesh))
         status = Status.OK if residual <= self.tolerance else Status.RESIDUAL_TOO_LARGE
         if not bool(jnp.isfinite(jnp.sum(weights))):
             status = Status.NOT_FINITE
-        share = float(jnp.mean(weights != 0)) * size**2 / n**2
-        detail = {"iterations": float(done), "share of weights that are zero": 1 - share}
-        certificate = Certificate(status, residual, self.tolerance, detail)
-        if status is not Status.OK:
-            raise FitError(status, f"after {done} iterations ({certificate}); raise reg, max_iterations or tolerance.")
+        kept = float(jnp.mean(weights != 0)) * size**2 / n**2
+        detail = {"iterations": float(done), "share of weights that are zero": 1 - kept}
         model = ItemWeights(ties.tie(weights, ties.twins_of(train)), padding=size - n)
-        return Fitted(model, FitInfo(self, certificate, train.items, train.summary(), seconds))
+        return model, Certificate(status, residual, self.tolerance, detail)
 
-    def plan(self, n_users: int, n_items: int, nnz: int, devices: Any = None) -> Plan:
-        """What a fit on such data takes, for 50 iterations; on each device of a mesh, or of such as "8xH100"."""
-        found = hardware(devices)
+    def _advice(self, certificate: Certificate, train: Interactions) -> str:
+        done = certificate.detail["iterations"]
+        return f"after {done:.0f} iterations ({certificate}); raise reg, max_iterations or tolerance."
+
+    def _needs(self, n_users: int, n_items: int, nnz: int, on: Hardware, host: bool) -> Needs:
         parts = {
-            "four I x I matrices": found.share(16 * n_items**2),
-            "columns that are checked": 24 * COLUMNS * (n_users + n_items),
+            "four I x I matrices": on.share(16 * n_items**2),
+            "columns that are checked": 24 * 64 * (n_users + n_items),
             "sparse data, twice": 24 * nnz,
         }
         advice = "use fewer items (drop those with the fewest users), or Ease, which needs one I x I matrix"
-        return plan_on(found, self, (n_users, n_items, nnz), Needs(parts, 102.0 * n_items**3, advice))
+        return Needs(parts, 102.0 * n_items**3, advice)  # of 50 iterations
 
 
 @dataclasses.dataclass(frozen=True)
@@ -276,5 +278,7 @@ class NonnegativeEase(Slim):
       tolerance: as in Slim.
       max_iterations: as in Slim.
     """
+
+    name: ClassVar[str] = "ease-nonnegative"
 
     l1: float = 0.0

@@ -143,19 +143,21 @@ class Needs(NamedTuple):
       parts: bytes of each large array that is alive at the peak, on each device, by what it is.
       flops: floating-point operations in all.
       advice: what to use instead where it does not fit.
-      slower: how many times slower the operations are than the typical rate of the hardware.
+      seconds: rough time, if it is not the operations at the typical rate of the hardware.
     """
 
     parts: dict[str, int]
     flops: float
     advice: str
-    slower: float = 1.0
+    seconds: float | None = None
 
 
 def plan_on(on: Hardware, method: Any, shape: tuple[int, int, int], needs: Needs) -> Plan:
     """The plan of a fit to data of this shape with these needs."""
-    seconds = rough_seconds(needs.flops * needs.slower, on)
-    if seconds is not None and on.platform != "cpu":  # simulated devices share the cores of one
+    seconds = rough_seconds(needs.flops, on)
+    if needs.seconds is not None:
+        seconds = needs.seconds
+    elif seconds is not None and on.platform != "cpu":  # simulated devices share the cores of one
         seconds /= on.count
     parts = {part: int(size) for part, size in needs.parts.items()}
     return Plan(str(method), shape, on.where, parts, on.available, needs.flops, seconds, needs.advice)

@@ -21,7 +21,7 @@ from jaxrec.runtime import parallel
 from jaxrec.runtime.progress import progress_bar
 from jaxrec.runtime.threads import map_in_order
 
-BATCH_ENTRIES = {"host": 2**20, "jax": 2**24}
+BATCH_ENTRIES, HOST_BATCH_ENTRIES = 2**24, 2**20
 BATCH_USERS = 2**24  # users x blocks
 
 
@@ -108,9 +108,7 @@ class Solved(NamedTuple):
     rounding: float
 
 
-def solve(
-    gram: ScaledGram, pattern: Pattern, blocks: Cover, reg: float, solver: str, dtype: Any, mesh: Any = None
-) -> Solved:
+def solve(gram: ScaledGram, pattern: Pattern, blocks: Cover, reg: float, dtype: Any, mesh: Any = None) -> Solved:
     """The weights of the pattern from all blocks.
 
     Blocks of like size are solved together. An entry of the pattern that several blocks reach is the mean of theirs:
@@ -121,9 +119,8 @@ def solve(
       pattern: where weights may stand.
       blocks: which blocks, and which columns of each.
       reg: added to the diagonal of S.
-      solver: "host" or "jax".
       dtype: of the blocks.
-      mesh: for "jax": what `parallel.make_mesh` returned, whose devices share each batch of blocks; or None.
+      mesh: what `parallel.make_mesh` returned, whose devices share each batch of blocks; None is LAPACK on the host.
 
     Cost: see `Mrf`.
     """
@@ -142,10 +139,10 @@ def solve(
         lengths[: len(which)] = sizes[which]
         grams = gram.blocks(np.concatenate(lists), lengths, width, reg, dtype)
         check, diagonal = grams[0].copy(), np.einsum("njj->nj", grams).copy()
-        if solver == "host":
+        if mesh is None:
             columns = block_columns_on_host(grams, n_columns)
         else:
-            placed = grams if mesh is None else parallel.place(grams, mesh, parallel.ROWS)
+            placed = parallel.place(grams, mesh, parallel.ROWS)
             columns = Columns(*map(parallel.to_host, _block_columns(placed, n_columns, mesh)))
         unexplained = np.maximum(columns.unexplained, np.finfo(dtype).tiny)
         rounding = eps / 2 * float(np.max(diagonal[:, width - n_columns :] / unexplained))
@@ -175,10 +172,10 @@ def solve(
         return places, values, residual, rounding
 
     # Two programs of batched LAPACK calls at once can hang JAX on a CPU: one at a time there.
-    over = map_in_order if solver == "host" else map
+    over = map_in_order if mesh is None else map
     with progress_bar("solving blocks", float(len(sizes))) as advance:
         for places, values, residual, rounding in over(
-            work, _batches(sizes, blocks.n_wanted, solver, most, mesh.size if mesh else 1)
+            work, _batches(sizes, blocks.n_wanted, most, mesh.size if mesh else 0)
         ):
             for place, value in zip(places, values, strict=True):  # within one block no entry occurs twice
                 sums[place] += value
@@ -191,27 +188,28 @@ def solve(
 
 
 def _batches(
-    sizes: np.ndarray, n_wanted: np.ndarray, solver: str, most: int, n_devices: int = 1
+    sizes: np.ndarray, n_wanted: np.ndarray, most: int, n_devices: int
 ) -> Iterator[tuple[np.ndarray, int, int, int]]:
     """Yields (blocks, number of blocks, width, columns) of a batch of at most so many blocks, largest first.
 
-    For JAX, sizes are rounded up to steps of a factor 1.4 and a step has one number of blocks, so that few shapes are
-    compiled, and one that the devices can share; what is missing is filled up with empty blocks.
+    For devices (0 is the host) sizes are rounded up to steps of a factor 1.4, and a step has one number of blocks, so
+    that few shapes are compiled, and one that the devices can share; what is missing is filled up with empty blocks.
     """
     order = np.argsort(-sizes, kind="stable")
-    width_of = sizes if solver == "host" else np.array([_step(size) for size in sizes.tolist()], np.int64)
+    width_of = np.array([_step(size) for size in sizes.tolist()], np.int64) if n_devices else sizes
     start = 0
     while start < len(order):
         width = int(width_of[order[start]])
-        count = int(max(1, min(most, BATCH_ENTRIES[solver] // width**2)))
-        count += -count % n_devices
+        count = int(max(1, min(most, (BATCH_ENTRIES if n_devices else HOST_BATCH_ENTRIES) // width**2)))
+        count += -count % max(1, n_devices)
         which = order[start : start + count]
-        if solver == "host":
-            count = len(which)
-        else:
+        if n_devices:
             which = which[width_of[which] == width]
+        else:
+            count = len(which)
         n_columns = int(n_wanted[which].max())
-        n_columns = n_columns if solver == "host" or n_columns == 1 else min(width, _step(n_columns))
+        if n_devices and n_columns > 1:
+            n_columns = min(width, _step(n_columns))
         yield which, count, width, n_columns
         start += len(which)
 

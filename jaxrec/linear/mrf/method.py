@@ -8,10 +8,8 @@ depends on few neighbours, and small dense blocks of the Gram matrix replace the
 from __future__ import annotations
 
 import dataclasses
-import time
-from typing import Any, Literal
+from typing import Any, ClassVar
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
@@ -22,13 +20,13 @@ from jaxtyping import Array, Float
 from jaxrec import _checks
 from jaxrec._checks import InputError
 from jaxrec.data import Interactions
+from jaxrec.fitting import HostOrDevices, Stopwatch
 from jaxrec.linear.mrf.blocks import solve
 from jaxrec.linear.mrf.covariance import CACHE_ENTRIES, ScaledGram
 from jaxrec.linear.mrf.pattern import Pattern, cover, find_pattern, threshold_for
-from jaxrec.models import FitInfo, Fitted, SparseItemWeights
-from jaxrec.runtime import parallel
-from jaxrec.runtime.memory import Needs, Plan, available_bytes, hardware, plan_on
-from jaxrec.status import Certificate, FitError, Status
+from jaxrec.models import Fitted, SparseItemWeights
+from jaxrec.runtime.memory import Hardware, Needs, Plan, available_bytes
+from jaxrec.status import Certificate, Status
 
 SAMPLE = 64  # columns whose stationarity is checked
 RESIDUAL_LIMIT = {"float32": 1e-4, "float64": 1e-10}
@@ -99,7 +97,7 @@ def stationarity(
 
 
 @dataclasses.dataclass(frozen=True)
-class Mrf:
+class Mrf(HostOrDevices):
     """Sparse MRF: EASE on scaled data and a sparse pattern, from small blocks in place of one inverse (Steck 2019).
 
     An item's neighbours are those whose scaled covariance S_ij is large in absolute value. With r = 0 each item gets a
@@ -122,6 +120,8 @@ class Mrf:
       dtype: of the blocks: "float32", or "float64" for nearly collinear items ("host" only).
     """
 
+    name: ClassVar[str] = "mrf"
+
     reg: float = 4.0
     alpha: float = 0.75
     density: float | None = None
@@ -129,11 +129,9 @@ class Mrf:
     r: float = 0.0
     max_in_column: int = 1000
     center: bool = False
-    solver: Literal["auto", "host", "jax"] = dataclasses.field(default="auto", kw_only=True)
-    dtype: Literal["float32", "float64"] = dataclasses.field(default="float32", kw_only=True)
 
     def __post_init__(self):
-        _checks.plain_numbers(self)
+        super().__post_init__()
         _checks.positive("reg", self.reg, "the unit is that of the diagonal of the scaled covariance")
         _checks.share("alpha", self.alpha)
         _checks.share("r", self.r)
@@ -146,10 +144,6 @@ class Mrf:
         if self.threshold is not None:
             _checks.nonnegative("threshold", self.threshold)
         _checks.count("max_in_column", self.max_in_column, at_least=1)
-        _checks.one_of("solver", self.solver, ("auto", "host", "jax"))
-        _checks.one_of("dtype", self.dtype, ("float32", "float64"))
-        if (self.solver, self.dtype) == ("jax", "float64"):
-            raise InputError("solver='jax' computes in float32; for dtype='float64' use solver='host'.")
 
     def fit(self, train: Interactions, devices: Any = None) -> Fitted:
         """The fitted sparse weights with their certificate.
@@ -171,38 +165,26 @@ class Mrf:
 
         Cost: the sum over users of len(history)^2 for the pattern, and n^3/3 + n^2 r n flops for each block of n items.
         """
-        if train.nnz == 0:
-            raise InputError(f"{train.name}: there are no interactions to learn from.")
-        mesh = None
-        if devices is not None:
-            _checks.runs_on_a_mesh(self.solver, self.dtype)
-            mesh = parallel.make_mesh(devices)
-        self.plan(train.n_users, train.n_items, train.nnz, mesh).require()
-        seconds = {}
-        begun = time.perf_counter()
-        gram = ScaledGram.of(train, float(self.alpha))
-        threshold = self.threshold
-        if threshold is None:
-            threshold = threshold_for(gram, self._density(train.n_items))
-        pattern = find_pattern(gram, float(threshold), self.max_in_column)
+        return self._fit(train, devices)
+
+    def _solve(self, train: Interactions, mesh: Any, clock: Stopwatch, **_: Any) -> tuple[Any, Certificate]:
+        with clock.stage("pattern"):
+            gram = ScaledGram.of(train, float(self.alpha))
+            threshold = self.threshold
+            if threshold is None:
+                threshold = threshold_for(gram, self._density(train.n_items))
+            pattern = find_pattern(gram, float(threshold), self.max_in_column)
         if len(pattern.items) == 0 and train.n_items > 1 and not gram.constant.all():
             raise InputError(f"no two items have a scaled covariance of {threshold:.3g} or more; lower the threshold.")
-        seconds["pattern"] = time.perf_counter() - begun
-
-        begun = time.perf_counter()
-        blocks = cover(pattern, float(self.r), gram.variance)
-        solver = self._solver if mesh is None else "jax"
-        solved = solve(gram, pattern, blocks, float(self.reg), solver, self.dtype, mesh)
-        weights = self._weights(gram, pattern, solved.values)
-        model = SparseItemWeights(
-            weights.indptr, weights.indices, weights.data, self._offset(gram, weights) if self.center else None
-        )
-        seconds["solve"] = time.perf_counter() - begun
-
-        begun = time.perf_counter()
-        seen = stationarity(gram, pattern, weights, float(self.reg), SAMPLE)
-        exact = self.r == 0
-        residual = max(solved.residual, seen["residual"]) if exact else solved.residual
+        with clock.stage("solve"):
+            blocks = cover(pattern, float(self.r), gram.variance)
+            solved = solve(gram, pattern, blocks, float(self.reg), self.dtype, mesh)
+            weights = self._weights(gram, pattern, solved.values)
+            offset = self._offset(gram, weights) if self.center else None
+            model = SparseItemWeights(weights.indptr, weights.indices, weights.data, offset)
+        with clock.stage("certificate"):
+            seen = stationarity(gram, pattern, weights, float(self.reg), SAMPLE)
+        residual = max(solved.residual, seen["residual"]) if self.r == 0 else solved.residual
         limit = RESIDUAL_LIMIT[self.dtype]
         if not np.isfinite([solved.residual, solved.rounding]).all():
             status = Status.NOT_POSITIVE_DEFINITE
@@ -225,17 +207,14 @@ class Mrf:
             "items without neighbours": float(np.sum(np.diff(pattern.indptr) == 0)),
             "constant items": float(gram.constant.sum()),
         }
-        certificate = Certificate(status, float(residual), limit, detail)
-        seconds["certificate"] = time.perf_counter() - begun
-        if status is not Status.OK:
-            raise FitError(status, self._advice(certificate))
-        return Fitted(model, FitInfo(self, certificate, train.items, train.summary(), seconds))
+        return model, Certificate(status, float(residual), limit, detail)
 
-    def plan(self, n_users: int, n_items: int, nnz: int, devices: Any = None) -> Plan:
-        """What a fit on data of this size takes on the host; a `threshold` is counted as its worst case, full columns.
+    def _plan(self, shape: tuple[int, int, int], mesh: Any) -> Plan:
+        """The plan of a fit, whose arrays lie on the host and whose flops the devices share."""
+        return dataclasses.replace(super()._plan(shape, mesh), where="host", available=available_bytes())
 
-        Devices, a mesh or such as "8xH100", share the flops.
-        """
+    def _needs(self, n_users: int, n_items: int, nnz: int, on: Hardware, host: bool) -> Needs:
+        """A `threshold` is counted as its worst case, full columns."""
         most = min(self.max_in_column, n_items)
         neighbours = most if self.threshold is not None else min(most, self._density(n_items) * n_items)
         entries = round(neighbours * n_items)
@@ -248,16 +227,7 @@ class Mrf:
         }
         n_blocks = n_items / max(1.0, self.r * neighbours)
         flops = n_blocks * (neighbours**3 / 3 + 2 * self.r * neighbours**3) + 10.0 * nnz * nnz / max(1, n_users)
-        on_host = self._solver == "host" and devices is None
-        by = hardware(jax.devices("cpu")[:1] if on_host else devices)
-        plan = plan_on(by, self, (n_users, n_items, nnz), Needs(parts, flops, "lower density, or max_in_column"))
-        return dataclasses.replace(plan, where="host", available=available_bytes())
-
-    @property
-    def _solver(self) -> str:
-        """Where the blocks are solved."""
-        on_host = jax.default_backend() == "cpu" or self.dtype == "float64"
-        return ("host" if on_host else "jax") if self.solver == "auto" else self.solver
+        return Needs(parts, flops, "lower density, or max_in_column")
 
     def _density(self, n_items: int) -> float:
         """The density asked for, or its default."""
@@ -275,8 +245,7 @@ class Mrf:
         """[I] mu - mu B."""
         return (gram.mean - weights.T @ gram.mean).astype(self.dtype)
 
-    def _advice(self, certificate: Certificate) -> str:
-        """What to change, in one sentence."""
+    def _advice(self, certificate: Certificate, train: Interactions) -> str:
         if certificate.status is Status.RESIDUAL_TOO_LARGE and self.r > 0:
             return f"the blocks do not represent their columns ({certificate}): lower r."
         also = "" if self.dtype == "float64" else ", or use Mrf(dtype='float64')"
