@@ -24,7 +24,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--items", type=int, default=4096)
     parser.add_argument("--devices", type=int, default=8)
-    parser.add_argument("--block", type=int, help="default: as the library chooses")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--limit", type=float, default=2.2, help="fail above this ratio")
     parser.add_argument("--json", help="also write the figures to this file")
@@ -35,21 +34,23 @@ def main() -> None:
     import numpy as np
     from harness import machine
 
+    from jaxrec.closed_form.mesh import _invert
     from jaxrec.runtime import parallel
-    from jaxrec.solvers import spd as linalg
-    from jaxrec.solvers.columns import HIGHEST
-    from jaxrec.solvers.spd import blocks
+    from jaxrec.solvers.spd import sweep_layout
 
     n, mesh = options.items, parallel.make_mesh()
-    cut = blocks(n, mesh.size, options.block)
+    layout = sweep_layout(n, mesh.size)
     rng = np.random.default_rng(0)
     x = rng.standard_normal((n + n // 2, n), np.float32)
     a = x.T @ x / n + np.eye(n, dtype=np.float32)
     right = rng.standard_normal((n, n), np.float32)
-    shape = jax.ShapeDtypeStruct((cut.size, cut.size), np.float32, sharding=parallel.sharding(mesh, parallel.COLUMNS))
-    invert = linalg._inverse_on_mesh.lower(shape, mesh, cut, HIGHEST).compile()
+    shape = jax.ShapeDtypeStruct(
+        (layout.size, layout.size), np.float32, sharding=parallel.sharding(mesh, parallel.COLUMNS)
+    )
+    nothing = parallel.place(np.zeros(layout.size, np.float32), mesh, parallel.ROWS)
+    invert = _invert.lower(shape, nothing, mesh, layout).compile()
     memory = invert.memory_analysis()
-    padded = np.eye(cut.size, dtype=np.float32)
+    padded = np.eye(layout.size, dtype=np.float32)
     padded[:n, :n] = a
 
     def cpu_seconds(call) -> float:
@@ -62,7 +63,7 @@ def main() -> None:
         placed = jax.block_until_ready(parallel.place(padded, mesh, parallel.COLUMNS))
         product = cpu_seconds(lambda: a @ right)
         found = []
-        sweep = cpu_seconds(lambda placed=placed, found=found: found.append(invert(placed)) or found[0])
+        sweep = cpu_seconds(lambda placed=placed, found=found: found.append(invert(placed, nothing)) or found[0])
         if repeat:  # the first warms up
             rounds.append((sweep, product))
     inverse = np.asarray(found[0])[:n, :n]
@@ -70,12 +71,12 @@ def main() -> None:
     figures = {
         "items": n,
         "devices": mesh.size,
-        "block": cut.block,
+        "block": layout.block,
         "ratio": statistics.median(sweep / product for sweep, product in rounds),
         "ratios": [round(sweep / product, 3) for sweep, product in rounds],
         "sweep CPU s": statistics.median(sweep for sweep, _ in rounds),
         "product CPU s": statistics.median(product for _, product in rounds),
-        "temporaries / local block": memory.temp_size_in_bytes / (4 * cut.size**2 / mesh.size),
+        "temporaries / local block": memory.temp_size_in_bytes / (4 * layout.size**2 / mesh.size),
         "probe residual": float(np.linalg.norm(a @ (inverse @ probe) - probe) / np.linalg.norm(probe)),
         "machine": machine(1),
     }

@@ -13,7 +13,7 @@ from jaxrec.linear import higher_order, item_knn, low_rank_edlae, slim
 from jaxrec.linear import low_rank_edlae_kernels as kernels
 from jaxrec.runtime import parallel
 from jaxrec.solvers.columns import columns_product, row_chunk, take_columns
-from jaxrec.solvers.spd import Blocks, blocks, cholesky_and_inverse
+from jaxrec.solvers.spd import SweepLayout, cholesky_and_inverse, sweep_layout
 
 COLUMNS, WHOLE = parallel.COLUMNS, parallel.REPLICATED
 
@@ -39,19 +39,19 @@ def numbers(sent_shape: str) -> int:
 @pytest.mark.parametrize("n", (5, 67, 150, 300))
 def test_the_sweep_finds_both_factors(n, mesh, rng):
     a = spd(n, rng)
-    cut = blocks(n, mesh.size)
-    padded = np.eye(cut.size, dtype=np.float32)
+    layout = sweep_layout(n, mesh.size)
+    padded = np.eye(layout.size, dtype=np.float32)
     padded[:n, :n] = a
 
     def kernel(a, axis):
-        return cholesky_and_inverse(a, block=cut.block, chunk=cut.chunk, axis=axis)
+        return cholesky_and_inverse(a, block=layout.block, chunk=layout.chunk, axis=axis)
 
     found = parallel.over_columns(kernel, mesh, COLUMNS, (COLUMNS, COLUMNS))(parallel.place(padded, mesh, COLUMNS))
     lower = np.linalg.cholesky(a)
     for matrix, expected in zip(found, (lower.T, np.linalg.inv(lower)), strict=True):
         matrix = np.asarray(matrix)
         np.testing.assert_allclose(matrix[:n, :n], expected, rtol=0, atol=2e-5 * np.abs(expected).max())
-        np.testing.assert_array_equal(matrix[n:], np.eye(cut.size)[n:])
+        np.testing.assert_array_equal(matrix[n:], np.eye(layout.size)[n:])
     upper, inverse = map(np.asarray, found)
     assert (np.tril(upper, -1) == 0).all() and (np.triu(inverse, 1) == 0).all()
 
@@ -91,18 +91,18 @@ def test_iterations_gather_rows_by_chunks():
     assert most_sent(similar) <= n
     pairs = 512
     matrices = [shape_of(shape, mesh) for shape in ((n, n), (pairs, n), (n, pairs), (pairs, pairs))]
-    cuts = Blocks(n, 64, 128), Blocks(pairs, 64, 64)
+    layouts = SweepLayout(n, 64, 128), SweepLayout(pairs, 64, 64)
     of = jax.ShapeDtypeStruct((pairs, 2), jnp.int32, sharding=parallel.sharding(mesh, WHOLE))
-    compiled = higher_order._admm.lower(matrices, of, tuple(np.float32((1, 2, 3))), 3, cuts, mesh).compile()
+    compiled = higher_order._admm.lower(matrices, of, tuple(np.float32((1, 2, 3))), 3, layouts, mesh).compile()
     assert 0 < most_sent(compiled) <= n * row_chunk(n)
 
 
 def test_low_rank_sends_blocks_of_vectors():
     mesh, n, rank = parallel.make_mesh(), 1024, 8
-    cut = Blocks(n, 64, 128)
+    layout = SweepLayout(n, 64, 128)
     square, vector = shape_of((n, n), mesh), shape_of((n,), mesh, WHOLE)
-    prepare = low_rank_edlae.prepare_on.lower(mesh, square, vector, cut).compile()
-    assert 0 < most_sent(prepare) <= n * cut.block
+    prepare = low_rank_edlae.prepare_on.lower(mesh, square, vector, layout).compile()
+    assert 0 < most_sent(prepare) <= n * layout.block
     problem = kernels.Problem(shape_of((n, n), mesh, parallel.ROWS), square, vector, vector, vector)
     thin = shape_of((n, rank), mesh, WHOLE)
     key = jax.random.key(0)

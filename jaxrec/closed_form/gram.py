@@ -18,7 +18,7 @@ from jaxrec.runtime import parallel
 from jaxrec.runtime.progress import progress_bar
 from jaxrec.runtime.threads import map_in_order
 from jaxrec.solvers.columns import row_chunk
-from jaxrec.solvers.spd import blocks
+from jaxrec.solvers.spd import sweep_layout
 from jaxrec.solvers.spd_host import mirror_lower
 
 # float32 counts exactly up to here: one more user of the same item, and adding 1 changes nothing.
@@ -76,19 +76,6 @@ def lower_gram(
     return out
 
 
-def device_gram(data: Interactions, batch_size: int = 4096, device: Any = None) -> Float[Array, "I I"]:
-    """[I, I] X'X as float32 on the default device, from dense blocks of users streamed to it.
-
-    Cost: 2 U I^2 flops; the result, and one dense block of `batch_size` x I on the device.
-    """
-    with jax.default_device(device), progress_bar("Gram matrix", data.n_users) as advance:
-        total = jnp.zeros((data.n_items, data.n_items), jnp.int32 if _counting(data) else jnp.float32)
-        for batch in row_batches(data, min(batch_size, max(1, data.n_users)), by_length=True):
-            total = _add_gram(total, batch.items, batch.values, binary=data.is_binary)
-            advance(batch.rows.shape[0])
-        return total.astype(jnp.float32)
-
-
 def with_user_weights(data: Interactions, weights: np.ndarray) -> Interactions:
     """`data` as D(weights)^(1/2) X, so that its Gram matrix is the user-weighted X' D(weights) X.
 
@@ -101,18 +88,18 @@ def with_user_weights(data: Interactions, weights: np.ndarray) -> Interactions:
 
 
 def default_gram(data: Interactions, mesh: Any = None) -> Float[Array, "N N"]:
-    """[N, N] X'X as a float32 JAX array: whole on the default device, or on a mesh, padded and split by columns.
+    """[N, N] X'X as a float32 JAX array: whole on the CPU, or on a mesh, padded and split by columns.
 
-    By way of the host where the devices are CPUs, on which sparse products cost a fraction of dense ones.
+    By way of the host if the devices are CPUs, on which sparse products cost a fraction of dense ones.
 
     Args:
       data: U x I interactions; on several hosts the same on each.
       mesh: what `parallel.make_mesh` returned; then N is I padded with empty items as `linalg.blocks` says. Or None.
     """
     if mesh is None:
-        return jnp.asarray(gram_matrix(data)) if jax.default_backend() == "cpu" else device_gram(data)
+        return jnp.asarray(gram_matrix(data))
     form = host_gram_on_mesh if mesh.devices.flat[0].platform == "cpu" else mesh_gram
-    return form(data, mesh, blocks(data.n_items, mesh.size).size)
+    return form(data, mesh, sweep_layout(data.n_items, mesh.size).size)
 
 
 def mesh_gram(data: Interactions, mesh: Any, size: int, batch_size: int | None = None) -> Float[Array, "N N"]:
@@ -219,7 +206,6 @@ def add_gram(
     return lax.fori_loop(0, n // chunk, update, total)
 
 
-_add_gram = partial(jax.jit, static_argnames="binary", donate_argnums=0)(add_gram)
 _as_float32 = partial(jax.jit, donate_argnums=0)(lambda total: total.astype(jnp.float32))
 
 

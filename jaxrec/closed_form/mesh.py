@@ -16,15 +16,14 @@ from jaxtyping import Array, Float
 from jaxrec.closed_form.kernel import Solution, scale
 from jaxrec.runtime import parallel
 from jaxrec.solvers.columns import HIGHEST, on_diagonal, own_diagonal
-from jaxrec.solvers.spd import Blocks, blocks, inverse_columns, sweep
+from jaxrec.solvers.spd import SweepLayout, inverse_columns, negative_inverse, sweep_layout
 
 
 def solve_columns(
     gram: Float[Array, "N m"],
     penalty: Float[Array, " m"],
     diagonal_limit: Any,
-    cut: Blocks,
-    precision: Any = HIGHEST,
+    layout: SweepLayout,
     axis: str | None = None,
 ) -> tuple[Array, Any]:
     """[N, m] my columns of B = I - C D(s), and [m] 1 / C_jj; in place, where the caller donates `gram`.
@@ -33,14 +32,14 @@ def solve_columns(
       gram: [N, m] my columns of X'X, padded with empty items.
       penalty: [m] my part of the diagonal of Lambda; anything above 0 where padded.
       diagonal_limit: scalar xi in [0, 1].
-      cut: how the sweep cuts N. Static.
-      precision: of every product. Static.
+      layout: of the N x N matrix, from `sweep_layout`. Static.
       axis: the mesh axis over which columns are split, or None.
 
-    Cost: 2 N^2 m flops on each device; one N x m matrix, and the panels of `linalg.sweep`. Only the sweep communicates.
+    Cost: 2 N^2 m flops on each device; one N x m matrix, and the panels of `negative_inverse`,
+    which alone communicates.
     """
     whole = penalised(gram, penalty, axis)
-    negative = sweep(whole, block=cut.block, chunk=cut.chunk, precision=precision, axis=axis)
+    negative = negative_inverse(whole, layout, axis)
     unexplained = -1 / own_diagonal(negative, axis)
     s = scale(unexplained, penalty, diagonal_limit)
     diagonal = jnp.where(diagonal_limit > 0, jnp.maximum(0, 1 - s / unexplained), 0)
@@ -52,9 +51,9 @@ def penalised(gram: Float[Array, "N m"], penalty: Float[Array, " m"], axis: str 
     return gram + jnp.where(on_diagonal(gram, axis), penalty[None, :], 0)
 
 
-@partial(jax.jit, static_argnames=("mesh", "cut", "precision"), donate_argnums=0)
-def _solve_on_mesh(gram, penalty, diagonal_limit, *, mesh, cut, precision=HIGHEST):
-    kernel = partial(solve_columns, cut=cut, precision=precision)
+@partial(jax.jit, static_argnames=("mesh", "layout"), donate_argnums=0)
+def _solve_on_mesh(gram, penalty, diagonal_limit, *, mesh, layout):
+    kernel = partial(solve_columns, layout=layout)
     inputs = (parallel.COLUMNS, parallel.ROWS, parallel.REPLICATED)
     return parallel.over_columns(kernel, mesh, inputs, (parallel.COLUMNS, parallel.ROWS))(gram, penalty, diagonal_limit)
 
@@ -71,9 +70,9 @@ def solve_on_mesh(gram: Array, penalty: np.ndarray, diagonal_limit: float, mesh:
     Returns:
       The solution with weights [N, N], split by columns, zero where padded; and 1 / C_jj, [I] on the host.
     """
-    cut = blocks(len(penalty), mesh.size)
-    placed = place_penalty(penalty, mesh, cut.size)
-    weights, unexplained = _solve_on_mesh(gram, placed, np.float32(diagonal_limit), mesh=mesh, cut=cut)
+    layout = sweep_layout(len(penalty), mesh.size)
+    placed = place_penalty(penalty, mesh, layout.size)
+    weights, unexplained = _solve_on_mesh(gram, placed, np.float32(diagonal_limit), mesh=mesh, layout=layout)
     return Solution(weights, parallel.to_host(unexplained)[: len(penalty)])
 
 
@@ -83,10 +82,10 @@ def place_penalty(penalty: np.ndarray, mesh: Any, size: int, fill: float = 1.0) 
     return parallel.place(padded, mesh, parallel.ROWS)
 
 
-@partial(jax.jit, static_argnames=("mesh", "cut"), donate_argnums=0)
-def _invert(gram, penalty, mesh, cut):
+@partial(jax.jit, static_argnames=("mesh", "layout"), donate_argnums=0)
+def _invert(gram, penalty, mesh, layout):
     def kernel(gram, penalty, axis):
-        return inverse_columns(penalised(gram, penalty, axis), cut, axis=axis)
+        return inverse_columns(penalised(gram, penalty, axis), layout, axis)
 
     return parallel.over_columns(kernel, mesh, (parallel.COLUMNS, parallel.ROWS), parallel.COLUMNS)(gram, penalty)
 
@@ -102,9 +101,9 @@ def invert(gram: Array, penalty: np.ndarray, mesh: Any = None, fill: float = 1.0
 
     Cost: 2 N^3 flops, in the memory of `gram`.
     """
-    cut = blocks(len(penalty), mesh.size if mesh else 1)
-    placed = place_penalty(penalty, mesh, cut.size, fill) if mesh else jnp.asarray(penalty, jnp.float32)
-    return _invert(gram, placed, mesh, cut)
+    layout = sweep_layout(len(penalty), mesh.size if mesh else 1)
+    placed = place_penalty(penalty, mesh, layout.size, fill) if mesh else jnp.asarray(penalty, jnp.float32)
+    return _invert(gram, placed, mesh, layout)
 
 
 def respond(weights: Any, signs: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ from jaxrec.fitting import HostOrDevices, Stopwatch
 from jaxrec.models import Fitted, ItemWeights
 from jaxrec.runtime.memory import Hardware, Needs, Plan
 from jaxrec.runtime.threads import n_threads
-from jaxrec.solvers.spd import blocks
+from jaxrec.solvers.spd import sweep_layout
 from jaxrec.status import Certificate, Status
 
 
@@ -189,16 +189,16 @@ class ClosedForm(HostOrDevices):
             flops = float(n_items) ** 3
         else:
             larger = "more devices, or larger ones"
-            cut = blocks(n_items, on.count)
-            own = cut.size // on.count
-            panels = 2 * cut.size * cut.block + own * (cut.block + cut.chunk)
+            layout = sweep_layout(n_items, on.count)
+            own = layout.size // on.count
+            panels = 2 * layout.size * layout.block + own * (layout.block + layout.chunk)
             parts = {
-                "Gram matrix, inverse and weights, in one place": size * cut.size * own * on.on_host,
+                "Gram matrix, inverse and weights, in one place": size * layout.size * own * on.on_host,
                 "panels of the inverse, or users made dense": max(size * panels, 5 * 2**26) * on.on_host,
             }
             # One bfloat16 pass for 0/1 data, where full precision takes six; on a CPU sparse products, far fewer flops.
-            gram_flops = 0 if on.platform == "cpu" else 2.0 * n_users * cut.size**2 / 6
-            flops = 2.0 * cut.size**3 + gram_flops
+            gram_flops = 0 if on.platform == "cpu" else 2.0 * n_users * layout.size**2 / 6
+            flops = 2.0 * layout.size**3 + gram_flops
         return Needs(parts, flops, f"use {larger}, or fewer items (drop those with the fewest users)")
 
     def _advice(self, certificate: Certificate, train: Interactions) -> str:

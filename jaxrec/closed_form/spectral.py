@@ -13,13 +13,19 @@ first two). At their optimum "factor" is 2 reg times the nuclear norm of X A V',
 
 from __future__ import annotations
 
+from typing import Any
+
+import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
 from scipy.sparse.linalg import LinearOperator
 
 from jaxrec import _checks
 from jaxrec.closed_form.gram import gram_matrix
 from jaxrec.data import Interactions
 from jaxrec.models import ItemFactors
+from jaxrec.solvers.columns import HIGHEST
 from jaxrec.solvers.lanczos import Eigenpairs, lanczos
 
 KINDS = ("product", "factor", "l2")
@@ -86,6 +92,26 @@ def shrinkage(sigma: np.ndarray, reg: float, kind: str) -> np.ndarray:
         return sigma**2 / (sigma**2 + reg)
     level = sigma if kind == "factor" else sigma**2
     return np.maximum(level - reg, 0) / np.maximum(level, reg)
+
+
+def factor_objective(
+    x: Float[ArrayLike, "U I"], encoder: Float[ArrayLike, "I K"], decoder: Float[ArrayLike, "I K"], reg: Any
+) -> Float[Array, ""]:
+    """The loss ||X - X A B'||_F^2 + reg (||X A||_F^2 + ||B||_F^2) (Steck et al. 2024, eq. 2), literally.
+
+    It depends on X through X'X alone, as the product objective does: any R with R'R = X'X, such as the transposed
+    Cholesky factor of the Gram matrix, gives the same value as X.
+
+    Args:
+      x: [U, I] interactions, or such an R.
+      encoder: [I, K] A.
+      decoder: [I, K] B.
+      reg: scalar >= 0, in the unit of singular values of X.
+    """
+    x, encoder, decoder = (jnp.asarray(part) for part in (x, encoder, decoder))
+    users = jnp.matmul(x, encoder, precision=HIGHEST)
+    error = x - jnp.matmul(users, decoder.T, precision=HIGHEST)
+    return jnp.sum(error**2) + reg * (jnp.sum(users**2) + jnp.sum(decoder**2))
 
 
 def closed_form_product(pairs: Eigenpairs, reg: float) -> ItemFactors:

@@ -6,7 +6,6 @@ The scores themselves, and why they are exact, are in `jaxrec.closed_form.withou
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Iterable
 from functools import partial
 from typing import Any
@@ -28,7 +27,7 @@ from jaxrec.data.splits import HeldOut, per_user_random
 from jaxrec.evaluation import metrics as _metrics
 from jaxrec.evaluation.metrics import Metric
 from jaxrec.evaluation.ranking import top_k_host
-from jaxrec.evaluation.report import Report, depth, report
+from jaxrec.evaluation.report import Report, report_on
 from jaxrec.linear import Popularity
 from jaxrec.runtime.threads import map_in_order
 from jaxrec.solvers.columns import HIGHEST
@@ -161,30 +160,23 @@ def evaluate(
             f"held_out must hold the users and items of the data, {data.shape[0]} x {data.shape[1]}, got fold-in "
             f"{fold_in.shape[0]} x {fold_in.shape[1]} and targets {targets.shape[0]} x {targets.shape[1]}."
         )
-    users = np.flatnonzero(targets.user_counts)
-    if len(users) == 0:
-        raise InputError(f"{data.name}: no user has targets, so there is nothing to evaluate; check the split.")
-    x: Rows = data.rows(users).to_csr()
-    f: Rows = fold_in.rows(users).to_csr()
-    targets = targets.rows(users)
-    n_unreachable = int(f.astype(bool).multiply(targets.to_csr().astype(bool)).nnz) if exclude_seen else 0
-    k = depth(wanted, targets)
-    size = batch_size or int(np.clip(BLOCK_BYTES // (4 * data.n_items), 16, 4096))
 
-    def block(start: int) -> tuple[int, np.ndarray, np.ndarray]:
-        rows = slice(start, start + size)
-        shown = f[rows]
-        scores = without.scores(x[rows], shown)
-        if exclude_seen:
-            scores[np.repeat(np.arange(shown.shape[0]), np.diff(shown.indptr)), shown.indices] = -np.inf
-        items, best = top_k_host(scores, k)
-        return start, np.where(best == -np.inf, np.int32(-1), items), best
+    def rankings(users: np.ndarray, shown: Interactions, k: int) -> Iterable[tuple]:
+        x, f = data.rows(users).to_csr(), shown.to_csr()
+        size = batch_size or int(np.clip(BLOCK_BYTES // (4 * data.n_items), 16, 4096))
 
-    begun = time.perf_counter()
+        def block(start: int) -> tuple[int, np.ndarray, np.ndarray]:
+            part: Rows = f[start : start + size]
+            scores = without.scores(x[start : start + size], part)
+            if exclude_seen:
+                scores[np.repeat(np.arange(part.shape[0]), np.diff(part.indptr)), part.indices] = -np.inf
+            items, best = top_k_host(scores, k)
+            return start, np.where(best == -np.inf, np.int32(-1), items), best
+
+        return map_in_order(block, range(0, len(users), size))
+
     method = without.method if isinstance(without, LeaveUserOut) else Popularity()
-    rankings = map_in_order(block, range(0, len(users), size))
-    found = report(label or str(method), wanted, rankings, targets, users, data.n_users, n_unreachable)
-    return dataclasses.replace(found, seconds=time.perf_counter() - begun)
+    return report_on(rankings, label or str(method), wanted, fold_in, targets, exclude_seen)
 
 
 def squared_error(

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -123,6 +123,35 @@ def evaluate(
     if isinstance(model, Fitted):
         model, label = model.model, label or str(model.info.method)
     _same_shape(model.n_items, fold_in, targets)
+
+    def rankings(_: np.ndarray, shown: Interactions, k: int) -> Iterable[tuple]:
+        return recommend_batches(model, shown, k, exclude_seen=exclude_seen, batch_size=batch_size)
+
+    return report_on(rankings, label or type(model).__name__, wanted, fold_in, targets, exclude_seen)
+
+
+def report_on(
+    rankings: Callable[[np.ndarray, Interactions, int], Iterable[tuple]],
+    label: str,
+    wanted: tuple[Metric, ...],
+    fold_in: Interactions,
+    targets: Interactions,
+    exclude_seen: bool,
+) -> Report:
+    """The report on the users with targets, whoever ranks the items.
+
+    Args:
+      rankings: from the N users with targets, their N x I fold-in and a number of ranks k to batches of (start, items
+        [B, k], ...) for consecutive ones of these users.
+      label: what the report calls the model.
+      wanted: the metrics.
+      fold_in: B x I histories shown to the model.
+      targets: B x I entries to find.
+      exclude_seen: whether the items of the fold-in are kept out of the rankings.
+
+    Raises:
+      InputError: no user has targets, or every target stands in the excluded fold-in.
+    """
     users = np.flatnonzero(targets.user_counts)
     if len(users) == 0:
         raise InputError(f"{targets.name}: no user has targets, so there is nothing to evaluate; check the split.")
@@ -131,15 +160,8 @@ def evaluate(
     n_unreachable = _n_shared(fold_in, targets) if exclude_seen else 0
     if n_unreachable == targets.nnz:
         raise InputError("all targets stand in fold_in too; take them out of it, or pass exclude_seen=False.")
-
-    k = depth(wanted, targets)
-    rankings = recommend_batches(model, fold_in, k, exclude_seen=exclude_seen, batch_size=batch_size)
-    return report(label or type(model).__name__, wanted, rankings, targets, users, n_rows, n_unreachable)
-
-
-def depth(wanted: tuple[Metric, ...], targets: Interactions) -> int:
-    """How many ranks the metrics need."""
-    return min(max(metric.k for metric in wanted), targets.n_items)
+    k = min(max(metric.k for metric in wanted), targets.n_items)
+    return report(label, wanted, rankings(users, fold_in, k), targets, users, n_rows, n_unreachable)
 
 
 def report(

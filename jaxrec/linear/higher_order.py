@@ -27,7 +27,7 @@ from jaxrec.models import Fitted, PairWeights
 from jaxrec.runtime import parallel
 from jaxrec.runtime.memory import Hardware, Needs
 from jaxrec.solvers.columns import HIGHEST, columns_product, on_diagonal, own_diagonal, sample_columns, zero_diagonal
-from jaxrec.solvers.spd import Blocks, blocks, inverse_columns
+from jaxrec.solvers.spd import SweepLayout, inverse_columns, sweep_layout
 from jaxrec.solvers.spd_host import mirror_lower
 from jaxrec.status import Certificate, Status
 
@@ -75,7 +75,7 @@ def admm(
     rho: Any,
     n_iterations: Any,
     *,
-    cuts: tuple[Blocks, Blocks],
+    layouts: tuple[SweepLayout, SweepLayout],
     axis: str | None = None,
 ) -> tuple[Float[Array, "N m"], Float[Array, "M m"]]:
     """[N, m] and [M, m], my columns of B and W at the minimum of `objective` where no weight predicts its own items.
@@ -93,16 +93,16 @@ def admm(
       pair_reg: scalar > 0, on W.
       rho: scalar > 0, ADMM's penalty; it changes the speed, not the limit.
       n_iterations: how many.
-      cuts: how the sweep cuts N and M. Static.
+      layouts: of the N x N and the M x M matrix, from `sweep_layout`. Static.
       axis: the mesh axis over which columns are split, or None, with m = N and q = M.
 
     Cost: 2 N^2 m + 2 M^2 q flops, and (4 M N + 2 M^2) m each iteration; six M x m matrices besides three N x m.
     """
     product = partial(columns_product, axis=axis)
     own = on_diagonal(gram, axis)
-    inverse = inverse_columns(gram + reg * own, cuts[0], axis=axis)
+    inverse = inverse_columns(gram + reg * own, layouts[0], axis)
     penalised = pair_gram + (pair_reg + rho) * on_diagonal(pair_gram, axis)
-    pair_inverse = inverse_columns(penalised, cuts[1], axis=axis)
+    pair_inverse = inverse_columns(penalised, layouts[1], axis)
     alone = own - reg * inverse  # inverse @ gram
     spread = product(inverse, pair_columns)
     mine = parallel.axis_index(axis) * gram.shape[1] + jnp.arange(gram.shape[1])
@@ -125,10 +125,12 @@ def admm(
     return items_given(w), w
 
 
-@partial(jax.jit, static_argnames=("cuts", "mesh"))
-def _admm(matrices, pairs, floats, n_iterations, cuts, mesh):
+@partial(jax.jit, static_argnames=("layouts", "mesh"))
+def _admm(matrices, pairs, floats, n_iterations, layouts, mesh):
     columns, whole = parallel.COLUMNS, parallel.REPLICATED
-    solve = parallel.over_columns(partial(admm, cuts=cuts), mesh, (*[columns] * 4, *[whole] * 5), (columns, columns))
+    solve = parallel.over_columns(
+        partial(admm, layouts=layouts), mesh, (*[columns] * 4, *[whole] * 5), (columns, columns)
+    )
     return solve(*matrices, pairs, *floats, n_iterations)
 
 
@@ -149,13 +151,13 @@ def minimum(
     """
     n, m = len(gram), len(pairs)
     matrices: tuple = gram, cross, cross.T, pair_gram
-    cuts = tuple(blocks(size, mesh.size if mesh else 1) for size in (n, m))
+    layouts = tuple(sweep_layout(size, mesh.size if mesh else 1) for size in (n, m))
     if mesh is not None:
-        shapes = [(cuts[i].size, cuts[j].size) for i, j in ((0, 0), (1, 0), (0, 1), (1, 1))]
+        shapes = [(layouts[i].size, layouts[j].size) for i, j in ((0, 0), (1, 0), (0, 1), (1, 1))]
         matrices = tuple(parallel.place_columns(a, mesh, shape) for a, shape in zip(matrices, shapes, strict=True))
-        pairs = np.pad(pairs, ((0, cuts[1].size - m), (0, 0)), constant_values=-1)
+        pairs = np.pad(pairs, ((0, layouts[1].size - m), (0, 0)), constant_values=-1)
     floats = tuple(np.float32(value) for value in (reg, pair_reg, rho))
-    items, of_pairs = jax.block_until_ready(_admm(matrices, pairs, floats, n_iterations, cuts, mesh))
+    items, of_pairs = jax.block_until_ready(_admm(matrices, pairs, floats, n_iterations, layouts, mesh))
     if mesh is None:
         return Weights(items, of_pairs)
     return Weights(parallel.to_host(items)[:n, :n], parallel.to_host(of_pairs)[:m, :n])

@@ -33,7 +33,7 @@ from jaxrec.runtime import parallel
 from jaxrec.runtime.memory import Hardware, Needs
 from jaxrec.solvers import svd
 from jaxrec.solvers.columns import HIGHEST, own_diagonal, zero_diagonal
-from jaxrec.solvers.spd import Blocks, blocks, cholesky_and_inverse
+from jaxrec.solvers.spd import SweepLayout, cholesky_and_inverse, sweep_layout
 from jaxrec.status import Certificate, FitError, Status
 
 METHODS = ("fixed_point", "closed_form", "admm", "lbfgs")
@@ -118,39 +118,39 @@ def prepare(gram: Float[ArrayLike, "N N"], dropout: Any, reg: Any, mesh: Any = N
     penalty = _penalty(gram, dropout, reg)
     if mesh is None:
         return _prepare(gram, penalty)
-    return prepare_on(mesh, gram, penalty, blocks(n_items, mesh.size))
+    return prepare_on(mesh, gram, penalty, sweep_layout(n_items, mesh.size))
 
 
 def prepare_columns(
-    gram: Float[Array, "N m"], penalty: Float[Array, " m"], cut: Blocks, axis: str | None = None
+    gram: Float[Array, "N m"], penalty: Float[Array, " m"], layout: SweepLayout, axis: str | None = None
 ) -> tuple[Float[Array, "N m"], Float[Array, "N m"], Float[Array, " m"], Float[Array, " m"]]:
     """My columns [N, m] of L' and of L^-1, and my parts [m] of diag(G) and of t, by the sweep: for `prepare_on`.
 
     Args:
       gram: [N, m] my columns of X'X.
       penalty: [m] my part of the diagonal of Lambda, above 0.
-      cut: how the sweep cuts N. Static.
+      layout: of the N x N matrix, from `sweep_layout`. Static.
       axis: the mesh axis over which columns are split, or None.
     """
     whole = penalised(gram, penalty, axis)
-    upper, inverse = cholesky_and_inverse(whole, block=cut.block, chunk=cut.chunk, axis=axis)
+    upper, inverse = cholesky_and_inverse(whole, layout, axis)
     return upper, inverse, own_diagonal(whole, axis), 1 / jnp.sum(inverse**2, axis=0)
 
 
-@partial(jax.jit, static_argnames=("mesh", "cut"))
-def prepare_on(mesh: Any, gram: Float[Array, "N N"], penalty: Float[Array, " N"], cut: Blocks) -> Problem:
+@partial(jax.jit, static_argnames=("mesh", "layout"))
+def prepare_on(mesh: Any, gram: Float[Array, "N N"], penalty: Float[Array, " N"], layout: SweepLayout) -> Problem:
     """What `prepare` returns, split over a mesh: L by rows, L^-1 by columns. JAX splits the other kernels by that.
 
     Args:
       mesh: what `parallel.make_mesh` returned. Static.
       gram: [N, N] X'X, padded and split by columns. Not modified.
       penalty: [N] diagonal of Lambda, above 0; of items that only pad, at most that of others.
-      cut: what `linalg.blocks` returned. Static.
+      layout: what `sweep_layout` returned. Static.
 
     Cost: 2 N^3 flops; three N x N matrices besides the argument.
     """
     columns, rows = parallel.COLUMNS, parallel.ROWS
-    kernel = partial(prepare_columns, cut=cut)
+    kernel = partial(prepare_columns, layout=layout)
     split = parallel.over_columns(kernel, mesh, (columns, rows), (columns, columns, rows, rows))
     upper, inverse, diagonal, unexplained = split(gram, penalty)
     lower = parallel.constrain(upper.T, mesh, rows)

@@ -1,13 +1,20 @@
 """What cosine similarity of embeddings does and does not mean (Steck, Ekanadham & Kallus 2024, arXiv 2403.05440)."""
 
-from jaxrec.closed_form.spectral import closed_form_factor, closed_form_l2, closed_form_product, eigenpairs, shrinkage
+from jaxrec.closed_form.spectral import (
+    closed_form_factor,
+    closed_form_l2,
+    closed_form_product,
+    eigenpairs,
+    factor_objective,
+    shrinkage,
+)
 from jaxrec.data.synthetic import simulate_clusters
+from jaxrec.linear.pure_svd import objective as product_objective
 from jaxrec.similarity.curvature import Curvature, gauge_curvature, principal_axes, rescaling_curvature
 from jaxrec.similarity.gauges import CosineRange, canonical_gauge, cosine_range, rescale, transform
 from jaxrec.similarity.lists import cosines, item_vectors, reconstruction_cosine, similar_items
 from jaxrec.similarity.plots import heat_maps
 from jaxrec.similarity.report import GaugeReport, gauge_report
-from jaxrec.similarity.solutions import factor_objective, product_objective
 
 __all__ = [
     "CosineRange",

@@ -52,14 +52,12 @@ def take_columns(
     return parallel.psum(jnp.where(mine[None, :], own[:, jnp.clip(at, 0, m - 1)], 0), axis)
 
 
-def columns_product(
-    a: Float[Array, "R k"], b: Float[Array, "K m"], *, precision: Any = HIGHEST, axis: str | None = None
-) -> Float[Array, "R m"]:
+def columns_product(a: Float[Array, "R k"], b: Float[Array, "K m"], axis: str | None = None) -> Float[Array, "R m"]:
     """[R, m] my columns of A B, from mine of A and of B; rows of A are gathered chunk by chunk, never all of it.
 
     Cost: 2 R K m flops; received numbers R K; one chunk of at most 1024 rows of A and R/8.
     """
-    product = partial(jnp.matmul, precision=precision)
+    product = partial(jnp.matmul, precision=HIGHEST)
     if axis is None:
         return product(a, b)
     chunks = a.reshape(-1, row_chunk(len(a)), a.shape[1])

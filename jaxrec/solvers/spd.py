@@ -7,17 +7,15 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxrec import _checks
 from jaxrec.runtime import parallel
 from jaxrec.solvers.columns import HIGHEST, row_chunk
 
 
-class Blocks(NamedTuple):
+class SweepLayout(NamedTuple):
     """How a sweep cuts an n x n matrix.
 
     Attributes:
@@ -31,8 +29,8 @@ class Blocks(NamedTuple):
     chunk: int
 
 
-def blocks(n: int, n_devices: int = 1, block: int | None = None) -> Blocks:
-    """How to cut an n x n matrix for the sweep on so many devices.
+def sweep_layout(n: int, n_devices: int = 1) -> SweepLayout:
+    """The layout of an n x n matrix for the sweep on so many devices.
 
     The panels hold about 3 b N numbers on each device and its columns N^2 / D, so b is at most near n / (8 D): a
     multiple of 128 (the tile of a matrix unit) up to 512 or, where n / (8 D) is below 64, a multiple of 8. Of these
@@ -43,13 +41,8 @@ def blocks(n: int, n_devices: int = 1, block: int | None = None) -> Blocks:
     Args:
       n: rows of the matrix.
       n_devices: D.
-      block: b, where it shall not be chosen by these rules.
     """
-    if block is not None:
-        _checks.count("block", block, at_least=1)
-        steps = max(1, -(-n // (block * n_devices)))
-        block = max(8, -(-n // (8 * steps * n_devices)) * 8)  # blocks of equal size, so that little is padded
-    elif n_devices == 1 and n <= 128:
+    if n_devices == 1 and n <= 128:
         block = max(1, n)
     else:
         wide = min(4, int(n / (1024 * n_devices) + 0.5))
@@ -59,12 +52,10 @@ def blocks(n: int, n_devices: int = 1, block: int | None = None) -> Blocks:
         least = min(choices, key=lambda b: _multiple(n, b * n_devices))
         block = next((b for b in choices if _multiple(n, b * n_devices) <= enough), least)
     size = _multiple(n, block * n_devices)
-    return Blocks(size, block, row_chunk(size, block))
+    return SweepLayout(size, block, row_chunk(size, block))
 
 
-def sweep(
-    a: Float[Array, "N m"], *, block: int, chunk: int, precision: Any = HIGHEST, axis: str | None = None
-) -> Float[Array, "N m"]:
+def negative_inverse(a: Float[Array, "N m"], layout: SweepLayout, axis: str | None = None) -> Float[Array, "N m"]:
     """[N, m] my columns of -(A^-1), from my columns of an SPD matrix A; in place where the caller donates `a`.
 
     The symmetric Gauss-Jordan sweep over pivot blocks: with the pivot D = L L', the row panel R of D and W = L^-1 R in
@@ -75,26 +66,26 @@ def sweep(
 
     Args:
       a: [N, m] columns p m to (p + 1) m of a symmetric positive definite matrix, on device p.
-      block: b, which divides m.
-      chunk: rows updated at a time; divides N.
-      precision: of every product.
+      layout: of the N x N matrix, from `sweep_layout`.
       axis: the mesh axis that the columns are split over, or None.
 
     Cost: 2 N^2 m flops; received numbers N^2 + b N; b x N twice and chunk x m as temporaries.
     """
-    step = partial(_pivot, block=block, chunk=chunk, precision=precision, axis=axis)
-    return lax.fori_loop(0, a.shape[0] // block, lambda k, a: step(k, a)[0], a)
+    return lax.fori_loop(0, a.shape[0] // layout.block, lambda k, a: _pivot(k, a, layout, axis)[0], a)
 
 
 def cholesky_and_inverse(
-    a: Float[Array, "N m"], *, block: int, chunk: int, precision: Any = HIGHEST, axis: str | None = None
+    a: Float[Array, "N m"], layout: SweepLayout, axis: str | None = None
 ) -> tuple[Float[Array, "N m"], Float[Array, "N m"]]:
     """[N, m] and [N, m], my columns of L' and of L^-1 where A = L L', from those of A, by the sweep.
 
     The panels W of the sweep hold both factors: with the blocks before the pivot swept, the pivot's rows of W are minus
     those of L^-1 left of its diagonal, and those of L' right of it.
 
-    Args: as in `sweep`.
+    Args:
+      a: [N, m] my columns of A.
+      layout: of A, from `sweep_layout`.
+      axis: the mesh axis that the columns are split over, or None.
 
     Cost: 2 N^2 m flops, of which a Cholesky factorization and a triangular inverse would take a third, but those gather
     A or leave most devices waiting; three N x m matrices.
@@ -104,12 +95,12 @@ def cholesky_and_inverse(
 
     def step(k, carry):
         a, upper, inverse = carry
-        a, w, factor = _pivot(k, a, block=block, chunk=chunk, precision=precision, axis=axis)
-        o = k * block
-        before, after = (mine < o)[None, :], (mine >= o + block)[None, :]
+        a, w, factor = _pivot(k, a, layout, axis)
+        o = k * layout.block
+        before, after = (mine < o)[None, :], (mine >= o + layout.block)[None, :]
         own = ~(before | after)
         # The columns of L_kk' that are mine; those of others are masked.
-        diagonal = jnp.take(factor.T, jnp.clip(mine - o, 0, block - 1), axis=1)
+        diagonal = jnp.take(factor.T, jnp.clip(mine - o, 0, layout.block - 1), axis=1)
         upper_rows = jnp.where(after, w, jnp.where(own, diagonal, 0))
         inverse_rows = jnp.where(after, 0, -w)
         upper, inverse = (
@@ -118,18 +109,19 @@ def cholesky_and_inverse(
         )
         return a, upper, inverse
 
-    return lax.fori_loop(0, n // block, step, (a, jnp.zeros_like(a), jnp.zeros_like(a)))[1:]
+    return lax.fori_loop(0, n // layout.block, step, (a, jnp.zeros_like(a), jnp.zeros_like(a)))[1:]
 
 
-def inverse_columns(a: Float[Array, "N m"], cut: Blocks, *, axis: str | None = None) -> Float[Array, "N m"]:
-    """[N, m] my columns of A^-1 from mine of an SPD matrix, in a kernel of its own or within one; see `sweep`."""
-    return spd_inverse(a) if axis is None else -sweep(a, block=cut.block, chunk=cut.chunk, axis=axis)
+def inverse_columns(a: Float[Array, "N m"], layout: SweepLayout, axis: str | None = None) -> Float[Array, "N m"]:
+    """[N, m] my columns of A^-1 from mine of an SPD matrix, on one device or in a kernel; see `negative_inverse`."""
+    return spd_inverse(a) if axis is None else -negative_inverse(a, layout, axis)
 
 
-def _pivot(k: Any, a: Any, *, block: int, chunk: int, precision: Any, axis: str | None) -> tuple[Any, Any, Any]:
+def _pivot(k: Any, a: Any, layout: SweepLayout, axis: str | None) -> tuple[Any, Any, Any]:
     """One step of the sweep: (my columns after it, of W [b, m], the pivot's Cholesky factor [b, b])."""
     n, m = a.shape
-    product = partial(jnp.matmul, precision=precision)
+    _, block, chunk = layout
+    product = partial(jnp.matmul, precision=HIGHEST)
     me, eye = parallel.axis_index(axis), jnp.eye(block, dtype=a.dtype)
     rows, columns = jnp.arange(chunk), jnp.arange(m)
     o = k * block
@@ -155,87 +147,40 @@ def _pivot(k: Any, a: Any, *, block: int, chunk: int, precision: Any, axis: str 
     return lax.fori_loop(0, n // chunk, update, a), w, factor
 
 
-def spd_inverse(
-    a: Float[ArrayLike, "n n"], mesh: Any = None, *, block: int | None = None, precision: Any = HIGHEST
-) -> Float[Array, "N N"]:
-    """[N, N] the inverse of an SPD matrix, on one device (N = n) or split over a mesh by columns.
+def spd_inverse(a: Float[ArrayLike, "n n"]) -> Float[Array, "n n"]:
+    """[n, n] the inverse of an SPD matrix on one device; can be jitted, mapped and differentiated.
 
     By the sweep above, at the memory of one matrix besides the argument. Only b x b matrices are factored, so that no
-    size limit of a LAPACK or cuSOLVER call is met. Every product states its precision: the defaults of GPUs (TF32) and
-    TPUs (bfloat16) ruin an inverse.
+    size limit of a LAPACK or cuSOLVER call is met.
 
     Args:
-      a: [n, n] symmetric positive definite; both triangles are read. Not modified. For a mesh a NumPy array, of which
-        each process places the columns of its own devices, or a JAX array.
-      mesh: None, or what `parallel.make_mesh` returned. JAX itself would gather the whole matrix on every device.
-      block: size of the pivot blocks; default by the rules of `blocks`.
-      precision: lax.Precision.HIGHEST; or HIGH, half the cost on a TPU and safe up to a condition number of about 1e4;
-        or a `jax.lax.DotAlgorithmPreset`.
+      a: [n, n] symmetric positive definite; both triangles are read. Not modified.
 
     Returns:
-      [N, N], symmetric up to rounding. On a mesh N is `blocks(n, D, block).size`, n padded so that all devices own
-      equally much; the inverse is the leading [n, n], the rest the identity. All NaN where a pivot block is not
-      positive definite.
+      [n, n], symmetric up to rounding; all NaN if a pivot block is not positive definite.
 
-    Cost: 2 n^3 flops; the argument and one N x N matrix, with panels.
-    Derivatives: forward and reverse of any order, by dP = -P dA P, with no second factorization; not on a mesh.
+    Cost: 2 n^3 flops; the argument and one n x n matrix, with panels.
+    Derivatives: forward and reverse of any order, by dP = -P dA P, with no second factorization.
     """
-    if mesh is None:
-        return _inverse(jnp.asarray(a), block, precision)
-    n = np.shape(a)[0]
-    cut = blocks(n, mesh.size, block)
-    if isinstance(a, jax.Array):
-        placed = _padded_on_mesh(a, mesh, cut.size)
-    else:
-        a = np.asarray(a)
-        placed = parallel.fill_columns(
-            (cut.size, cut.size), mesh, lambda columns: _padded_columns(a, columns, cut.size)
-        )
-    return _inverse_on_mesh(placed, mesh, cut, precision)
+    return _inverse(jnp.asarray(a))
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(1, 2))
-def _inverse(a, block, precision):
+@jax.custom_jvp
+def _inverse(a):
     n = a.shape[0]
     if n == 0:
         return a
-    cut = blocks(n, 1, block)
+    layout = sweep_layout(n)
     # Padding by the identity leaves the inverse of the rest alone.
-    a = jnp.pad(a, (0, cut.size - n)) + jnp.diag((jnp.arange(cut.size) >= n).astype(a.dtype))
-    return -sweep(a, block=cut.block, chunk=cut.chunk, precision=precision)[:n, :n]
+    a = jnp.pad(a, (0, layout.size - n)) + jnp.diag((jnp.arange(layout.size) >= n).astype(a.dtype))
+    return -negative_inverse(a, layout)[:n, :n]
 
 
 @_inverse.defjvp
-def _inverse_jvp(block, precision, primals, tangents):
+def _inverse_jvp(primals, tangents):
     (a,), (da,) = primals, tangents
-    inverse = _inverse(a, block, precision)
-    return inverse, -jnp.matmul(jnp.matmul(inverse, da, precision=precision), inverse, precision=precision)
-
-
-@partial(jax.jit, static_argnums=(1, 2, 3), donate_argnums=0)
-def _inverse_on_mesh(a, mesh, cut, precision):
-    kernel = partial(sweep, block=cut.block, chunk=cut.chunk, precision=precision)
-    return -parallel.over_columns(kernel, mesh, parallel.COLUMNS, parallel.COLUMNS)(a)
-
-
-def _padded_on_mesh(a: jax.Array, mesh: Any, size: int) -> jax.Array:
-    """A copy of `a`, padded by the identity and split over the mesh; a copy, since the sweep overwrites it."""
-
-    def padded(a):
-        return jnp.pad(a, (0, size - len(a))) + jnp.diag((jnp.arange(size) >= len(a)).astype(a.dtype))
-
-    return jax.jit(padded, out_shardings=parallel.sharding(mesh, parallel.COLUMNS))(a)
-
-
-def _padded_columns(a: np.ndarray, columns: slice, size: int) -> np.ndarray:
-    """[size, width] some columns of `a` padded by the identity."""
-    start, stop, _ = columns.indices(size)
-    out = np.zeros((size, stop - start), a.dtype)
-    real = a[:, start:stop]
-    out[: len(a), : real.shape[1]] = real
-    extra = np.arange(max(start, len(a)), stop)
-    out[extra, extra - start] = 1
-    return out
+    inverse = _inverse(a)
+    return inverse, -jnp.matmul(jnp.matmul(inverse, da, precision=HIGHEST), inverse, precision=HIGHEST)
 
 
 def _multiple(n: int, of: int) -> int:

@@ -8,7 +8,8 @@ from reference import gram as naive_gram
 
 from jaxrec import Interactions
 from jaxrec.closed_form import gram as gram_module
-from jaxrec.closed_form.gram import add_gram, device_gram, gram_matrix, offdiagonal_norm
+from jaxrec.closed_form.gram import add_gram, gram_matrix, mesh_gram, offdiagonal_norm
+from jaxrec.runtime import parallel
 
 
 def random_data(rng, n_users=211, n_items=67, nnz=3000, binary=True) -> Interactions:
@@ -18,8 +19,12 @@ def random_data(rng, n_users=211, n_items=67, nnz=3000, binary=True) -> Interact
     return Interactions.from_triples(users, items, values, n_users=n_users, n_items=n_items, repeats="first")
 
 
+def on_a_device(data, batch_size=4096):
+    return mesh_gram(data, parallel.default_mesh(), data.n_items, batch_size)
+
+
 @pytest.mark.parametrize("binary", (True, False))
-@pytest.mark.parametrize("path", (gram_matrix, lambda data: device_gram(data, batch_size=64)), ids=("host", "jax"))
+@pytest.mark.parametrize("path", (gram_matrix, lambda data: on_a_device(data, 64)), ids=("host", "jax"))
 def test_both_paths_equal_the_definition_exactly(binary, path, rng):
     data = random_data(rng, binary=binary)
     np.testing.assert_array_equal(path(data), naive_gram(data.to_csr().toarray()))
@@ -30,7 +35,7 @@ def test_real_valued_data(rng):
     object.__setattr__(data, "values", rng.normal(size=data.nnz).astype(np.float32))
     expected = naive_gram(data.to_csr(np.float64).toarray())
     np.testing.assert_allclose(gram_matrix(data), expected, rtol=1e-6, atol=1e-6)
-    np.testing.assert_allclose(device_gram(data, 64), expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(on_a_device(data, 64), expected, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(gram_matrix(data, np.float64), expected, rtol=1e-13, atol=1e-13)
 
 
@@ -44,18 +49,18 @@ def test_empty_users_and_items():
     data = Interactions.from_triples([1, 3, 3], [2, 2, 5], n_users=6, n_items=8)
     expected = naive_gram(data.to_csr().toarray())
     np.testing.assert_array_equal(gram_matrix(data), expected)
-    np.testing.assert_array_equal(device_gram(data, 4), expected)
+    np.testing.assert_array_equal(on_a_device(data, 4), expected)
 
 
-@pytest.mark.parametrize("path", (gram_matrix, device_gram), ids=("host", "jax"))
+@pytest.mark.parametrize("path", (gram_matrix, on_a_device), ids=("host", "jax"))
 def test_counts_beyond_float32_integers_take_the_exact_path(path, rng, monkeypatch):
     """With the threshold lowered, the wide accumulators must be used and give the same counts."""
     data = random_data(rng)
     monkeypatch.setattr(gram_module, "EXACT_COUNTS", 5)
     used = set()
-    add, to_csr = gram_module._add_gram, Interactions.to_csr
+    add, to_csr = gram_module._add_gram_on_mesh, Interactions.to_csr
     monkeypatch.setattr(
-        gram_module, "_add_gram", lambda total, *a, **k: used.add(total.dtype.name) or add(total, *a, **k)
+        gram_module, "_add_gram_on_mesh", lambda total, *a, **k: used.add(total.dtype.name) or add(total, *a, **k)
     )
     monkeypatch.setattr(Interactions, "to_csr", lambda self, dtype=np.float32: used.add(np.dtype(dtype).name) or to_csr(
         self, dtype))  # fmt: skip

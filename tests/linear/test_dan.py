@@ -8,8 +8,9 @@ import reference
 from reference import dense
 
 from jaxrec import Dan, Ease, Edlae, FitError, InputError, Interactions, Lae
-from jaxrec.closed_form.gram import device_gram, gram_matrix, with_user_weights
+from jaxrec.closed_form.gram import gram_matrix, mesh_gram, with_user_weights
 from jaxrec.linear import dan
+from jaxrec.runtime import parallel
 
 SOLVERS = ("host", "jax")
 
@@ -72,7 +73,7 @@ def test_user_weighted_gram(data, rng):
     x = dense(data)
     expected = x.T @ np.diag(weights) @ x
     weighted = with_user_weights(data, weights)
-    for path in (gram_matrix, device_gram):
+    for path in (gram_matrix, lambda data: mesh_gram(data, parallel.default_mesh(), data.n_items)):
         np.testing.assert_allclose(path(weighted), expected, atol=1e-4)
     np.testing.assert_array_equal(with_user_weights(data, np.ones(150)).values, data.values)
     np.testing.assert_allclose(gram_matrix(data), reference.gram(x))

@@ -21,8 +21,9 @@ jax.distributed.initialize(f"localhost:{port}", processes, rank, initialization_
 
 from jaxrec import Ease, InputError, Interactions, evaluate, load_model, recommend, save
 from jaxrec.closed_form.gram import host_gram_on_mesh, mesh_gram
+from jaxrec.closed_form.mesh import invert
 from jaxrec.runtime import parallel
-from jaxrec.solvers.spd import blocks, spd_inverse
+from jaxrec.solvers.spd import sweep_layout
 
 
 def check_own_parts(array, expected, atol):
@@ -38,14 +39,15 @@ assert mesh.size == processes * each
 x = rng.normal(size=(600, 256))
 a = x.T @ x / 2 + 3 * np.eye(256)
 inverse = np.linalg.inv(a)
-found = spd_inverse(a.astype(np.float32), mesh)
+placed = parallel.place(a.astype(np.float32), mesh, parallel.COLUMNS)
+found = invert(placed, np.full(256, 1e-6), mesh)
 assert found.shape == (256, 256)
 check_own_parts(found, inverse, 5e-6 * np.abs(inverse).max())
 
 n_items = 150
 shown = rng.random((80, n_items)) < 0.05 + 0.5 * rng.random(n_items) ** 2
 data = Interactions.from_triples(*np.nonzero(shown), n_users=80, n_items=n_items)
-size = blocks(n_items, mesh.size).size
+size = sweep_layout(n_items, mesh.size).size
 dense = np.pad(shown.astype(float), ((0, 0), (0, size - n_items)))
 for gram in (host_gram_on_mesh, mesh_gram):
     check_own_parts(gram(data, mesh, size), dense.T @ dense, 0)

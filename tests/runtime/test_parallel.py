@@ -35,10 +35,11 @@ from jaxrec import (
 from jaxrec.closed_form import gram as gram_module
 from jaxrec.closed_form import mesh as mesh_solver
 from jaxrec.closed_form.gram import gram_matrix, host_gram_on_mesh, mesh_gram, squared_norms
+from jaxrec.closed_form.mesh import invert
 from jaxrec.data import row_batches
 from jaxrec.evaluation.ranking import _top_k_on_mesh, top_k
 from jaxrec.runtime import parallel
-from jaxrec.solvers.spd import Blocks, blocks, spd_inverse, sweep
+from jaxrec.solvers.spd import SweepLayout, negative_inverse, sweep_layout
 
 DEVICES = (1, 2, 8)
 ITEMS = (1, 13, 67, 150)
@@ -99,14 +100,19 @@ def test_collectives_of_no_axis_are_the_identity():
 # -- the inverse ------------------------------------------------------------------------------------------------------
 
 
+def inverse_on(mesh, a, penalty=1e-3):
+    """(A + D(penalty))^-1 by the solver of the closed forms, padded by 1 / penalty."""
+    size = sweep_layout(len(a), mesh.size).size
+    placed = parallel.place_columns(a.astype(np.float32), mesh, (size, size))
+    return invert(placed, np.full(len(a), penalty), mesh, fill=1.0)
+
+
 @pytest.mark.parametrize("n", (*ITEMS, 300))
-@pytest.mark.parametrize("where", (np.asarray, jnp.asarray), ids=("numpy", "jax"))
-def test_inverse_equals_float64(n, where, mesh, rng):
+def test_inverse_equals_float64(n, mesh, rng):
     a = spd(n, rng)
-    given = where(a.astype(np.float32))
-    found = spd_inverse(given, mesh)
-    np.testing.assert_array_equal(given, a.astype(np.float32))  # not donated
-    size = blocks(n, mesh.size).size
+    found = inverse_on(mesh, a)
+    a += 1e-3 * np.eye(n)
+    size = sweep_layout(n, mesh.size).size
     assert found.shape == (size, size) and len(found.sharding.device_set) == mesh.size
     expected = np.linalg.inv(a)
     np.testing.assert_allclose(found[:n, :n], expected, rtol=0, atol=5e-6 * np.abs(expected).max())
@@ -117,21 +123,7 @@ def test_inverse_equals_float64(n, where, mesh, rng):
 def test_indefinite_matrix_gives_nan_on_every_device(mesh, rng):
     a = spd(90, rng).astype(np.float32)
     a[50, 50] = -1
-    found = np.asarray(spd_inverse(a, mesh, block=16))
-    assert np.isnan(found[:90, :90]).all()
-
-
-@pytest.mark.parametrize("precision", (jax.lax.Precision.HIGH, jax.lax.DotAlgorithmPreset.F32_F32_F32), ids=str)
-def test_precision_can_be_chosen_and_reaches_every_product(precision, rng):
-    a = spd(60, rng).astype(np.float32)
-    mesh = parallel.make_mesh()
-    np.testing.assert_allclose(
-        np.asarray(spd_inverse(a, mesh, precision=precision))[:60, :60], np.linalg.inv(a), atol=1e-5
-    )
-    for devices in (None, mesh):
-        jaxpr = jax.make_jaxpr(lambda a, devices=devices: spd_inverse(a, devices, precision=precision))(a)
-        found = precisions(jaxpr.jaxpr)
-        assert found and all(p == precision or set(p) == {precision} for p in found)
+    assert np.isnan(np.asarray(inverse_on(mesh, a))[:90, :90]).all()
 
 
 def precisions(jaxpr):
@@ -151,13 +143,13 @@ def is_jaxpr(value) -> bool:
 @pytest.mark.parametrize("n", (1, 8, 67, 129, 300, 1000, 4096, 4100, 16_980, 40_981, 65_536, 100_000))
 @pytest.mark.parametrize("n_devices", (1, 2, 8))
 def test_blocks_follow_the_stated_rules(n, n_devices):
-    size, block, chunk = blocks(n, n_devices)
+    size, block, chunk = sweep_layout(n, n_devices)
     assert size >= n and size % (block * n_devices) == 0 and size % chunk == 0
     assert block <= max(128, n / (8 * n_devices)) + 64 and block <= 512 and chunk <= max(block, 1024)
     assert size <= max(n + n / 32, n + 8 * n_devices) or block == 8
     if n >= 4096 * n_devices:
         assert block % 128 == 0
-    assert blocks(n, n_devices, 64).size % n_devices == 0
+    assert sweep_layout(n, n_devices, 64).size % n_devices == 0
 
 
 # -- the Gram matrix --------------------------------------------------------------------------------------------------
@@ -170,7 +162,7 @@ GRAMS = {"devices": mesh_gram, "hosts": host_gram_on_mesh}
 @pytest.mark.parametrize("path", GRAMS)
 def test_gram_equals_the_definition_exactly(path, n_items, binary, mesh, rng):
     data = random_data(rng, n_items=n_items, binary=binary)
-    size = blocks(n_items, mesh.size).size
+    size = sweep_layout(n_items, mesh.size).size
     x = np.pad(data.to_csr(np.float64).toarray(), ((0, 0), (0, size - n_items)))
     found = GRAMS[path](data, mesh, size)
     np.testing.assert_array_equal(found, x.T @ x)
@@ -252,8 +244,8 @@ def test_a_mesh_is_refused_by_host_solvers(method, rng):
 
 
 def test_a_false_answer_on_a_mesh_is_not_certified(rng, monkeypatch):
-    right = sweep
-    monkeypatch.setattr(mesh_solver, "sweep", lambda a, **kw: 1.01 * right(a, **kw) + 1e-4)
+    right = negative_inverse
+    monkeypatch.setattr(mesh_solver, "negative_inverse", lambda *a: 1.01 * right(*a) + 1e-4)
     jax.clear_caches()
     with pytest.raises(FitError):
         Ease(5.0).fit(random_data(rng), devices=jax.devices())
@@ -262,23 +254,23 @@ def test_a_false_answer_on_a_mesh_is_not_certified(rng, monkeypatch):
 
 
 def test_weights_need_no_collective_beyond_those_of_the_sweep():
-    mesh, cut = parallel.make_mesh(), Blocks(512, 32, 64)
-    compiled = lowered_solve(mesh, cut).compile()
+    mesh, layout = parallel.make_mesh(), SweepLayout(512, 32, 64)
+    compiled = lowered_solve(mesh, layout).compile()
     assert sent(compiled) == {("all-reduce", "f32[32,32]"), ("all-gather", "f32[32,512]")}
 
 
-def lowered_solve(mesh, cut):
-    shapes = ((cut.size, cut.size), parallel.COLUMNS), ((cut.size,), parallel.ROWS)
+def lowered_solve(mesh, layout):
+    shapes = ((layout.size, layout.size), parallel.COLUMNS), ((layout.size,), parallel.ROWS)
     gram, penalty = (
         jax.ShapeDtypeStruct(shape, jnp.float32, sharding=parallel.sharding(mesh, how)) for shape, how in shapes
     )
-    return mesh_solver._solve_on_mesh.lower(gram, penalty, np.float32(0), mesh=mesh, cut=cut)
+    return mesh_solver._solve_on_mesh.lower(gram, penalty, np.float32(0), mesh=mesh, layout=layout)
 
 
 @pytest.mark.parametrize(("n", "block", "limit"), [(4096, 128, 0.6), (65_536, None, 0.5)])
 def test_memory_of_the_solver_on_eight_devices_compiled_without_allocating(n, block, limit):
-    mesh, cut = parallel.make_mesh(), blocks(n, 8, block)
-    compiled = lowered_solve(mesh, cut).compile()
+    mesh, layout = parallel.make_mesh(), sweep_layout(n, 8, block)
+    compiled = lowered_solve(mesh, layout).compile()
     memory = compiled.memory_analysis()
     local = 4 * n * n // 8
     assert memory.temp_size_in_bytes < limit * local
@@ -290,12 +282,12 @@ def test_memory_of_the_solver_on_eight_devices_compiled_without_allocating(n, bl
 
 
 def test_every_product_states_its_precision():
-    mesh, cut = parallel.make_mesh(), Blocks(512, 32, 64)
+    mesh, layout = parallel.make_mesh(), SweepLayout(512, 32, 64)
     weights = jax.ShapeDtypeStruct((512, 512), jnp.float32)
     ints, floats = (jax.ShapeDtypeStruct((16, 8), kind) for kind in (jnp.int32, jnp.float32))
     highest = jax.lax.Precision.HIGHEST
     traced = {
-        "solve": jax.make_jaxpr(lambda g, p: mesh_solver._solve_on_mesh(g, p, 0.0, mesh=mesh, cut=cut))(
+        "solve": jax.make_jaxpr(lambda g, p: mesh_solver._solve_on_mesh(g, p, 0.0, mesh=mesh, layout=layout))(
             weights, jax.ShapeDtypeStruct((512,), jnp.float32)
         ),
         "weighted Gram": jax.make_jaxpr(lambda *a: gram_module._add_gram_on_mesh(*a, binary=False, mesh=mesh))(
@@ -315,10 +307,10 @@ def test_every_product_states_its_precision():
 
 @pytest.mark.parametrize("platform", ("cpu", "cuda", "tpu"))
 def test_lowers_for_every_platform(platform):
-    mesh, cut = parallel.make_mesh(), Blocks(512, 32, 64)
+    mesh, layout = parallel.make_mesh(), SweepLayout(512, 32, 64)
     gram = jax.ShapeDtypeStruct((512, 512), jnp.float32, sharding=parallel.sharding(mesh, parallel.COLUMNS))
     penalty = jax.ShapeDtypeStruct((512,), jnp.float32, sharding=parallel.sharding(mesh, parallel.ROWS))
-    solve = partial(mesh_solver._solve_on_mesh, mesh=mesh, cut=cut)
+    solve = partial(mesh_solver._solve_on_mesh, mesh=mesh, layout=layout)
     exported = export.export(jax.jit(solve), platforms=[platform])(gram, penalty, np.float32(0))
     assert exported.platforms == (platform,) and exported.nr_devices == 8
     assert "all_gather" in exported.mlir_module()
@@ -328,7 +320,7 @@ def test_lowers_for_every_platform(platform):
 
 
 def sharded(weights: np.ndarray, mesh) -> ItemWeights:
-    n, size = len(weights), blocks(len(weights), mesh.size).size
+    n, size = len(weights), sweep_layout(len(weights), mesh.size).size
     padded = np.zeros((size, size), np.float32)
     padded[:n, :n] = weights
     return ItemWeights(parallel.place(padded, mesh, parallel.COLUMNS), padding=size - n)

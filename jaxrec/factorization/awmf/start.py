@@ -13,10 +13,11 @@ import scipy.linalg
 from scipy.linalg import lapack
 from scipy.sparse.linalg import ArpackError
 
-from jaxrec.closed_form.gram import device_gram, gram_matrix, squared_norms, with_user_weights
+from jaxrec.closed_form.gram import gram_matrix, mesh_gram, squared_norms, with_user_weights
 from jaxrec.closed_form.spectral import closed_form_factor, closed_form_l2, closed_form_product, eigenpairs
 from jaxrec.data import Interactions
 from jaxrec.models import ItemFactors
+from jaxrec.runtime import parallel
 from jaxrec.solvers.lanczos import Eigenpairs
 
 CLOSED_FORMS = {"product": closed_form_product, "factor": closed_form_factor, "l2": closed_form_l2}
@@ -152,7 +153,9 @@ def _eigh(data: Interactions) -> tuple[np.ndarray, np.ndarray]:
         gram = gram_matrix(data, np.dtype(jnp.zeros(()).dtype))
         values, vectors = scipy.linalg.eigh(gram, driver="evd", overwrite_a=True, check_finite=False)
     else:
-        values, vectors = map(np.asarray, jax.jit(jnp.linalg.eigh)(device_gram(data)))
+        values, vectors = map(
+            np.asarray, jax.jit(jnp.linalg.eigh)(mesh_gram(data, parallel.default_mesh(), data.n_items))
+        )
     return values, np.ascontiguousarray(vectors)
 
 

@@ -32,7 +32,7 @@ from jaxrec.models import FitInfo, Fitted, ItemWeights
 from jaxrec.runtime import parallel
 from jaxrec.runtime.memory import Needs, Plan, hardware, plan_on
 from jaxrec.solvers.columns import HIGHEST
-from jaxrec.solvers.spd import blocks
+from jaxrec.solvers.spd import sweep_layout
 from jaxrec.status import Certificate, FitError, Status
 
 SAMPLE = 64  # columns whose stationarity is checked
@@ -193,15 +193,15 @@ class WeightedEase:
             }
             flops = (1 + 2 * iterations) * float(n_items) ** 3
         else:
-            cut = blocks(n_items, found.count)
-            width = min(cut.size // found.count, iterate.COLUMNS)
+            layout = sweep_layout(n_items, found.count)
+            width = min(layout.size // found.count, iterate.COLUMNS)
             parts = {
-                "inverse, and weights": found.share(8 * cut.size**2),
-                "a block of items": 40 * cut.size * width * found.on_host,
+                "inverse, and weights": found.share(8 * layout.size**2),
+                "a block of items": 40 * layout.size * width * found.on_host,
                 "batches of users made dense": 5 * 2**26 * found.on_host,
                 "interactions padded": found.share(24 * nnz),
             }
-            flops = 2.0 * cut.size**3 + iterations * (2.0 * cut.size**3 + 4.0 * n_users * cut.size**2)
+            flops = 2.0 * layout.size**3 + iterations * (2.0 * layout.size**3 + 4.0 * n_users * layout.size**2)
         advice = "use fewer items (drop those with the fewest users), or more devices"
         return plan_on(found, self, (n_users, n_items, nnz), Needs(parts, flops, advice))
 
