@@ -11,7 +11,6 @@ from jaxrec._checks import InputError
 
 ACTIVATIONS = ("linear", "tanh", "relu", "gelu", "sigmoid", "swish", "selu", "elu")
 DTYPES = ("float32", "bfloat16")
-FIRST_LAYERS = ("auto", "dense", "gather")
 # The first layer gathers where the catalogue is so many times a packed history, and multiplies dense rows below.
 # On a CPU dense rows are faster at 19, both alike at 380 (docs/deep-autoencoders.md); no accelerator was tried.
 GATHER_FROM = 32
@@ -54,7 +53,7 @@ class Architecture:
     init: Literal["glorot", "fan_in"] = "glorot"
     compute: str = "float32"
     parameters: str = "float32"
-    first_layer: str = "auto"
+    first_layer: Literal["auto", "dense", "gather"] = "auto"
     n_outputs: int = 0
 
     def gathers(self, entries_per_row: float) -> bool:
