@@ -19,7 +19,7 @@ class Autoencoder(NeuralMethod):
     """An autoencoder of given depth, widths, activation, loss and noise, trained by gradient steps.
 
     It minimises the sum over users of the loss of (x, f(x~)), x~ being x with items dropped, plus the penalty. With
-    activation "linear" and loss "squared" closed forms exist, which it comes to as far as the steps lead:
+    activation "linear" and loss "squared" it comes to closed forms, as far as the steps lead:
 
     - encoder (), bias off: `Lae(reg)`, with dropout DLAE, with full emphasis `Edlae(reg, dropout)`;
     - encoder (K,), untied, bias off: with reg 0 `PureSvd(K)`; with a penalty see `jaxrec.closed_form.bounds`.
@@ -33,14 +33,14 @@ class Autoencoder(NeuralMethod):
       activation: after every hidden layer, the code included; "linear" is none.
       loss: "multinomial" (softmax), "squared", "gaussian" (squared / 2, observed cells times `confidence`) or
         "logistic" (each item by itself; 0/1 data).
-      confidence: weight of observed cells under the gaussian loss; that of the others is 1.
+      confidence: weight of observed cells under the gaussian loss; other cells weigh 1.
       tied: the decoder's kernels are the encoder's, transposed.
       bias: whether the layers have one.
       normalize: histories are scaled to length 1 first.
-      reg: L2 strength in the sum over all users, as in the closed forms.
+      reg: L2 strength in the sum of the losses of all users, as `Lae` has it.
       penalty: what is penalised: all kernels ("weights"), or code and last kernel ("bottleneck", without `decoder`).
       dropout: share of a history's items that the input lacks, in training; the others are scaled up.
-      full_emphasis: with dropout: only what the input lacks counts, as in EDLAE.
+      full_emphasis: with dropout: only what the input lacks counts (EDLAE).
       hidden_dropout: share of each hidden layer's outputs that are dropped, in training.
       optimizer: "adam", "nadam", "momentum" (0.9) or "sgd".
       schedule: of the learning rate: "constant", or "cosine" down to 0 at the last step.

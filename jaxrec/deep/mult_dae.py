@@ -20,8 +20,8 @@ class MultDae(NeuralMethod):
 
         - sum_i x_i log softmax(f(g(x~)))_i + reg * squared kernels
 
-    (the paper's equation 10). The defaults are those of the paper and its code on ML-20M: I-200-I, tanh, histories
-    scaled to length 1, half of their items dropped, reg 0.01 / 500.
+    (the paper's equation 10). The defaults are the settings of the paper and its code for ML-20M: I-200-I, tanh,
+    histories scaled to length 1, half of their items dropped, reg 0.01 / 500.
 
     How it is trained, by Adam, is set by the fields of `jaxrec.deep.NeuralMethod`, such as `epochs` and `patience`.
 

@@ -20,7 +20,7 @@ class MultVae(NeuralMethod):
 
         - sum_i x_i log softmax(f(z))_i + beta KL(q || N(0, 1)) + reg * squared kernels
 
-    (the paper's equation 7). The defaults are those of the paper and its code on ML-20M: I-600-200-600-I, tanh,
+    (the paper's equation 7). The defaults are the settings of the paper and its code for ML-20M: I-600-200-600-I, tanh,
     histories scaled to length 1, half of their items dropped.
 
     How it is trained, by Adam, is set by the fields of `jaxrec.deep.NeuralMethod`, such as `epochs` and `patience`.
@@ -31,7 +31,7 @@ class MultVae(NeuralMethod):
       dropout: share of a history's items that the input lacks, in training.
       kl_weight: beta once it is annealed.
       kl_steps: steps after which an uncapped beta would be 1: it is min(kl_weight, step / kl_steps). With the default,
-        0.2 is reached after 40,000 steps; take fewer where a training has fewer. 0 takes kl_weight from the start.
+        0.2 is reached after 40,000 steps; take fewer if a training has fewer. 0 takes kl_weight from the start.
       reg: L2 coefficient of the kernels, in the loss of one user.
     """
 

@@ -81,7 +81,7 @@ def _on(mesh: Any, batch: RowBatch) -> RowBatch:
 class Elsa(Method):
     """ELSA: B = E E' - I with unit rows E, by NAdam on the cosine between a history and its reconstruction.
 
-    The loss is not convex: the result is where so many epochs lead, not a certified optimum; it depends on `init_seed`.
+    The loss is not convex: the result is what so many epochs lead to, no certified optimum; it depends on `init_seed`.
     The certificate reports the gradient's norm on all users at the end over its norm at the random start, and the mean
     loss of each epoch; it asks only that all of them are finite and the loss fell. Fitting needs optax. Devices share
     the users of a batch; each holds all factors.

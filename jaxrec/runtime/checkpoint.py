@@ -37,7 +37,7 @@ def write(path: str | os.PathLike, belongs_to: dict[str, Any], arrays: dict[str,
 
     Args:
       path: a file; its folder must exist.
-      belongs_to: what must be the same where the run is taken up again, from `identity`.
+      belongs_to: what must be the same when the run is taken up again, from `identity`.
       arrays: by name.
     """
     path = Path(path)
@@ -51,7 +51,7 @@ def write(path: str | os.PathLike, belongs_to: dict[str, Any], arrays: dict[str,
 
 
 def read(path: str | os.PathLike, belongs_to: dict[str, Any]) -> dict[str, np.ndarray] | None:
-    """The arrays of the checkpoint at `path`; None where there is none yet.
+    """The arrays of the checkpoint at `path`; None if there is none yet.
 
     Raises:
       InputError: the file is damaged or foreign, or belongs to another run; or it cannot be written.

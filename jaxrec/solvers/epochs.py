@@ -75,12 +75,12 @@ def run_epochs(
       state: the one to begin with.
       users: in what order they come.
       report: from the state after an epoch, what its steps reported and the reports before to its own.
-      epochs: how many there are at most, those of `course` included.
+      epochs: how many there are at most, with the epochs of `course`.
       passes: over the users, in an epoch.
-      course: reports of the epochs that were made before, where a training is taken up again.
+      course: reports of the epochs that were made before, if a training is taken up again.
       after_pass: from the state after a pass and its number within the epoch to the one that goes on.
       is_done: whether the training is over after these epochs.
-      after_epoch: called with the state and all reports; ends the training where it returns something true.
+      after_epoch: called with the state and all reports; ends the training if it returns something true.
     """
     course = list(course)
     with progress_bar(label, epochs * passes * users.n_users) as advance:

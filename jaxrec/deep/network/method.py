@@ -59,7 +59,7 @@ class NeuralMethod(Method):
             _checks.one_of(name, getattr(self, name), DTYPES)
 
     def __repr__(self) -> str:
-        """The settings of the method, then those of its training."""
+        """The settings of the method, then the settings of its training."""
         fields = sorted(dataclasses.fields(self), key=lambda field: field.kw_only is True)
         return f"{type(self).__name__}({', '.join(f'{field.name}={getattr(self, field.name)!r}' for field in fields)})"
 
@@ -105,15 +105,15 @@ class NeuralMethod(Method):
 
         Args:
           train: U x I interactions X; users without any are left out.
-          devices: what to split the users of a batch over, each of which holds the whole network; None is the default
-            device.
+          devices: what to split the users of a batch over: a sequence of devices, or a `jax.sharding.Mesh` of any shape
+            (see `jaxrec.runtime.parallel.make_mesh`). Each holds the whole network. None is the default device.
           validation: users whose ndcg@100 is measured after every epoch: the weights of the best epoch are returned,
             and `patience` epochs without a better one end the training. None returns the last weights.
           key: random key of the start, the order of users and the noise; default `jax.random.key(0)`. The same key
             gives the same weights on the same hardware.
           checkpoint: a file that is replaced after an epoch (at most a tenth of the time goes into that), from which a
             fit that was killed goes on, with the very weights it would have had. Delete it afterwards.
-          callback: called after each epoch with its number (from 1) and its `Epoch`; ends the training where it returns
+          callback: called after each epoch with its number (from 1) and its `Epoch`; ends the training if it returns
             something true.
 
         Returns:

@@ -1,7 +1,7 @@
 """Training as pure functions: `init` makes a state, `step` makes the next one from a batch, compiled once and in place.
 
 What is static is a `StepConfig`, every real number is traced in `StepNumbers`, and the noise of a step is a function of
-the key and of the number of the step: the same key gives the same weights, also if a run is taken up in the middle.
+the key and of the number of the step: the same key gives the same weights, also after an interruption.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class StepNumbers(NamedTuple):
 
     Attributes:
       learning_rate: at the start.
-      total_steps: of the run, for the cosine schedule.
+      total_steps: steps of the training, for the cosine schedule.
       dropout: share of a history's items that the input lacks.
       hidden_dropout: share of each hidden layer's outputs that are dropped.
       kl_weight: of the KL divergence from a normal prior, once it is reached.
@@ -79,11 +79,11 @@ class StepNumbers(NamedTuple):
 
 
 class TrainingState(NamedTuple):
-    """What a run carries.
+    """What a step hands to the next.
 
     Attributes:
       parameters: arrays by dotted names; the first word is the group, encoder or decoder.
-      moments: the optimizer's state of each group.
+      moments: what the optimizer remembers of each group.
       prior: the encoder's parameters as the composite prior knows them; else empty.
       step: how many steps were made.
     """
@@ -138,14 +138,14 @@ def loss(
     """The mean loss of a batch, to be differentiated, and its parts.
 
     Args:
-      config: what is computed.
+      config: what a step does.
       parameters: of the network.
-      prior: of the encoder in the composite prior.
+      prior: parameters of the encoder in the composite prior.
       batch: B users; rows that only pad (row index below 0) do not count.
-      numbers: the numbers.
+      numbers: the real numbers of a step.
       step: number of the step.
-      key: of its noise.
-      target: [B, J] what the outputs are compared with, where that is not the batch itself (J is
+      key: random key of its noise.
+      target: [B, J] what the outputs are compared with, if not with the batch itself (J is
         `Architecture.n_outputs`); not with full emphasis.
     """
     from jaxrec.deep.network import modules
@@ -211,7 +211,7 @@ def loss(
 
 
 def kept_entries(key: Any, batch: PackedBatch, share: Any) -> Any:
-    """[P, N] whether each entry stays in the input, with probability `share`.
+    """[P, N] whether each entry stays in the input, which has the probability `share`.
 
     It depends on the key, the user and the item alone, and so not on how a batch is packed or split over devices.
     """
@@ -236,14 +236,14 @@ def step(
     """The state after one step of the optimizer on a batch, and the losses of the state before it.
 
     Args:
-      config: what is computed. Static.
+      config: what a step does. Static.
       state: given up: its memory is used for the result.
       batch: B users; on a mesh one part a device, each device holding all parameters.
-      numbers: the numbers.
-      key: of the run.
+      numbers: the real numbers of a step.
+      key: random key of the training.
       groups: which of `GROUPS` are trained; the other stays. Static.
       mesh: what `parallel.make_mesh` returned, or None. Static.
-      target: of the same users, split alike: as in `loss`.
+      target: the same as `loss` takes, of the same users, split alike.
     """
     key = jax.random.fold_in(key, state.step)
     trained = {name: value for part in groups for name, value in group(state.parameters, part).items()}

@@ -32,7 +32,7 @@ class Pass(NamedTuple):
     """One pass over the users.
 
     Attributes:
-      groups: what is trained in it.
+      groups: which of `step.GROUPS` are trained in it.
       noisy: whether items of the histories are dropped.
       remember: whether the composite prior is renewed after it.
     """
@@ -48,7 +48,7 @@ class Task(NamedTuple):
     Attributes:
       config: what a step does.
       numbers: the real numbers of a step.
-      passes: over the users, of which an epoch consists.
+      passes: the passes over the users of which an epoch consists.
       epochs: how many there are at most.
       batch_size: users in a step.
       patience: epochs without a better validation metric after which to stop; 0 never does.
@@ -67,13 +67,13 @@ class Epoch(NamedTuple):
 
     Attributes:
       loss: mean over users and steps of what is minimised.
-      reconstruction: the part of it that compares outputs and histories.
+      reconstruction: the part of the loss that compares outputs and histories.
       kl: the divergence from the prior, before its weight.
       gradient: mean norm of the gradient of a step.
       validation: ndcg@100 on the validation users; NaN without them.
       users_per_second: of the training alone.
       first: reconstruction loss of the first step.
-      first_gradient: norm of the gradient in it.
+      first_gradient: norm of the gradient in the first step.
     """
 
     loss: float
@@ -91,7 +91,18 @@ class Epoch(NamedTuple):
 
 
 class Run:
-    """One training of one task on one data set: of its users' items, or of other targets for them, `target` [U, J]."""
+    """One training of a task on a data set: towards the items of its users, or towards other targets of them.
+
+    Args:
+      task: what is trained, and how.
+      train: U x I interactions X; users without any are left out, if there is no `target`.
+      mesh: what `parallel.make_mesh` returned; None is the host.
+      validation: users whose ndcg@100 is measured after every epoch; or None.
+      key: random key of the start, the order of users and the noise.
+      checkpoint: a file, or None.
+      belongs_to: what must be the same when the training is taken up again, from `checkpoint.identity`.
+      target: U x J interactions with which the outputs are compared; None is X.
+    """
 
     def __init__(
         self,
