@@ -7,6 +7,7 @@ Settings are chosen by ndcg@100 on the validation users; the nets also stop by i
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import pathlib
@@ -18,7 +19,7 @@ from harness import machine
 
 import jaxrec
 from jaxrec.data.splits import strong_generalization
-from jaxrec.deep.network import step as training
+from jaxrec.deep.network.step import GROUPS, init, step
 from jaxrec.deep.network.training import Run
 
 METRICS = ("ndcg@100", "calibrated_recall@20", "calibrated_recall@50")
@@ -66,16 +67,19 @@ def best_of(methods, parts):
 
 def step_seconds(data, first_layer, repeats=5):
     """The fastest of some steps of Mult-VAE on the first users, their number, and entries a user with padding."""
-    run = Run(jaxrec.MultVae(first_layer=first_layer).task(data), data, None, None, jax.random.key(0), None, {})
-    state = training.init(run.task.recipe, run.start_key)
-    batch = run.batch_of(np.arange(run.batch_size))
+    task = jaxrec.MultVae().task(data)
+    architecture = dataclasses.replace(task.config.architecture, first_layer=first_layer)
+    task = task._replace(config=dataclasses.replace(task.config, architecture=architecture))
+    run = Run(task, data, None, None, jax.random.key(0), None, {})
+    state = init(task.config, run.start_key)
+    batch = run.batch_of(np.arange(run.users.batch_size))
     seconds = []
     for _ in range(repeats + 1):
         begun = time.perf_counter()
-        state, _ = training.step(run.task.recipe, state, batch, run.knobs, run.noise_key, training.GROUPS, None)
+        state, _ = step(task.config, state, batch, run.numbers, run.noise_key, GROUPS, None)
         jax.block_until_ready(state)
         seconds.append(time.perf_counter() - begun)
-    return min(seconds[1:]), run.batch_size, batch.entries_per_row
+    return min(seconds[1:]), run.users.batch_size, batch.entries_per_row
 
 
 if __name__ == "__main__":

@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal
-
-import numpy as np
+from typing import ClassVar, Literal
 
 from jaxrec import _checks
 from jaxrec._checks import InputError
-from jaxrec.data import Interactions
 from jaxrec.deep.network import Architecture
 from jaxrec.deep.network.architecture import ACTIVATIONS, check_widths
 from jaxrec.deep.network.losses import RECONSTRUCTIONS
-from jaxrec.deep.network.step import OPTIMIZERS, Knobs, Recipe
-from jaxrec.deep.network.training import Pass, Task, Trained, check_training
-from jaxrec.runtime.memory import Plan
+from jaxrec.deep.network.method import NeuralMethod
+from jaxrec.deep.network.step import OPTIMIZERS, StepConfig, StepNumbers
 
 
-@dataclasses.dataclass(frozen=True)
-class Autoencoder(Trained):
+@dataclasses.dataclass(frozen=True, repr=False)
+class Autoencoder(NeuralMethod):
     """An autoencoder of given depth, widths, activation, loss and noise, trained by gradient steps.
 
     It minimises the sum over users of the loss of (x, f(x~)), x~ being x with items dropped, plus the penalty. With
-    activation "linear" and loss "squared" closed forms exist, which it comes to as far as the steps lead:
+    activation "linear" and loss "squared" it comes to closed forms, as far as the steps lead:
 
     - encoder (), bias off: `Lae(reg)`, with dropout DLAE, with full emphasis `Edlae(reg, dropout)`;
     - encoder (K,), untied, bias off: with reg 0 `PureSvd(K)`; with a penalty see `jaxrec.closed_form.bounds`.
+
+    How it is trained, besides `optimizer` and `schedule`, is set by the fields of `jaxrec.deep.NeuralMethod`, such as
+    `epochs` and `patience`.
 
     Attributes:
       encoder: widths of the hidden layers up to the code, outermost first; empty for one linear map I x I.
@@ -34,25 +33,20 @@ class Autoencoder(Trained):
       activation: after every hidden layer, the code included; "linear" is none.
       loss: "multinomial" (softmax), "squared", "gaussian" (squared / 2, observed cells times `confidence`) or
         "logistic" (each item by itself; 0/1 data).
-      confidence: weight of observed cells under the gaussian loss; that of the others is 1.
+      confidence: weight of observed cells under the gaussian loss; other cells weigh 1.
       tied: the decoder's kernels are the encoder's, transposed.
       bias: whether the layers have one.
       normalize: histories are scaled to length 1 first.
-      reg: L2 strength in the sum over all users, as in the closed forms.
+      reg: L2 strength in the sum of the losses of all users, as `Lae` has it.
       penalty: what is penalised: all kernels ("weights"), or code and last kernel ("bottleneck", without `decoder`).
       dropout: share of a history's items that the input lacks, in training; the others are scaled up.
-      full_emphasis: with dropout: only what the input lacks counts, as in EDLAE.
+      full_emphasis: with dropout: only what the input lacks counts (EDLAE).
       hidden_dropout: share of each hidden layer's outputs that are dropped, in training.
       optimizer: "adam", "nadam", "momentum" (0.9) or "sgd".
       schedule: of the learning rate: "constant", or "cosine" down to 0 at the last step.
-      learning_rate: at the start.
-      epochs: passes over the users, at most.
-      batch_size: users in a step.
-      patience: with a validation, epochs without a better ndcg@100 after which to stop; 0 never does.
-      compute: type in which matrices are multiplied.
-      parameters: type in which the parameters are kept.
-      first_layer: how sparse histories enter; "auto" takes the faster by a rule (`jaxrec.deep.network.Architecture`).
     """
+
+    name: ClassVar[str] = "autoencoder"
 
     encoder: tuple[int, ...] = (600, 200)
     decoder: tuple[int, ...] = (600,)
@@ -69,16 +63,11 @@ class Autoencoder(Trained):
     hidden_dropout: float = 0.0
     optimizer: Literal["adam", "nadam", "momentum", "sgd"] = "adam"
     schedule: Literal["constant", "cosine"] = "constant"
-    learning_rate: float = 1e-3
+    _: dataclasses.KW_ONLY
     epochs: int = 100
-    batch_size: int = 500
-    patience: int = 0
-    compute: Literal["float32", "bfloat16"] = "float32"
-    parameters: Literal["float32", "bfloat16"] = "float32"
-    first_layer: Literal["auto", "dense", "gather"] = "auto"
 
     def __post_init__(self):
-        check_training(self)
+        super().__post_init__()
         check_widths("encoder", self.encoder)
         check_widths("decoder", self.decoder)
         _checks.one_of("activation", self.activation, ACTIVATIONS)
@@ -124,22 +113,12 @@ class Autoencoder(Trained):
             normalize=self.normalize,
             compute=self.compute,
             parameters=self.parameters,
-            first_layer=self.first_layer,
         )
 
-    def task(self, train: Interactions) -> Task:
-        """The training of a fit to these interactions."""
-        n_users = int(np.count_nonzero(train.user_counts))
-        knobs = Knobs(
-            learning_rate=self.learning_rate,
-            dropout=self.dropout,
-            hidden_dropout=self.hidden_dropout,
-            kernel_reg=self.reg / n_users,  # the steps work on means over users
-            code_reg=self.reg if self.penalty == "bottleneck" else 0.0,
-            confidence=self.confidence,
-        )
-        recipe = Recipe(
-            self.architecture(train.n_items),
+    def step_config(self, n_items: int) -> StepConfig:
+        """What a step does, in a fit to so many items."""
+        return StepConfig(
+            self.architecture(n_items),
             reconstruction=self.loss,
             penalty=self.penalty,
             full_emphasis=self.full_emphasis,
@@ -147,8 +126,14 @@ class Autoencoder(Trained):
             optimizer=self.optimizer,
             schedule=self.schedule,
         )
-        return Task(recipe, knobs, (Pass(),), self.epochs, self.batch_size, self.patience)
 
-    def plan(self, n_users: int, n_items: int, nnz: int, devices: Any = None) -> Plan:
-        """What a fit on data of this size takes; on each device of a mesh, or of such as "8xH100"."""
-        return self._plan((n_users, n_items, nnz), devices, self.epochs, self.batch_size)
+    def step_numbers(self, n_users: int) -> StepNumbers:
+        """The real numbers of a step, in a fit to so many users."""
+        return StepNumbers(
+            learning_rate=self.learning_rate,
+            dropout=self.dropout,
+            hidden_dropout=self.hidden_dropout,
+            kernel_reg=self.reg / n_users,  # the steps work on means over users
+            code_reg=self.reg if self.penalty == "bottleneck" else 0.0,
+            confidence=self.confidence,
+        )

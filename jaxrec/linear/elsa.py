@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import time
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -15,15 +14,18 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxrec import _checks
-from jaxrec._checks import InputError
 from jaxrec.data import Interactions, RowBatch, row_batches
-from jaxrec.models import FitInfo, Fitted, ItemFactors
+from jaxrec.data.batching import padded_rows, width_for
+from jaxrec.fitting import Method, Stopwatch
+from jaxrec.models import ItemFactors
 from jaxrec.runtime import parallel
-from jaxrec.runtime.memory import Needs, Plan, hardware, plan_on
-from jaxrec.runtime.progress import progress_bar
+from jaxrec.runtime.memory import Hardware, Needs
 from jaxrec.solvers.columns import HIGHEST
 from jaxrec.solvers.descent import require_optax
-from jaxrec.status import Certificate, FitError, Status
+from jaxrec.solvers.epochs import EpochSteps, Shuffled, run_epochs, training_certificate
+from jaxrec.status import Certificate
+
+LOSS_BEFORE, LOSS_AFTER = "loss at the start", "loss at the end"  # in the details of a certificate
 
 
 def objective(x: Float[ArrayLike, "U I"], factors: Float[ArrayLike, "I K"]) -> Float[Array, ""]:
@@ -60,10 +62,10 @@ def _loss_and_slope(factors, batch, mesh):
     return parallel.replicate(jax.value_and_grad(_batch_loss)(factors, batch), mesh)
 
 
-@partial(jax.jit, static_argnames=("optimiser", "mesh"), donate_argnums=(0, 1))
-def _step(factors, state, batch, optimiser, mesh):
+@partial(jax.jit, static_argnames=("optimizer", "mesh"), donate_argnums=(0, 1))
+def _step(factors, state, batch, optimizer, mesh):
     loss, slope = jax.value_and_grad(_batch_loss)(factors, batch)
-    updates, state = optimiser.update(slope / jnp.sum(batch.rows >= 0), state, factors)
+    updates, state = optimizer.update(slope / jnp.sum(batch.rows >= 0), state, factors)
     return parallel.replicate((factors + updates, state, loss), mesh)
 
 
@@ -76,10 +78,18 @@ def _on(mesh: Any, batch: RowBatch) -> RowBatch:
 
 
 @dataclasses.dataclass(frozen=True)
-class Elsa:
+class Elsa(Method):
     """ELSA: B = E E' - I with unit rows E, by NAdam on the cosine between a history and its reconstruction.
 
-    The loss is not convex: the result is where so many epochs lead, not a certified optimum; it depends on `init_seed`.
+    The loss is not convex: the result is what so many epochs lead to, no certified optimum; it depends on `init_seed`.
+    The certificate reports the gradient's norm on all users at the end over its norm at the random start, and the mean
+    loss of each epoch; it asks only that all of them are finite and the loss fell. Fitting needs optax. Devices share
+    the users of a batch; each holds all factors.
+
+    The model is ItemFactors with E as encoder and decoder. It scores x E E'; the paper's x (E E' - I) differs only in
+    the scores of the items of the history, which a recommendation leaves out.
+
+    Cost: 12 U I K flops an epoch, in dense blocks of `batch_size` users.
 
     Attributes:
       rank: K, the length of an item's factors; the paper takes 256 to 2048.
@@ -88,6 +98,8 @@ class Elsa:
       batch_size: users in a step.
       init_seed: of the random start and the order of users.
     """
+
+    name: ClassVar[str] = "elsa"
 
     rank: int = 128
     epochs: int = 20
@@ -102,78 +114,51 @@ class Elsa:
         _checks.count("init_seed", self.init_seed)
         _checks.positive("learning_rate", self.learning_rate)
 
-    def fit(self, train: Interactions, devices: Any = None) -> Fitted:
-        """The fitted factors; E stands for both encoder and decoder.
+    def _refuse(self, train: Interactions) -> None:
+        require_optax("Elsa")
+        super()._refuse(train)
 
-        The model scores x E E'; the paper's x (E E' - I) differs only in the scores of the items of the history, which
-        a recommendation leaves out. The certificate reports the gradient's norm on all users at the end over that at
-        the random start, and the mean loss of each epoch; it asks only that both losses are finite and the loss fell.
-
-        Args:
-          train: U x I interactions X.
-          devices: what to split the users of a batch over, as in `Ease.fit`; each holds all factors. None is the
-            default device.
-
-        Returns:
-          Fitted(model: ItemFactors, info: FitInfo).
-
-        Raises:
-          InputError: there is nothing to learn from, or optax is not installed.
-          FitError: it does not fit in memory, or the loss did not fall.
-
-        Cost: 12 U I K flops an epoch, in dense blocks of `batch_size` users.
-        """
-        optax = require_optax("Elsa")
-        if train.nnz == 0:
-            raise InputError(f"{train.name}: there are no interactions to learn from.")
-        mesh = None if devices is None else parallel.make_mesh(devices)
-        self.plan(train.n_users, train.n_items, train.nnz, mesh).require()
-        users = np.flatnonzero(train.user_counts)
-        train_rows = train.rows(users)
+    def _solve(self, train: Interactions, mesh: Any, clock: Stopwatch, **_: Any) -> tuple[ItemFactors, Certificate]:
+        data = train.rows(np.flatnonzero(train.user_counts))
+        counts, size = data.user_counts, min(self.batch_size, data.n_users)
         start_key, order_key = jax.random.split(jax.random.key(self.init_seed))
-        bound = math.sqrt(6 / (train.n_items + self.rank))
-        factors = jax.random.uniform(start_key, (train.n_items, self.rank), jnp.float32, -bound, bound)
+        bound = math.sqrt(6 / (data.n_items + self.rank))
+        factors = jax.random.uniform(start_key, (data.n_items, self.rank), jnp.float32, -bound, bound)
+        optimizer = require_optax("Elsa").nadam(self.learning_rate)
 
-        begun = time.perf_counter()
-        first_loss, first_slope = self._measure(train_rows, factors, mesh)
-        optimiser = optax.nadam(self.learning_rate)
-        state, losses = optimiser.init(factors), []
-        with progress_bar("ELSA", self.epochs * len(users)) as advance:
-            for epoch in range(self.epochs):
-                order = np.asarray(jax.random.permutation(jax.random.fold_in(order_key, epoch), len(users)))
-                total = []
-                for batch in row_batches(train_rows.rows(order), min(self.batch_size, len(users))):
-                    factors, state, loss = _step(factors, state, _on(mesh, batch), optimiser, mesh)
-                    total.append(loss)
-                    advance(batch.rows.shape[0])
-                losses.append(float(np.sum(jax.device_get(total))) / len(users))
-        last_loss, last_slope = self._measure(train_rows, factors, mesh)
-        seconds = {"train": time.perf_counter() - begun}
+        def step(state: Any, users: np.ndarray, _: int) -> tuple[Any, Any]:
+            batch = _on(mesh, padded_rows(data, users, size, width_for(counts[users])))
+            *state, loss = _step(*state, batch, optimizer, mesh)
+            return state, loss
 
+        def mean_loss(_: Any, steps: EpochSteps, __: list[float]) -> float:
+            return float(np.sum(steps.figures)) / data.n_users
+
+        with clock.stage("train"):
+            first_loss, first_slope = self._measure(data, factors, mesh)
+            users, start = Shuffled(data.n_users, size, order_key), (factors, optimizer.init(factors))
+            (factors, _), losses = run_epochs("ELSA", step, start, users, mean_loss, epochs=self.epochs)
+            last_loss, last_slope = self._measure(data, factors, mesh)
         finite = all(map(math.isfinite, (*losses, last_loss, last_slope)))
-        fell = finite and (last_loss < first_loss or first_slope == 0)
-        status = Status.OK if fell else Status.RESIDUAL_TOO_LARGE if finite else Status.NOT_FINITE
-        detail = {"loss at the start": first_loss, "loss at the end": last_loss}
+        fell = last_loss < first_loss or first_slope == 0
+        detail = {LOSS_BEFORE: first_loss, LOSS_AFTER: last_loss}
         detail |= {f"loss in epoch {epoch}": loss for epoch, loss in enumerate(losses, 1)}
-        residual = last_slope / first_slope if first_slope > 0 else last_slope
-        certificate = Certificate(status, residual, math.inf, detail)
-        if status is not Status.OK:
-            raise FitError(status, f"the loss went from {first_loss:.4g} to {last_loss:.4g}; lower learning_rate.")
         e = jnp.asarray(parallel.to_host(_normalised(factors)))
-        return Fitted(ItemFactors(e, e), FitInfo(self, certificate, train.items, train.summary(), seconds))
+        return ItemFactors(e, e), training_certificate(fell, finite, first_slope, last_slope, detail)
 
-    def plan(self, n_users: int, n_items: int, nnz: int, devices: Any = None) -> Plan:
-        """What a fit on data of this size takes; on each device of a mesh, or of such as "8xH100"."""
-        found = hardware(devices)
+    def _needs(self, n_users: int, n_items: int, nnz: int, on: Hardware, host: bool) -> Needs:
         batch = min(self.batch_size, n_users)
         parts = {
-            "factors, gradient and NAdam's two moments": 24 * n_items * self.rank * found.on_host,
-            "dense blocks of users": found.share(24 * batch * n_items),
+            "factors, gradient and NAdam's two moments": 24 * n_items * self.rank * on.on_host,
+            "dense blocks of users": on.share(24 * batch * n_items),
             "sparse data, twice": 16 * nnz,
         }
         flops = 12.0 * n_users * n_items * self.rank * (self.epochs + 2)
-        advice = "use a lower rank or a smaller batch_size"
-        return plan_on(found, self, (n_users, n_items, nnz), Needs(parts, flops, advice))
+        return Needs(parts, flops, "use a lower rank or a smaller batch_size")
+
+    def _advice(self, certificate: Certificate, train: Interactions) -> str:
+        before, after = (certificate.detail[name] for name in (LOSS_BEFORE, LOSS_AFTER))
+        return f"the loss went from {before:.4g} to {after:.4g}; lower learning_rate."
 
     def _measure(self, train: Interactions, factors: Array, mesh: Any) -> tuple[float, float]:
         """(mean loss, norm of its gradient with respect to factors of length 1) over all users."""

@@ -1,6 +1,6 @@
 """Checkpoints of a long run: one npz file, replaced in one step, that says what it belongs to.
 
-Killed at any moment, the file is that of the sweep before or that of the sweep after, whole.
+Killed at any moment, the file is the one before or the one after, whole.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxrec._checks import InputError
@@ -18,12 +19,25 @@ from jaxrec._checks import InputError
 FORMAT = "jaxrec checkpoint 1"
 
 
+def identity(method: str, data: str, key: Any, **others: Any) -> dict[str, Any]:
+    """What a run that is taken up again must share with the one before, in JSON's types.
+
+    Args:
+      method: its configuration in words, without what may change from one run to the other.
+      data: fingerprint of what it is trained on.
+      key: random key of the run, or None.
+      **others: what else must be the same, by name, in JSON's types.
+    """
+    words = None if key is None else np.asarray(jax.random.key_data(key)).tolist()
+    return {"method": method, "data": data, "key": words, **others}
+
+
 def write(path: str | os.PathLike, belongs_to: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
     """Replaces the checkpoint at `path` by these arrays, on the disk when it returns.
 
     Args:
       path: a file; its folder must exist.
-      belongs_to: what must be the same where the run is taken up again, in JSON's types.
+      belongs_to: what must be the same when the run is taken up again, from `identity`.
       arrays: by name.
     """
     path = Path(path)
@@ -37,7 +51,7 @@ def write(path: str | os.PathLike, belongs_to: dict[str, Any], arrays: dict[str,
 
 
 def read(path: str | os.PathLike, belongs_to: dict[str, Any]) -> dict[str, np.ndarray] | None:
-    """The arrays of the checkpoint at `path`; None where there is none yet.
+    """The arrays of the checkpoint at `path`; None if there is none yet.
 
     Raises:
       InputError: the file is damaged or foreign, or belongs to another run; or it cannot be written.

@@ -26,8 +26,8 @@ class Descent(NamedTuple):
     """Where a descent came to.
 
     Attributes:
-      parameters: the last ones, of the structure of those it started from.
-      losses: the loss at the start and after every recorded step; NaN from where it diverged.
+      parameters: the last ones, of the structure of the ones it started from.
+      losses: the loss at the start and after every recorded step; NaN once it diverged.
       steps: after how many steps each was recorded.
     """
 
@@ -49,10 +49,11 @@ def descend(loss: Callable[[Any], Any], parameters: Any, steps: int = 1000, opti
     """The parameters after so many steps of gradient descent, with the course of the loss.
 
     Args:
-      loss: a differentiable function of the parameters, such as `lambda b: closed_form.objective(x, b, reg)`.
-      parameters: a pytree of floating-point arrays to start from; not all 0 where the loss is stationary there, as
-        that of a factorization is.
-      steps: at least 1; it ends earlier where an update is 0.
+      loss: a differentiable function of the parameters, such as `lambda b: kernel.objective(x, b, reg)` of
+        `jaxrec.closed_form`.
+      parameters: a pytree of floating-point arrays to start from; not all 0 if the loss is stationary there, as
+        the loss of a factorization is.
+      steps: at least 1; it ends earlier if an update is 0.
       optimizer: of optax, such as `optax.adam(1e-2)`; default L-BFGS with line search, which needs no step size.
 
     Raises:

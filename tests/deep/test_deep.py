@@ -32,16 +32,16 @@ from jaxrec import (
 from jaxrec.data.batching import packed_rows
 from jaxrec.deep import rec_vae
 from jaxrec.deep.network import losses
-from jaxrec.deep.network import step as training
 from jaxrec.deep.network.architecture import Architecture
-from jaxrec.deep.network.step import Knobs, Recipe
+from jaxrec.deep.network.step import GROUPS, StepConfig, StepNumbers, group, init, kept_entries, step
+from jaxrec.deep.network.step import loss as loss_and_parts
 from jaxrec.deep.network.training import Run
 from jaxrec.runtime import parallel
 
 SMALL = {"hidden": (8,), "latent": 4, "epochs": 6, "batch_size": 64, "kl_steps": 20}
 
 
-loss = jax.jit(training.loss, static_argnames="recipe")
+compiled_loss = jax.jit(loss_and_parts, static_argnames="config")
 
 
 @pytest.fixture
@@ -117,73 +117,75 @@ def test_losses(rng, x64):
 
 
 def prepared(method, data, rng, dtype="float64"):
-    """A recipe in float64, random parameters and a batch of the first 20 users that leaves 4 rows to fill."""
+    """A config in float64, random parameters and a batch of the first 20 users that leaves 4 rows to fill."""
     task = method.task(data)
-    shape = dataclasses.replace(task.recipe.shape, compute=dtype, parameters=dtype)
-    recipe = dataclasses.replace(task.recipe, shape=shape)
-    state = training.init(recipe, jax.random.key(3))
+    architecture = dataclasses.replace(task.config.architecture, compute=dtype, parameters=dtype)
+    config = dataclasses.replace(task.config, architecture=architecture)
+    state = init(config, jax.random.key(3))
     parameters = {name: jnp.asarray(rng.normal(0, 0.3, leaf.shape)) for name, leaf in state.parameters.items()}
-    return recipe, state._replace(parameters=parameters), task.knobs, packed_rows(data, np.arange(20), 24, 32)
+    return config, state._replace(parameters=parameters), task.numbers, packed_rows(data, np.arange(20), 24, 32)
+
+
+def with_first_layer(config, first_layer):
+    return dataclasses.replace(config, architecture=dataclasses.replace(config.architecture, first_layer=first_layer))
 
 
 def test_mult_vae_is_the_annealed_elbo(data, x, rng, x64):
-    recipe, state, knobs, batch = prepared(MultVae(hidden=(8,), latent=4, kl_weight=0.3, kl_steps=10), data, rng)
+    config, state, numbers, batch = prepared(MultVae(hidden=(8,), latent=4, kl_weight=0.3, kl_steps=10), data, rng)
     key = jax.random.key(5)
     drop_key, _, code_key = jax.random.split(key, 3)
     kept = np.ones((20, 24), bool)
-    keeps = training.kept_entries(drop_key, batch, 0.5)
+    keeps = kept_entries(drop_key, batch, 0.5)
     kept[batch.owners[batch.values != 0], batch.items[batch.values != 0]] = keeps[batch.values != 0]
     assert 0.4 < kept[x[:20] > 0].mean() < 0.6
     noise = np.asarray(jax.random.normal(code_key, (24, 4), jnp.float64))
-    for step, beta in ((0, 0.0), (2, 0.2), (50, 0.3)):
+    for number, beta in ((0, 0.0), (2, 0.2), (50, 0.3)):
         expected = np.mean([mult_vae(state.parameters, x[b], kept[b], 0.5, noise[b], beta) for b in range(20)])
-        total, parts = loss(recipe, state.parameters, {}, batch, knobs, step, key)
+        total, parts = compiled_loss(config, state.parameters, {}, batch, numbers, number, key)
         assert float(total) == pytest.approx(expected, rel=1e-8)
         assert float(parts.total) == pytest.approx(float(parts.reconstruction + beta * parts.kl), rel=1e-8)
 
 
 def test_rec_vae_has_its_composite_prior(data, x, rng, x64):
-    recipe, state, knobs, batch = prepared(RecVae(hidden=6, latent=4, gamma=0.01), data, rng)
-    old = {name: leaf + 0.1 for name, leaf in training.group(state.parameters, "encoder").items()}
+    config, state, numbers, batch = prepared(RecVae(hidden=6, latent=4, gamma=0.01), data, rng)
+    old = {name: leaf + 0.1 for name, leaf in group(state.parameters, "encoder").items()}
     key = jax.random.key(5)
     noise = np.asarray(jax.random.normal(jax.random.split(key, 3)[2], (24, 4), jnp.float64))
     expected = np.mean([rec_vae_elbo(state.parameters, old, x[b], noise[b], 0.01) for b in range(20)])
-    total, _ = loss(recipe, state.parameters, old, batch, knobs._replace(dropout=0.0), 0, key)
+    total, _ = compiled_loss(config, state.parameters, old, batch, numbers._replace(dropout=0.0), 0, key)
     assert float(total) == pytest.approx(expected, rel=1e-8)
 
 
 def test_mult_dae_decays_kernels_only(data, x, rng, x64):
-    recipe, state, knobs, batch = prepared(MultDae(latent=4, reg=0.3), data, rng)
+    config, state, numbers, batch = prepared(MultDae(latent=4, reg=0.3), data, rng)
     p = {name: np.asarray(leaf) for name, leaf in state.parameters.items()}
     unit = x[:20] / np.linalg.norm(x[:20], axis=1, keepdims=True)
     f = dense(p, "decoder.layers.0", np.tanh(dense(p, "encoder.layers.0", unit)))
     squares = np.sum(p["encoder.layers.0.kernel"] ** 2) + np.sum(p["decoder.layers.0.kernel"] ** 2)
     expected = -np.mean(np.sum(x[:20] * log_softmax(f, axis=1), axis=1)) + 0.3 * squares
-    total, _ = loss(recipe, state.parameters, {}, batch, knobs._replace(dropout=0.0), 0, jax.random.key(0))
+    total, _ = compiled_loss(config, state.parameters, {}, batch, numbers._replace(dropout=0.0), 0, jax.random.key(0))
     assert float(total) == pytest.approx(float(expected), rel=1e-8)
 
 
 def test_another_target_is_what_the_outputs_are_compared_with(data, x, rng, x64):
     inputs, targets = data.select_items(np.arange(10)), data.select_items(np.arange(10, 24))
-    recipe = Recipe(Architecture(10, (5,), n_outputs=14, normalize=False), "squared")
-    p = {
-        name: rng.normal(size=leaf.shape) for name, leaf in training.init(recipe, jax.random.key(0)).parameters.items()
-    }
-    assert p["decoder.layers.0.kernel"].shape == (5, 14) and recipe.shape.n_parameters == 10 * 5 + 5 + 5 * 14 + 14
+    config = StepConfig(Architecture(10, (5,), n_outputs=14, normalize=False), "squared")
+    p = {name: rng.normal(size=leaf.shape) for name, leaf in init(config, jax.random.key(0)).parameters.items()}
+    assert p["decoder.layers.0.kernel"].shape == (5, 14)
+    assert config.architecture.n_parameters == 10 * 5 + 5 + 5 * 14 + 14
     users = np.arange(30)
     batch, target = (packed_rows(part, users, 32, 32) for part in (inputs, targets))
-    found = loss(recipe, p, {}, batch, Knobs(), 0, jax.random.key(0), target)[0]
+    found = compiled_loss(config, p, {}, batch, StepNumbers(), 0, jax.random.key(0), target)[0]
     outputs = dense(p, "decoder.layers.0", np.tanh(dense(p, "encoder.layers.0", x[:30, :10])))
     assert found == pytest.approx(np.sum((x[:30, 10:] - outputs) ** 2) / 30)
 
 
 def test_gathered_and_dense_first_layers_agree(data, rng, x64):
-    recipe, state, knobs, batch = prepared(MultVae(hidden=(8,), latent=4), data, rng)
+    config, state, numbers, batch = prepared(MultVae(hidden=(8,), latent=4), data, rng)
     found = []
     for first_layer in ("dense", "gather"):
-        shape = dataclasses.replace(recipe.shape, first_layer=first_layer)
-        one = dataclasses.replace(recipe, shape=shape)
-        of = jax.grad(lambda p, one=one: training.loss(one, p, {}, batch, knobs, 3, jax.random.key(0))[0])
+        one = with_first_layer(config, first_layer)
+        of = jax.grad(lambda p, one=one: loss_and_parts(one, p, {}, batch, numbers, 3, jax.random.key(0))[0])
         found.append(jax.jit(of)(state.parameters))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12), *found)
 
@@ -378,29 +380,31 @@ def test_flax_is_asked_for_by_name(data, monkeypatch):
         MultVae().fit(data)
 
 
-def test_recipe_is_all_that_compiles(data):
-    before = training.step._cache_size()
+def test_the_config_of_a_step_is_all_that_compiles(data):
+    before = step._cache_size()
     for rate in (1e-3, 2e-3):
         MultVae(**SMALL | {"learning_rate": rate, "dropout": 0.1 + rate, "latent": 5}).fit(data)
-    assert training.step._cache_size() == before + 1
-    assert Recipe(Architecture(3, (2,))) == Recipe(Architecture(3, (2,))) and Knobs().dropout == 0
+    assert step._cache_size() == before + 1
+    assert StepConfig(Architecture(3, (2,))) == StepConfig(Architecture(3, (2,))) and StepNumbers().dropout == 0
 
 
 @pytest.mark.parametrize("first_layer", ("dense", "gather"))
 @pytest.mark.parametrize("loss", ("multinomial", "logistic"))
 def test_a_step_on_a_mesh_is_the_same_and_only_adds_gradients_up(data, first_layer, loss):
     """The batch is split over devices with the entries of its users; the noise does not depend on that."""
-    method = Autoencoder((8,), loss=loss, dropout=0.5, batch_size=44, first_layer=first_layer)
+    method = Autoencoder((8,), loss=loss, dropout=0.5, batch_size=44)
+    task = method.task(data)
+    task = task._replace(config=with_first_layer(task.config, first_layer))
     found = []
     for mesh in (None, parallel.make_mesh()):
-        run = Run(method.task(data), data, mesh, None, jax.random.key(2), None, {})
+        run = Run(task, data, mesh, None, jax.random.key(2), None, {})
         batch = run.batch_of(np.arange(44))
-        fixed = (run.task.recipe, run._start()[0], batch, run.knobs, run.noise_key, training.GROUPS, run.mesh)
+        fixed = (run.task.config, run._start()[0], batch, run.numbers, run.noise_key, GROUPS, run.mesh)
         if mesh is not None:
             assert batch.rows.shape == (8, 6) and batch.items.size < 2 * found[0][1]
-            compiled = training.step.lower(*fixed).compile().as_text()
+            compiled = step.lower(*fixed).compile().as_text()
             assert "all-reduce(" in compiled and "all-gather" not in compiled and "all-to-all" not in compiled
-        state, losses_before = training.step(*fixed)
+        state, losses_before = step(*fixed)
         found.append((state.parameters, batch.items.size, losses_before))
     (one, _, before), (split, _, same) = found
     assert float(before.total) == pytest.approx(float(same.total), rel=1e-5)

@@ -1,4 +1,4 @@
-"""The shape of a network as a small frozen dataclass: what is static where JAX compiles, and all but the numbers."""
+"""The architecture of a network, a small frozen dataclass: all of it but the numbers, and static when JAX compiles."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from jaxrec._checks import InputError
 
 ACTIVATIONS = ("linear", "tanh", "relu", "gelu", "sigmoid", "swish", "selu", "elu")
 DTYPES = ("float32", "bfloat16")
-FIRST_LAYERS = ("auto", "dense", "gather")
-# The first layer gathers where the catalogue is so many times a packed history, and multiplies dense rows below.
+# The first layer gathers if the catalogue is so many times a packed history, and else multiplies dense rows.
 # On a CPU dense rows are faster at 19, both alike at 380 (docs/deep-autoencoders.md); no accelerator was tried.
 GATHER_FROM = 32
 
@@ -36,10 +35,10 @@ class Architecture:
       init: "glorot" (Xavier uniform, biases near 0) or "fan_in" (uniform within 1 / sqrt(inputs), biases too).
       compute: type in which matrices are multiplied; sums and all else are float32.
       parameters: type in which the parameters are kept.
-      first_layer: "dense" multiplies its kernel by dense rows, "gather" sums its rows of a user's items; "auto" goes by
-        the rule of `GATHER_FROM`. They differ by rounding.
-      n_outputs: J where the network predicts J other numbers than its I items, as from one half of a history the other;
-        0 where the outputs are the items.
+      first_layer: "auto" goes by the rule of `GATHER_FROM`; for tests and benchmarks, "dense" multiplies the kernel by
+        dense rows and "gather" sums the kernel's rows of a user's items. They differ by rounding.
+      n_outputs: J, if the network predicts J other numbers than its I items, such as one half of a history from the
+        other half; 0 if the outputs are the items.
     """
 
     n_items: int
@@ -54,7 +53,7 @@ class Architecture:
     init: Literal["glorot", "fan_in"] = "glorot"
     compute: str = "float32"
     parameters: str = "float32"
-    first_layer: str = "auto"
+    first_layer: Literal["auto", "dense", "gather"] = "auto"
     n_outputs: int = 0
 
     def gathers(self, entries_per_row: float) -> bool:

@@ -34,7 +34,7 @@ class Network:
         return self.architecture.n_items
 
     def score(self, history: RowBatch) -> Float[Array, "B I"]:
-        """[B, I] outputs of the network: logits where it was trained by a likelihood of choices."""
+        """[B, I] outputs of the network: logits if its loss was a likelihood."""
         return self.score_packed(history.packed())
 
     def score_packed(self, history: PackedBatch) -> Float[Array, "B I"]:

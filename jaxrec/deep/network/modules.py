@@ -36,10 +36,10 @@ ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
 class Dense(nnx.Module):
     """x W + b; sums in float32 (or float64) whatever the type of the factors."""
 
-    def __init__(self, n_in: int, n_out: int, shape: Architecture, own_kernel: bool = True):
-        self.compute = shape.compute
-        self.kernel: Any = nnx.Param(jnp.zeros((n_in, n_out), shape.parameters)) if own_kernel else None
-        self.bias: Any = nnx.Param(jnp.zeros(n_out, shape.parameters)) if shape.bias else None
+    def __init__(self, n_in: int, n_out: int, architecture: Architecture, own_kernel: bool = True):
+        self.compute = architecture.compute
+        self.kernel: Any = nnx.Param(jnp.zeros((n_in, n_out), architecture.parameters)) if own_kernel else None
+        self.bias: Any = nnx.Param(jnp.zeros(n_out, architecture.parameters)) if architecture.bias else None
 
     def __call__(self, x: jax.Array, kernel: Any = None) -> jax.Array:
         """[B, n_out]; `kernel` stands in for one of its own."""
@@ -77,9 +77,9 @@ class Dense(nnx.Module):
 class Norm(nnx.Module):
     """Layer normalisation: (h - mean) / sqrt(variance + 0.1), scaled and shifted."""
 
-    def __init__(self, width: int, shape: Architecture):
-        self.scale = nnx.Param(jnp.ones(width, shape.parameters))
-        self.bias = nnx.Param(jnp.zeros(width, shape.parameters))
+    def __init__(self, width: int, architecture: Architecture):
+        self.scale = nnx.Param(jnp.ones(width, architecture.parameters))
+        self.bias = nnx.Param(jnp.zeros(width, architecture.parameters))
 
     def __call__(self, h: jax.Array) -> jax.Array:
         """[B, n]."""
@@ -91,11 +91,11 @@ class Norm(nnx.Module):
 class Stack(nnx.Module):
     """Layers one after the other, all but the last with the activation; `dense` adds all earlier ones to each."""
 
-    def __init__(self, sizes: tuple[tuple[int, int], ...], shape: Architecture, own_kernels: bool = True):
-        self.layers = nnx.List([Dense(a, b, shape, own_kernels) for a, b in sizes])
-        hidden = [b for _, b in sizes[:-1]] if shape.body == "dense" else []
-        self.norms = nnx.List([Norm(width, shape) for width in hidden])
-        self.activation = shape.activation
+    def __init__(self, sizes: tuple[tuple[int, int], ...], architecture: Architecture, own_kernels: bool = True):
+        self.layers = nnx.List([Dense(a, b, architecture, own_kernels) for a, b in sizes])
+        hidden = [b for _, b in sizes[:-1]] if architecture.body == "dense" else []
+        self.norms = nnx.List([Norm(width, architecture) for width in hidden])
+        self.activation = architecture.activation
 
     def __call__(
         self, first: Callable[[Dense], Any], drop: Callable[[Any, int], Any], kernels: Any = None
@@ -125,41 +125,41 @@ class Stack(nnx.Module):
 class NetworkModule(nnx.Module):
     """An autoencoder: `encode` to a code, `decode` to a score for each item."""
 
-    def __init__(self, shape: Architecture):
-        inner = shape.widths[: len(shape.encoder)]
-        if shape.code == "gaussian":
+    def __init__(self, architecture: Architecture):
+        inner = architecture.widths[: len(architecture.encoder)]
+        if architecture.code == "gaussian":
             inner = (*inner[:-1], (inner[-1][0], 2 * inner[-1][1]))
-        self.shape = shape
-        self.encoder = Stack(inner, shape) if inner else None
-        plain = shape.widths[len(shape.encoder) :]
-        self.decoder = Stack(plain, dataclasses.replace(shape, body="plain"), own_kernels=not shape.tied)
+        self.architecture = architecture
+        self.encoder = Stack(inner, architecture) if inner else None
+        plain = architecture.widths[len(architecture.encoder) :]
+        self.decoder = Stack(plain, dataclasses.replace(architecture, body="plain"), own_kernels=not architecture.tied)
 
     def encode(self, history: PackedBatch, drop: Callable[[Any, int], Any]) -> tuple[Any, Any]:
         """[B, K] the code, or the mean of a gaussian one, and its [B, K] log variance, else None."""
         if self.encoder is None:
-            return history.dense(self.shape.n_items, _wide(self.shape.compute)), None
+            return history.dense(self.architecture.n_items, _wide(self.architecture.compute)), None
         h = self.encoder(lambda layer: self.enter(layer, history), drop)
-        if self.shape.code == "gaussian":
+        if self.architecture.code == "gaussian":
             mean, log_variance = jnp.split(h, 2, axis=1)
             return mean, log_variance
-        return (ACTIVATIONS[self.shape.activation](h) if self.shape.code == "activated" else h), None
+        return (ACTIVATIONS[self.architecture.activation](h) if self.architecture.code == "activated" else h), None
 
     def enter(self, layer: Dense, history: PackedBatch) -> jax.Array:
         """[B, n] the first layer on sparse rows."""
-        if self.shape.gathers(history.entries_per_row):
+        if self.architecture.gathers(history.entries_per_row):
             return layer.gather(history)
-        return layer(history.dense(self.shape.n_items, jnp.dtype(self.shape.compute)))
+        return layer(history.dense(self.architecture.n_items, jnp.dtype(self.architecture.compute)))
 
     def decode(self, code: jax.Array, drop: Callable[[Any, int], Any]) -> jax.Array:
         """[B, I] one output an item."""
         kernels = None
-        if self.shape.tied and self.encoder is not None:
+        if self.architecture.tied and self.encoder is not None:
             kernels = [layer.kernel[...].T for layer in reversed(list(self.encoder.layers))]
         return self.decoder(lambda layer: layer(code, kernels and kernels[0]), drop, kernels)
 
     def score(self, history: PackedBatch) -> jax.Array:
         """[B, I] outputs without noise: no dropout, the mean of the code."""
-        code, _ = self.encode(normalized(history) if self.shape.normalize else history, keep)
+        code, _ = self.encode(normalized(history) if self.architecture.normalize else history, keep)
         return self.decode(code, keep)
 
 
@@ -169,23 +169,23 @@ def normalized(history: PackedBatch) -> PackedBatch:
     return history.replaced(history.values / history.spread(length))
 
 
-def init(shape: Architecture, key: jax.Array) -> dict[str, np.ndarray]:
+def init(architecture: Architecture, key: jax.Array) -> dict[str, np.ndarray]:
     """The random parameters of a network, by dotted names such as "encoder.layers.0.kernel".
 
     They are drawn on the host, one after the other from the words of the key: on every device and mesh the same.
     """
     draw = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
-    _, state = skeleton(shape)
+    _, state = skeleton(architecture)
     parameters, fan_in = {}, 1
     for path, leaf in sorted(nnx.to_flat_state(state), key=lambda pair: (pair[0][:-1], pair[0][-1] != "kernel")):
         size, kind = leaf.shape, path[-1]
         if kind == "kernel":
             fan_in = size[0]
-            bound = math.sqrt(6 / sum(size)) if shape.init == "glorot" else fan_in**-0.5
+            bound = math.sqrt(6 / sum(size)) if architecture.init == "glorot" else fan_in**-0.5
             values = draw.uniform(-bound, bound, size)
         elif "norms" in path:
             values = np.full(size, float(kind == "scale"))
-        elif shape.init == "glorot":
+        elif architecture.init == "glorot":
             values = BIAS_STD * np.clip(draw.normal(size=size), -2, 2)
         else:
             values = draw.uniform(-(fan_in**-0.5), fan_in**-0.5, size)
@@ -194,14 +194,14 @@ def init(shape: Architecture, key: jax.Array) -> dict[str, np.ndarray]:
 
 
 @lru_cache(maxsize=64)
-def skeleton(shape: Architecture) -> tuple[Any, Any]:
+def skeleton(architecture: Architecture) -> tuple[Any, Any]:
     """The graph definition of a network, and its state without numbers."""
-    return nnx.split(nnx.eval_shape(lambda: NetworkModule(shape)))
+    return nnx.split(nnx.eval_shape(lambda: NetworkModule(architecture)))
 
 
-def merged(shape: Architecture, parameters: dict[str, Any]) -> NetworkModule:
+def merged(architecture: Architecture, parameters: dict[str, Any]) -> NetworkModule:
     """The network with these parameters."""
-    graph, state = skeleton(shape)
+    graph, state = skeleton(architecture)
     flat = {path: leaf.replace(parameters[_name(path)]) for path, leaf in nnx.to_flat_state(state)}
     return nnx.merge(graph, nnx.from_flat_state(flat))
 

@@ -1,7 +1,7 @@
 """Training as pure functions: `init` makes a state, `step` makes the next one from a batch, compiled once and in place.
 
-What is static is a `Recipe`, every real number is traced in `Knobs`, and the noise of a step is a function of the key
-and of the number of the step: the same key gives the same weights, also where a run is taken up in the middle.
+What is static is a `StepConfig`, every real number is traced in `StepNumbers`, and the noise of a step is a function of
+the key and of the number of the step: the same key gives the same weights, also after an interruption.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ Parameters = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
-class Recipe:
+class StepConfig:
     """What a step does, but for its numbers.
 
     Attributes:
-      shape: the network.
+      architecture: of the network.
       reconstruction: one of `losses.RECONSTRUCTIONS`.
       prior: of a gaussian code: "normal", or RecVAE's "composite"; else "none".
       penalty: what the L2 penalty is on: all kernels ("weights"), or the code and the last kernel ("bottleneck").
@@ -40,7 +40,7 @@ class Recipe:
       schedule: of the learning rate: "constant", or "cosine" down to 0.
     """
 
-    shape: Architecture
+    architecture: Architecture
     reconstruction: str = "multinomial"
     prior: Literal["none", "normal", "composite"] = "none"
     penalty: Literal["weights", "bottleneck"] = "weights"
@@ -50,12 +50,12 @@ class Recipe:
     schedule: Literal["constant", "cosine"] = "constant"
 
 
-class Knobs(NamedTuple):
+class StepNumbers(NamedTuple):
     """The real numbers of a step; traced, so that other values compile nothing anew.
 
     Attributes:
       learning_rate: at the start.
-      total_steps: of the run, for the cosine schedule.
+      total_steps: steps of the training, for the cosine schedule.
       dropout: share of a history's items that the input lacks.
       hidden_dropout: share of each hidden layer's outputs that are dropped.
       kl_weight: of the KL divergence from a normal prior, once it is reached.
@@ -78,12 +78,12 @@ class Knobs(NamedTuple):
     confidence: Any = 1.0
 
 
-class State(NamedTuple):
-    """What a run carries.
+class TrainingState(NamedTuple):
+    """What a step hands to the next.
 
     Attributes:
       parameters: arrays by dotted names; the first word is the group, encoder or decoder.
-      moments: the optimiser's state of each group.
+      moments: what the optimizer remembers of each group.
       prior: the encoder's parameters as the composite prior knows them; else empty.
       step: how many steps were made.
     """
@@ -115,22 +115,22 @@ def group(parameters: Parameters, name: str) -> Parameters:
     return {key: value for key, value in parameters.items() if key.startswith(f"{name}.")}
 
 
-def init(recipe: Recipe, key: PRNGKeyArray) -> State:
+def init(config: StepConfig, key: PRNGKeyArray) -> TrainingState:
     """The state before the first step."""
     from jaxrec.deep.network import modules
 
-    parameters = {name: jnp.asarray(values) for name, values in modules.init(recipe.shape, key).items()}
-    moments = {name: _optimiser(recipe).init(group(parameters, name)) for name in GROUPS}
-    prior = group(parameters, "encoder") if recipe.prior == "composite" else {}
-    return State(parameters, moments, jax.tree.map(jnp.copy, prior), jnp.zeros((), jnp.int32))
+    parameters = {name: jnp.asarray(values) for name, values in modules.init(config.architecture, key).items()}
+    moments = {name: _optimizer(config).init(group(parameters, name)) for name in GROUPS}
+    prior = group(parameters, "encoder") if config.prior == "composite" else {}
+    return TrainingState(parameters, moments, jax.tree.map(jnp.copy, prior), jnp.zeros((), jnp.int32))
 
 
 def loss(
-    recipe: Recipe,
+    config: StepConfig,
     parameters: Parameters,
     prior: Parameters,
     batch: PackedBatch,
-    knobs: Knobs,
+    numbers: StepNumbers,
     step: Any,
     key: Any,
     target: PackedBatch | None = None,
@@ -138,58 +138,61 @@ def loss(
     """The mean loss of a batch, to be differentiated, and its parts.
 
     Args:
-      recipe: what is computed.
+      config: what a step does.
       parameters: of the network.
-      prior: of the encoder in the composite prior.
+      prior: parameters of the encoder in the composite prior.
       batch: B users; rows that only pad (row index below 0) do not count.
-      knobs: the numbers.
+      numbers: the real numbers of a step.
       step: number of the step.
-      key: of its noise.
-      target: [B, J] what the outputs are compared with, where that is not the batch itself (J is
+      key: random key of its noise.
+      target: [B, J] what the outputs are compared with, if not with the batch itself (J is
         `Architecture.n_outputs`); not with full emphasis.
     """
     from jaxrec.deep.network import modules
 
-    shape, network = recipe.shape, modules.merged(recipe.shape, parameters)
+    architecture = config.architecture
+    network = modules.merged(architecture, parameters)
     drop_key, hidden_key, code_key = jax.random.split(key, 3)
-    kept = kept_entries(drop_key, batch, 1 - knobs.dropout)
-    full = modules.normalized(batch) if shape.normalize else batch
-    noisy = full.replaced(jnp.where(kept, full.values / (1 - knobs.dropout), 0))
+    kept = kept_entries(drop_key, batch, 1 - numbers.dropout)
+    full = modules.normalized(batch) if architecture.normalize else batch
+    noisy = full.replaced(jnp.where(kept, full.values / (1 - numbers.dropout), 0))
 
     def drop(h: Any, number: int) -> Any:
-        if not recipe.hidden_noise:
+        if not config.hidden_noise:
             return h
-        stays = jax.random.bernoulli(jax.random.fold_in(hidden_key, number), 1 - knobs.hidden_dropout, h.shape)
-        return jnp.where(stays, h / (1 - knobs.hidden_dropout), 0)
+        stays = jax.random.bernoulli(jax.random.fold_in(hidden_key, number), 1 - numbers.hidden_dropout, h.shape)
+        return jnp.where(stays, h / (1 - numbers.hidden_dropout), 0)
 
     code, log_variance = network.encode(noisy, drop)
     kl, kl_weight = jnp.zeros(code.shape[0], code.dtype), 0.0
     if log_variance is not None:
         mean, noise = code, jax.random.normal(code_key, code.shape, code.dtype)
         code = mean + noise * jnp.exp(0.5 * log_variance)
-        if recipe.prior == "composite":
-            old = modules.merged(shape, {**parameters, **jax.lax.stop_gradient(prior)}).encode(full, modules.keep)
+        if config.prior == "composite":
+            old = modules.merged(architecture, {**parameters, **jax.lax.stop_gradient(prior)}).encode(
+                full, modules.keep
+            )
             kl = losses.composite_kl(code, mean, log_variance, *old)
-            kl_weight = knobs.kl_per_item * batch.totals(batch.values)
+            kl_weight = numbers.kl_per_item * batch.totals(batch.values)
         else:
             kl = losses.normal_kl(mean, log_variance)
-            ramp = jnp.where(knobs.kl_steps > 0, step / jnp.maximum(knobs.kl_steps, 1), jnp.inf)
-            kl_weight = jnp.minimum(knobs.kl_weight, ramp)
+            ramp = jnp.where(numbers.kl_steps > 0, step / jnp.maximum(numbers.kl_steps, 1), jnp.inf)
+            kl_weight = jnp.minimum(numbers.kl_weight, ramp)
     outputs = network.decode(code, lambda h, number: drop(h, 1000 + number))
     wanted = batch if target is None else target
-    if recipe.reconstruction == "multinomial":
+    if config.reconstruction == "multinomial":
         of_user = losses.multinomial(outputs, wanted)
     else:
         x, weights = wanted.dense(outputs.shape[1], outputs.dtype), 1.0
-        if recipe.full_emphasis:
-            missed = jnp.where(kept, 0.0, 1 / knobs.dropout)
+        if config.full_emphasis:
+            missed = jnp.where(kept, 0.0, 1 / numbers.dropout)
             extra = batch.replaced(jnp.where(batch.values != 0, missed - 1, 0))
-            weights = 1 + extra.dense(shape.n_items, outputs.dtype)
+            weights = 1 + extra.dense(architecture.n_items, outputs.dtype)
         of_user = {
             "squared": lambda: losses.squared(outputs, x, weights),
-            "gaussian": lambda: losses.gaussian(outputs, x, knobs.confidence),
+            "gaussian": lambda: losses.gaussian(outputs, x, numbers.confidence),
             "logistic": lambda: losses.logistic(outputs, x, weights),
-        }[recipe.reconstruction]()
+        }[config.reconstruction]()
 
     real = batch.rows.reshape(-1) >= 0
     n = jnp.maximum(jnp.sum(real), 1)
@@ -197,18 +200,18 @@ def loss(
     def mean_of(values: Any) -> Any:
         return jnp.sum(jnp.where(real, values, 0)) / n
 
-    last = f"decoder.layers.{len(shape.decoder)}.kernel"
-    kernels = [v for k, v in parameters.items() if (k == last if recipe.penalty == "bottleneck" else ".kernel" in k)]
+    last = f"decoder.layers.{len(architecture.decoder)}.kernel"
+    kernels = [v for k, v in parameters.items() if (k == last if config.penalty == "bottleneck" else ".kernel" in k)]
     squares = sum(
         (jnp.sum(jnp.square(kernel.astype(outputs.dtype))) for kernel in kernels), jnp.zeros((), outputs.dtype)
     )
-    per_user = of_user + kl_weight * kl + knobs.code_reg * jnp.sum(code**2, axis=1)
-    total = mean_of(per_user) + knobs.kernel_reg * squares
+    per_user = of_user + kl_weight * kl + numbers.code_reg * jnp.sum(code**2, axis=1)
+    total = mean_of(per_user) + numbers.kernel_reg * squares
     return total, Losses(total, mean_of(of_user), mean_of(kl), 0.0)
 
 
 def kept_entries(key: Any, batch: PackedBatch, share: Any) -> Any:
-    """[P, N] whether each entry stays in the input, with probability `share`.
+    """[P, N] whether each entry stays in the input, which has the probability `share`.
 
     It depends on the key, the user and the item alone, and so not on how a batch is packed or split over devices.
     """
@@ -219,55 +222,55 @@ def kept_entries(key: Any, batch: PackedBatch, share: Any) -> Any:
     return jax.vmap(jax.vmap(stays))(batch.spread(batch.rows.reshape(-1)), batch.items)
 
 
-@partial(jax.jit, static_argnames=("recipe", "groups", "mesh"), donate_argnames="state")
+@partial(jax.jit, static_argnames=("config", "groups", "mesh"), donate_argnames="state")
 def step(
-    recipe: Recipe,
-    state: State,
+    config: StepConfig,
+    state: TrainingState,
     batch: PackedBatch,
-    knobs: Knobs,
+    numbers: StepNumbers,
     key: PRNGKeyArray,
     groups: tuple[str, ...],
     mesh: Any,
     target: PackedBatch | None = None,
-) -> tuple[State, Losses]:
-    """The state after one step of the optimiser on a batch, and the losses of the state before it.
+) -> tuple[TrainingState, Losses]:
+    """The state after one step of the optimizer on a batch, and the losses of the state before it.
 
     Args:
-      recipe: what is computed. Static.
+      config: what a step does. Static.
       state: given up: its memory is used for the result.
       batch: B users; on a mesh one part a device, each device holding all parameters.
-      knobs: the numbers.
-      key: of the run.
+      numbers: the real numbers of a step.
+      key: random key of the training.
       groups: which of `GROUPS` are trained; the other stays. Static.
       mesh: what `parallel.make_mesh` returned, or None. Static.
-      target: of the same users, split alike: as in `loss`.
+      target: the same as `loss` takes, of the same users, split alike.
     """
     key = jax.random.fold_in(key, state.step)
     trained = {name: value for part in groups for name, value in group(state.parameters, part).items()}
 
     def of(some: Parameters) -> tuple[Any, Losses]:
-        return loss(recipe, {**state.parameters, **some}, state.prior, batch, knobs, state.step, key, target)
+        return loss(config, {**state.parameters, **some}, state.prior, batch, numbers, state.step, key, target)
 
     slope, parts = jax.grad(of, has_aux=True)(trained)
-    rate = knobs.learning_rate
-    if recipe.schedule == "cosine":
-        rate = rate * 0.5 * (1 + jnp.cos(jnp.pi * state.step / knobs.total_steps))
+    rate = numbers.learning_rate
+    if config.schedule == "cosine":
+        rate = rate * 0.5 * (1 + jnp.cos(jnp.pi * state.step / numbers.total_steps))
     parameters, moments = dict(state.parameters), dict(state.moments)
     for part in groups:
-        update, moments[part] = _optimiser(recipe).update(group(slope, part), state.moments[part])
+        update, moments[part] = _optimizer(config).update(group(slope, part), state.moments[part])
         for name, change in update.items():
             parameters[name] = parameters[name] - (rate * change).astype(parameters[name].dtype)
     norm = jnp.sqrt(sum(jnp.sum(jnp.square(leaf.astype(jnp.float32))) for leaf in jax.tree.leaves(slope)))
-    following = State(parameters, moments, state.prior, state.step + 1)
+    following = TrainingState(parameters, moments, state.prior, state.step + 1)
     return parallel.replicate((following, parts._replace(gradient=norm)), mesh)
 
 
-def remember(state: State) -> State:
+def remember(state: TrainingState) -> TrainingState:
     """The state whose composite prior is the encoder of now."""
     return state._replace(prior=jax.tree.map(jnp.copy, group(state.parameters, "encoder")))
 
 
-def _optimiser(recipe: Recipe) -> Any:
+def _optimizer(config: StepConfig) -> Any:
     """What makes of a gradient a step of unit learning rate."""
     import optax
 
@@ -276,4 +279,4 @@ def _optimiser(recipe: Recipe) -> Any:
         "nadam": partial(optax.scale_by_adam, nesterov=True),
         "momentum": partial(optax.trace, decay=0.9),
         "sgd": optax.identity,
-    }[recipe.optimizer]()
+    }[config.optimizer]()

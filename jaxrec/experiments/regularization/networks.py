@@ -142,15 +142,15 @@ def predict(setting: Setting, data: Supervised, epochs: int, batch_size: int) ->
     """
     method, inputs, targets = setting.method(epochs, batch_size), data.inputs, data.targets
     task = method.task(inputs)
-    shape = dataclasses.replace(task.recipe.shape, n_outputs=targets.n_items)
-    task = task._replace(recipe=dataclasses.replace(task.recipe, shape=shape))
+    architecture = dataclasses.replace(task.config.architecture, n_outputs=targets.n_items)
+    task = task._replace(config=dataclasses.replace(task.config, architecture=architecture))
     run = Run(task, inputs, None, None, jax.random.key(setting.seed), None, {}, targets)
     parameters, course, again = run("network", None)
     certificate = certify(parameters, course, again)
     if certificate.status is not Status.OK:
         raise FitError(certificate.status, str(certificate))
     score, loss = jax.jit(Network.score), 0.0
-    network = Network(parameters, shape)
+    network = Network(parameters, architecture)
     for batch, wanted in zip(row_batches(inputs, BATCH_SIZE), row_batches(targets, BATCH_SIZE), strict=True):
         errors = np.asarray(wanted.dense(targets.n_items), np.float64) - np.asarray(score(network, batch), np.float64)
         loss += float(np.sum(errors[np.asarray(batch.rows) >= 0] ** 2))
