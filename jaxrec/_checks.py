@@ -10,6 +10,13 @@ from typing import Any
 
 import numpy as np
 
+_INTERVALS = {
+    "[]": "lie between {low} and {high}",
+    "()": "lie strictly between {low} and {high}",
+    "[)": "be at least {low} and below {high}",
+    "(]": "be above {low} and at most {high}",
+}
+
 
 class InputError(ValueError):
     """The caller's input cannot be used; the message says why, in one sentence."""
@@ -29,25 +36,26 @@ def nonnegative(name: str, value: float, unit: str = "") -> None:
         raise InputError(f"{name} must be a finite number of at least 0{unit and f' ({unit})'}, got {value!r}.")
 
 
+def between(name: str, value: float, ends: str = "[]", low: float = 0, high: float = 1) -> None:
+    """Refuse a number outside an interval, of which a bracket "[" or "]" says that the end belongs to it, "(" not."""
+    number(name, value) if ends[0] == "[" else _finite(name, value)
+    if not (low < value < high or (ends[0] == "[" and value == low) or (ends[1] == "]" and value == high)):
+        raise InputError(f"{name} must {_INTERVALS[ends].format(low=low, high=high)}, got {value!r}.")
+
+
 def share(name: str, value: float) -> None:
     """Refuse anything outside the closed interval [0, 1]."""
-    number(name, value)
-    if not 0 <= value <= 1:
-        raise InputError(f"{name} must lie between 0 and 1, got {value!r}.")
+    between(name, value, "[]")
 
 
 def fraction(name: str, value: float) -> None:
     """Refuse anything outside the open interval (0, 1)."""
-    _finite(name, value)
-    if not 0 < value < 1:
-        raise InputError(f"{name} must lie strictly between 0 and 1, got {value!r}.")
+    between(name, value, "()")
 
 
 def dropout(value: float) -> None:
     """Refuse a probability of dropping an item that is not in [0, 1)."""
-    number("dropout", value)
-    if not 0 <= value < 1:
-        raise InputError(f"dropout must be at least 0 and below 1, got {value!r}.")
+    between("dropout", value, "[)")
 
 
 def count(name: str, value: int, at_least: int = 0) -> None:

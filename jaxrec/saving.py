@@ -38,6 +38,14 @@ MODELS: dict[str, type] = {
     kind.__name__: kind
     for kind in (ItemWeights, ItemFactors, ItemScores, PairWeights, SparseItemWeights, UserItemFactors, Network)
 }
+# Settings that methods had once, with the value under which a model of then is one of now.
+REMOVED: dict[str, dict[str, Any]] = {
+    "ials": {"regularizer": "l2"},
+    "low-rank-edlae": {"method": "fixed_point", "omega": 500.0},
+    **{name: {"first_layer": "auto"} for name in ("mult-vae", "mult-dae", "rec-vae", "autoencoder")},
+}
+# What arrays of models were called once, where the model has none of that name now; None for those that are gone.
+ARRAYS_NOW = {"share": "one_targets", "total": "col_sum", "product": None}
 FORMAT = "jaxrec model"
 FORMAT_VERSION = 1
 CONFIG = "config.json"
@@ -110,7 +118,7 @@ def load_model(path: str | os.PathLike, devices: Any = None) -> Fitted:
 
     Args:
       path: the folder.
-      devices: devices or a mesh, which need not be those of the fit.
+      devices: devices or a mesh, not necessarily the ones of the fit.
 
     Raises:
       InputError: one sentence on what is missing, damaged, foreign or too new.
@@ -128,10 +136,7 @@ def load_model(path: str | os.PathLike, devices: Any = None) -> Fitted:
                 raise ValueError(f"parts {parts['folder']!r}")
             weights = sharded.read(folder / parts["folder"], tuple(parts["shape"]), np.dtype(parts["dtype"]), devices)
             content |= {"weights": weights, "padding": parts["padding"]}
-        numbers = {
-            name: tuple(v) if isinstance(v, list) else v for name, v in config["method"]["hyper_parameters"].items()
-        }
-        method = METHODS[config["method"]["name"]](**numbers)
+        method = _method_of(folder, **config["method"])
         if config["model"] == Network.__name__:
             content["architecture"] = method.architecture(config["n_items"])
         model = _assembled(MODELS[config["model"]], content)
@@ -233,11 +238,34 @@ def _assembled(kind: type, content: dict[str, Any]) -> Any:
     if kind is dict:
         return content
     parts = {field.name: field.metadata["part"] for field in dataclasses.fields(kind) if "part" in field.metadata}
-    own = {name: array for name, array in content.items() if "." not in name}
+    known = {field.name for field in dataclasses.fields(kind)}
+    own = {
+        name if name in known else ARRAYS_NOW.get(name, name): array
+        for name, array in content.items()
+        if "." not in name and (name in known or ARRAYS_NOW.get(name, name) is not None)
+    }
     for name, part in parts.items():
         inside = {key.removeprefix(f"{name}."): array for key, array in content.items() if key.startswith(f"{name}.")}
         own |= {name: _assembled(part, inside)} if inside else {}
     return kind(**own)
+
+
+def _method_of(folder: Path, name: str, hyper_parameters: dict[str, Any]) -> Any:
+    """The method of a saved model, which may be of a version that had more settings.
+
+    Raises:
+      InputError: the model was fitted with a setting that there is no more.
+    """
+    known, gone = {field.name for field in dataclasses.fields(METHODS[name])}, REMOVED.get(name, {})
+    settings = {field: tuple(v) if isinstance(v, list) else v for field, v in hyper_parameters.items()}
+    older = {field: settings.pop(field) for field in gone.keys() & settings.keys() - known}
+    said = next((f"{field}={value!r} is gone" for field, value in older.items() if value != gone[field]), "")
+    try:
+        if not said:
+            return METHODS[name](**settings)
+    except InputError as error:
+        said = str(error).rstrip(".")
+    raise InputError(f"{folder} holds a model of {name} of an older version of jaxrec ({said}); fit it again.")
 
 
 def _storable(array: Any) -> tuple[np.ndarray, str]:
@@ -323,7 +351,7 @@ def _locked(folder: Path) -> Iterator[Callable[[], None]]:
 
 
 def _sweep(folder: Path) -> None:
-    """Removes the files of saves that were replaced or never finished, and the folder where nothing else is in it."""
+    """Removes the files of saves that were replaced or never finished, and the folder if nothing else is in it."""
     config = _read_config(folder) if (folder / CONFIG).exists() else {}
     keep = {config.get("arrays", {}).get("file"), config.get("parts", {}).get("folder")}
     for name in os.listdir(folder):

@@ -27,7 +27,7 @@ class Certificate:
       status: `Status.OK`, or the first check that failed.
       residual: relative stationarity (KKT) residual: the norm of the objective's gradient at the answer over
         its norm at zero. 0 is exact; float32 answers on ordinary data sit between 1e-7 and 1e-4. Of a training by
-        gradient steps it is that of a step at the end over that of the first.
+        gradient steps: the norm of the gradient of a step at the end over that norm at the first step.
       limit: the largest residual with which a model leaves the library; infinity for a training, which is no proof.
       detail: the other figures the method checked, by name.
     """

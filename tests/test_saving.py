@@ -240,6 +240,42 @@ def test_a_newer_format(saved):
     refused(folder, "format 99", "jaxrec 7.0", "upgrade")
 
 
+@pytest.fixture
+def once_more(monkeypatch):
+    """Ease as it is after it lost a setting, `shape`, of which the value "square" is what is left."""
+    monkeypatch.setitem(saving.REMOVED, "ease", {"shape": "square"})
+
+
+def test_a_setting_that_is_gone_is_dropped_where_it_had_its_default(saved, once_more):
+    folder, model = saved
+    edited(folder, method={"name": "ease", "hyper_parameters": {"reg": 12.5, "shape": "square"}})
+    loaded = saving.load_model(folder)
+    assert loaded.info.method == Ease(reg=12.5)
+    same_array(model.model.weights, loaded.model.weights)
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"reg": 12.5, "shape": "round"}, "shape='round' is gone"),
+        ({"reg": 12.5, "solver": "direct"}, "solver must be one of auto, host, jax, got 'direct'"),
+    ],
+)
+def test_a_model_of_settings_that_are_gone_must_be_fitted_again(saved, once_more, settings, complaint):
+    folder, _ = saved
+    edited(folder, method={"name": "ease", "hyper_parameters": settings})
+    refused(folder, "of ease of an older version of jaxrec", complaint, "fit it again")
+
+
+@pytest.mark.parametrize("name", list(saving.REMOVED))
+def test_what_is_said_to_be_gone_is_dropped(saved, name):
+    folder, _ = saved
+    known = {field.name for field in dataclasses.fields(saving.METHODS[name])}
+    edited(folder, method={"name": name, "hyper_parameters": saving.REMOVED[name]})
+    method = saving.load_model(folder).info.method
+    assert all(getattr(method, field) == was for field, was in saving.REMOVED[name].items() if field in known)
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -364,11 +400,11 @@ def test_an_interrupted_save_leaves_the_old_model_and_nothing_else(saved, rng, m
 KILLED = """
     import os, signal, sys
     import numpy as np
-    from jaxrec import io
+    from jaxrec import saving
     from jaxrec.models import ItemWeights
 
     folder, where = sys.argv[1:]
-    fitted = io.load_model(folder)
+    fitted = saving.load_model(folder)
 
     def die(*args):
         os.kill(os.getpid(), signal.SIGKILL)
@@ -381,10 +417,10 @@ KILLED = """
     if where == "arrays":
         np.savez = half_written
     if where == "before config":
-        io.write_json = die
+        saving.write_json = die
     if where == "before sweep":
-        io._sweep = die
-    io.save(folder, fitted._replace(model=ItemWeights(np.zeros((40, 40), np.float32))))
+        saving._sweep = die
+    saving.save(folder, fitted._replace(model=ItemWeights(np.zeros((40, 40), np.float32))))
 """
 
 
@@ -406,12 +442,12 @@ def test_saves_at_the_same_time_leave_one_whole_model(tmp_path):
     code = """
         import sys
         import numpy as np
-        from jaxrec import io
+        from jaxrec import saving
         folder, value = sys.argv[1:]
-        fitted = io.load_model(folder)
+        fitted = saving.load_model(folder)
         for _ in range(10):
             fitted.model.weights[:] = float(value)
-            io.save(folder, fitted)
+            saving.save(folder, fitted)
     """
     folder = tmp_path / "model"
     saving.save(folder, fitted(ItemWeights(np.zeros((30, 30), np.float32))))

@@ -30,6 +30,7 @@ from jaxrec.cli.tuning import METHODS_TO_TUNE, Tune, grid_flags_of
 from jaxrec.data import Interactions
 from jaxrec.data.splits import HeldOut, Split
 from jaxrec.evaluation.ranking import recommend
+from jaxrec.fitting import Stopwatch
 from jaxrec.methods import METHODS, plan
 from jaxrec.runtime.memory import available_bytes
 
@@ -74,7 +75,7 @@ class Run(Generic[Method]):
         self.protocol.check()
         mesh = devices_from(self.devices)
         results.check_targets(json=self.json, model=self.save)
-        watch = machine.Stopwatch()
+        watch = Stopwatch()
         with watch.stage("load"):
             data = self.source.load()
         with watch.stage("split"):
@@ -139,7 +140,7 @@ class Fit(Generic[Method]):
         method = method_from(self.method)
         mesh = devices_from(self.devices)
         results.check_targets(model=self.out)
-        watch = machine.Stopwatch()
+        watch = Stopwatch()
         with watch.stage("load"):
             data = self.source.load()
             parts = Split(data, HeldOut(data, data)) if self.split == "all" else divide(data, self.split, self.seed)[1]
@@ -180,7 +181,7 @@ class Evaluate:
         """Carries the command out."""
         self.protocol.check()
         results.check_targets(json=self.json)
-        watch = machine.Stopwatch()
+        watch = Stopwatch()
         with watch.stage("load"):
             fitted = saving.load_model(self.model)
             data = self.source.load()

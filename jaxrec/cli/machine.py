@@ -1,12 +1,9 @@
-"""Time and memory of this process, and the machine it runs on."""
+"""Memory of this process, and the machine it runs on."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -14,26 +11,8 @@ import jax
 from jaxrec.runtime.threads import n_threads
 
 
-class Stopwatch:
-    """Wall-clock seconds of named stages.
-
-    Attributes:
-      seconds: of each stage that is over, by name, in order.
-    """
-
-    def __init__(self):
-        self.seconds: dict[str, float] = {}
-
-    @contextlib.contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Times the body of a `with` statement."""
-        begun = time.perf_counter()
-        yield
-        self.seconds[name] = time.perf_counter() - begun
-
-
 def peak_memory() -> int | None:
-    """The most bytes of memory this process ever held, or None where the system does not tell."""
+    """The most bytes of memory this process ever held, or None if the system does not tell."""
     try:
         # Not getrusage where this is to be had: a new process starts with the peak of the one that started it.
         line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
@@ -48,7 +27,7 @@ def peak_memory() -> int | None:
 
 
 def machine_memory() -> int | None:
-    """Bytes of main memory of the machine, or None where the system does not tell."""
+    """Bytes of main memory of the machine, or None if the system does not tell."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):

@@ -10,10 +10,10 @@ import numpy as np
 
 from jaxrec import saving
 from jaxrec._checks import InputError
-from jaxrec.cli.machine import Stopwatch
 from jaxrec.data import Catalogue, Interactions
 from jaxrec.data.splits import Split
 from jaxrec.evaluation.report import Report, evaluate
+from jaxrec.fitting import Stopwatch
 from jaxrec.methods import METHODS
 from jaxrec.models import Fitted
 from jaxrec.runtime.files import check_file_target, write_json
@@ -43,7 +43,7 @@ def in_terms_of(items: Catalogue, data: Interactions) -> Interactions:
 
 
 def other_data(fitted: Fitted, data: Interactions) -> str | None:
-    """A note where the data go by another name than those of the fit: equal ids need not be the same things."""
+    """A note, if the data go by another name than the data of the fit: equal ids need not be the same things."""
     name = fitted.info.data.get("name", "unknown data")
     return None if name == data.name else f"the model was fitted on {name} and this is {data.name} (--data)"
 

@@ -52,12 +52,12 @@ def division(name: str, parts: Split) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds, to a tenth where they are many; in one word, so that no line breaks before the unit."""
+    """Seconds, to a tenth if they are many; in one word, so that no line breaks before the unit."""
     return f"{seconds:.1f}s" if seconds >= 10 else f"{seconds:.2f}s"
 
 
 def timings(seconds: dict[str, float], fit: dict[str, float] | None = None) -> str:
-    """The stages of a command, with those of its fit in brackets."""
+    """The stages of a command, with the stages of its fit in brackets."""
     inner = ", ".join(f"{name} {duration(taken)}" for name, taken in (fit or {}).items())
     return ", ".join(
         f"{name} {duration(taken)}{inner and f' ({inner})' if name == 'fit' else ''}" for name, taken in seconds.items()
@@ -95,14 +95,14 @@ def metrics_table(out: Console, reports: dict[str, Report]) -> None:
 def ranking(out: Console, items: Catalogue, top: Recommendations, row: int, targets: Any = ()) -> None:
     """Prints one user's recommendations, best first; targets are marked with a star."""
     table = Table.grid(padding=(0, 1))
-    table.add_column(justify="right", width=4)
+    table.add_column(no_wrap=True)
     table.add_column()
     table.add_column(overflow="fold")
     table.add_column(justify="right")
     for rank, (item, score) in enumerate(zip(top.items[row].tolist(), top.scores[row].tolist(), strict=True), 1):
         if item >= 0:
             mark = "*" if item in targets else ""
-            table.add_row(str(rank), mark, Text(printable(items.label(item))), Text(f"{score:z.3f}", "dim"))
+            table.add_row(f"{rank:4d}", mark, Text(printable(items.label(item))), Text(f"{score:z.3f}", "dim"))
     out.print(table if table.rows else "No item is left to recommend.")
 
 

@@ -122,7 +122,7 @@ def grid_flags_of(method: type) -> type:
 
 
 def grid_from(flags: Any) -> tuple[Any, dict[str, list[float]]]:
-    """The method, and the values of those of its fields that have several; of its first one where none has.
+    """The method, and the values of its fields that have several; of its first field if none has.
 
     Raises:
       InputError: a list is none of numbers, or a value is out of range.

@@ -91,7 +91,7 @@ class PackedBatch:
         return self._whole(jax.vmap(lambda row, i, v: empty.at[row, i].add(v))(self.owners, self.items, values))
 
     def replaced(self, values: Float[Any, "P N"]) -> PackedBatch:
-        """The same entries with other values; those of padding must be 0."""
+        """The same entries with other values; the values of padding must be 0."""
         return PackedBatch(self.rows, self.owners, self.items, values)
 
     def pieces(self, size: int) -> PackedBatch:

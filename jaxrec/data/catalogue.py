@@ -33,7 +33,7 @@ class Catalogue:
                 raise InputError(f"{name} must have one entry per item ({self.n_items}), got {len(names)}.")
 
     def label(self, item: int) -> str:
-        """The title of an item; its id where it has no title; "-" for -1, which stands for no item."""
+        """The title of an item; its id if it has no title; "-" for -1, which stands for no item."""
         if item < 0:
             return "-"
         if self.titles is not None and self.titles[item]:

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
-from collections.abc import Callable
+import stat
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +23,9 @@ from jaxrec.data.numbering import first_row
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".inter": "\t"}
 RATING_COLUMNS = ("userId", "movieId", "rating", "timestamp")
 FILMS_BESIDE = {"ratings.csv": "movies.csv", "ratings.dat": "movies.dat", "u.data": "u.item"}
+RUST_PANIC = re.compile(rb"^\n?thread .* panicked at ", re.MULTILINE)
+PANIC_SECONDS = 0.1  # in which the other threads of Polars panic as well
+_one_reader = threading.Lock()
 
 
 def read_delimited(path: Path) -> pl.DataFrame:
@@ -50,7 +60,7 @@ def read_colons(path: Path) -> pl.DataFrame:
 
 
 def read_lists(path: Path) -> tuple[pl.DataFrame, np.ndarray | None]:
-    """LightGCN's lists, "user item item ..." a line: a table, and the split (1 = test.txt) where that file exists."""
+    """LightGCN's lists, "user item item ..." a line: a table, and the split (1 = test.txt) if that file exists."""
     parts = [_pairs(path)]
     if (test := path.with_name("test.txt")).is_file():
         parts.append(_pairs(test))
@@ -60,7 +70,7 @@ def read_lists(path: Path) -> tuple[pl.DataFrame, np.ndarray | None]:
 
 
 def movie_titles(path: Path) -> dict[str, str] | None:
-    """Titles by movie id, from the file of films that MovieLens puts beside its ratings; None where there is none."""
+    """Titles by movie id, from the file of films that MovieLens puts beside its ratings; None if there is none."""
     if path.name not in FILMS_BESIDE or not (films := path.with_name(FILMS_BESIDE[path.name])).is_file():
         return None
     if films.suffix == ".csv":
@@ -93,14 +103,56 @@ def _csv(path: Path, **how: Any) -> pl.DataFrame:
 
 def _polars(path: Path, read: Callable[[], pl.DataFrame], otherwise: str) -> pl.DataFrame:
     try:
-        return read()
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        with _without_panics():
+            return read()
+    except pl.exceptions.PanicException:
+        said = "its content is damaged"
+    except (pl.exceptions.PolarsError, OSError) as error:
         said = str(error)
     if "utf-8" in said.lower():
         raise InputError(f"{path} is not UTF-8 text; convert it first.")
     if "more fields than" in said:
         raise InputError(f"{path} is ragged: a row has more fields than the first one.")
     raise InputError(f"{path} {otherwise} ({said.splitlines()[0].rstrip('.')[:200] if said else 'no reason given'}).")
+
+
+@contextlib.contextmanager
+def _without_panics() -> Iterator[None]:
+    """Keeps from standard error what Rust writes there, past Python, when a damaged file makes Polars panic.
+
+    Whatever else is written there meanwhile, by any thread, comes out at the end.
+    """
+    with _one_reader, contextlib.ExitStack() as stack:
+        before = _standard_error()
+        if before is None:
+            yield
+            return
+        stack.callback(os.close, before)
+        caught = stack.enter_context(tempfile.TemporaryFile(buffering=0))
+        os.dup2(caught.fileno(), 2)
+        try:
+            yield
+        except pl.exceptions.PanicException:
+            time.sleep(PANIC_SECONDS)
+            raise
+        finally:
+            os.dup2(before, 2)
+            caught.seek(0)
+            written = caught.read()
+            panic = RUST_PANIC.search(written)
+            with contextlib.suppress(OSError):
+                os.write(2, written[: panic.start()] if panic else written)
+
+
+def _standard_error() -> int | None:
+    """A second descriptor of standard error; None if it is closed, and number 2 may be any file opened since."""
+    try:
+        os.write(2, b"")  # refused by what is open for reading only
+        if sys.__stderr__ is None or stat.S_IFMT(os.fstat(2).st_mode) not in (stat.S_IFCHR, stat.S_IFIFO, stat.S_IFREG):
+            return None
+        return os.dup(2)
+    except OSError:
+        return None
 
 
 def _check_text(path: Path) -> None:

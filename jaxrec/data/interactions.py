@@ -70,7 +70,7 @@ class Interactions:
         """Interactions from parallel arrays of user indices, item indices and (optional) values.
 
         Entries with value 0 are dropped: 0 is what a missing cell means. Repeated (user, item) pairs become one
-        entry by the rule `repeats`: "last" (in time where there are timestamps, else in the order given),
+        entry by the rule `repeats`: "last" (in time if there are timestamps, else in the order given),
         "first", "sum" or "max" of the values, or "error". None means "last", with a warning that counts them.
 
         Args:
@@ -265,7 +265,7 @@ class Interactions:
         return np.repeat(np.arange(self.n_users, dtype=np.int32), self.user_counts)
 
     def user_index(self, user_id: str | int) -> int:
-        """The row of the user with this id (its index, where the source has no ids)."""
+        """The row of the user with this id (its index, if the source has no ids)."""
         if (user := self._by_user_id.get(str(user_id))) is None:
             raise InputError(f"{self.name}: there is no user with the id {user_id!r}.")
         return user

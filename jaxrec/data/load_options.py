@@ -51,7 +51,7 @@ class Options:
         return found
 
     def optional_column(self, role: str, columns: Sequence[str], where: str) -> str | None:
-        """As `column`; None where no name was asked for and no known one occurs."""
+        """The column that plays `role`; None if no name was asked for and no known one occurs."""
         if (asked := getattr(self, role)) is not None:
             return named_column(asked, role, columns, where)
         by_plain_name = {_plain(column): column for column in reversed(columns)}
@@ -64,7 +64,7 @@ class Options:
         return None if self.values is None else named_column(self.values, "values", columns, where)
 
     def rating_column(self, columns: Sequence[str], where: str) -> str | None:
-        """The column that `min_rating` speaks of, or None where nothing is asked of the ratings."""
+        """The column that `min_rating` speaks of, or None if nothing is asked of the ratings."""
         return None if self.min_rating is None else self.column("rating", columns, where)
 
 
@@ -76,7 +76,7 @@ def named_column(asked: str, role: str, columns: Sequence[str], where: str) -> s
 
 
 def among(names: Sequence[str], what: str = "columns") -> str:
-    """The words "the columns are a, b, c", short even where a file that is no table gave the names."""
+    """The words "the columns are a, b, c", short even if a file that is no table gave the names."""
     some = ", ".join(ascii(name)[1:-1][:40] for name in names[:20])
     return f"the {what} are {some}{', ...' * (len(names) > 20)}"
 

@@ -26,7 +26,7 @@ def read_npz(path: Any, titles_path: Any, options: Options, name: str) -> Intera
 
     Args:
       path: the file, a `Path` or a resource of a package.
-      titles_path: likewise; a gzip file of one title a line, used where it exists.
+      titles_path: a gzip file of one title a line, also a `Path` or a resource; used if it exists.
       options: what was asked of `load`.
       name: what the data set is called.
     """
@@ -130,7 +130,7 @@ def _check_ids(path: Any, key: str, ids: np.ndarray, of_them: str) -> None:
 
 
 def _rows_in_order(path: Any, position: np.ndarray | None, users: np.ndarray) -> np.ndarray | None:
-    """The order of the rows that puts every user's entries by `position`, or None where that is how they stand."""
+    """The order of the rows that puts every user's entries by `position`, or None if they stand so already."""
     if position is None:
         return None
     if position.dtype.kind not in "iu" or users.dtype.kind not in "iu":
@@ -139,7 +139,7 @@ def _rows_in_order(path: Any, position: np.ndarray | None, users: np.ndarray) ->
 
 
 def _reaching(path: Any, rating: np.ndarray | None, least: float | None) -> np.ndarray | None:
-    """[nnz] whether the rating is at least `least`, or None where nothing is asked of it."""
+    """[nnz] whether the rating is at least `least`, or None if nothing is asked of it."""
     if rating is None:
         return None
     if rating.dtype.kind not in "biuf" or not np.isfinite(rating).all():

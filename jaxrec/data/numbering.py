@@ -117,7 +117,7 @@ class _Columns(Mapping):
 
 
 def first_row(mask: pl.Series) -> int | None:
-    """The number of the first true row, counted from 1; None where there is none."""
+    """The number of the first true row, counted from 1; None if there is none."""
     hits = mask.arg_true()
     return int(hits[0]) + 1 if len(hits) else None
 

@@ -46,7 +46,7 @@ def load(
     Columns that are not named are found by the names in `jaxrec.data.KNOWN_COLUMNS`, whatever their case and
     punctuation: user, user_id, uid ...; item, item_id, movieId, asin ...; rating, stars, score; timestamp, time, date.
 
-    Users and items are numbered in the sorted order of their ids (by number where all ids are integers, else as
+    Users and items are numbered in the sorted order of their ids (by number if all ids are integers, else as
     text); the ids themselves are kept. Only users and items with an interaction are numbered, except where the source
     fixes the sizes and numbers itself (`.npz`). Within a user the order of the source stays.
 
@@ -100,7 +100,7 @@ def from_frame(
 ) -> Interactions:
     """Interactions from a pandas or Polars frame with one interaction a row.
 
-    Anything with `.columns` and `frame[column]` will do. Arguments, numbering and errors are those of `load`.
+    Anything with `.columns` and `frame[column]` will do. Arguments, numbering and errors are as for `load`.
     """
     from jaxrec.data import numbering
 

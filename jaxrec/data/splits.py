@@ -102,7 +102,7 @@ def strong_generalization(
     """
     _checks.count("min_user_items", min_user_items)
     _checks.count("min_item_users", min_item_users)
-    _checks.fraction("test_fraction", test_fraction)
+    _checks.between("test_fraction", test_fraction, "()")
     data = _unmarked(data)
     if min_item_users:
         data = data.keep(data.item_counts[data.indices] >= min_item_users)
@@ -138,7 +138,7 @@ def per_user_random(data: Interactions, test_fraction: float = 0.2, seed: int = 
     A user with n >= 2 entries has `max(1, int(test_fraction * n))` targets: the entries with the smallest of nnz
     uniform draws. A user with a single entry keeps it for training and has no targets.
     """
-    _checks.fraction("test_fraction", test_fraction)
+    _checks.between("test_fraction", test_fraction, "()")
     counts = data.user_counts
     n_targets = np.minimum(np.maximum(1, (test_fraction * counts).astype(np.int64)), counts - 1)
     return _weak(data, _smallest_of_each_user(data, n_targets, _uniform(data, seed)))
@@ -150,7 +150,7 @@ def random(data: Interactions, test_fraction: float = 0.2, seed: int = 0) -> Spl
     The targets are the `int(test_fraction * nnz)` entries with the smallest of nnz uniform draws. A user has targets
     if one of the entries was drawn, and an empty fold-in if all of them were.
     """
-    _checks.fraction("test_fraction", test_fraction)
+    _checks.between("test_fraction", test_fraction, "()")
     is_target = np.zeros(data.nnz, bool)
     is_target[np.argsort(_uniform(data, seed), kind="stable")[: int(test_fraction * data.nnz)]] = True
     return _weak(data, is_target)
@@ -194,7 +194,7 @@ def by_time(data: Interactions, test_fraction: float = 0.2, at: int | None = Non
     """
     times = _timestamps(data)
     if at is None:
-        _checks.fraction("test_fraction", test_fraction)
+        _checks.between("test_fraction", test_fraction, "()")
         n_targets = max(1, int(test_fraction * data.nnz))
         at = np.partition(times, data.nnz - n_targets)[data.nnz - n_targets] if data.nnz else 0
     return _weak(data, times >= at)

@@ -123,8 +123,7 @@ def simulate_clusters(
     _checks.count("longest_history", longest, at_least=1)
     if longest > n_items:
         raise _checks.InputError(f"longest_history must be at most n_items, {n_items}, got {longest}.")
-    if not 0 <= user_exponent < 1:
-        raise _checks.InputError(f"user_exponent must be at least 0 and below 1, got {user_exponent!r}.")
+    _checks.between("user_exponent", user_exponent, "[)")
     rng = np.random.default_rng(seed)
     clusters = np.sort(np.concatenate([np.arange(n_clusters), rng.integers(n_clusters, size=n_items)])[:n_items])
     exponents = rng.uniform(*item_exponents, n_clusters)

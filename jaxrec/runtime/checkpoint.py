@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from jaxrec._checks import InputError
+from jaxrec.runtime.files import replacing
 
 FORMAT = "jaxrec checkpoint 1"
 
@@ -40,14 +41,9 @@ def write(path: str | os.PathLike, belongs_to: dict[str, Any], arrays: dict[str,
       belongs_to: what must be the same when the run is taken up again, from `identity`.
       arrays: by name.
     """
-    path = Path(path)
-    part = path.with_name(f"{path.name}.part")
     header = np.array(json.dumps({"format": FORMAT, **belongs_to}, sort_keys=True))
-    with open(part, "wb") as file:
+    with replacing(path, f"{Path(path).name}.part") as file:
         np.savez(file, header=header, **arrays)  # pyright: ignore[reportArgumentType]
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
 
 
 def read(path: str | os.PathLike, belongs_to: dict[str, Any]) -> dict[str, np.ndarray] | None:

@@ -39,12 +39,8 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
 def write_text(path: str | os.PathLike, text: str) -> None:
     """Writes `text` as UTF-8 in one step, like `write_json`."""
     check_file_target(path)
-    path = Path(os.path.realpath(path))
-    with temporary(path.parent) as unfinished:
-        with open(unfinished, "xb") as file:
-            file.write(text.encode())
-            flush(file)
-        os.replace(unfinished, path)
+    with replacing(path) as file:
+        file.write(text.encode())
 
 
 def check_parent(path: Path) -> None:
@@ -57,9 +53,26 @@ def check_parent(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def temporary(folder: Path) -> Iterator[Path]:
-    """A new name in `folder`; the file written to it is gone at the end unless it was renamed."""
-    path = folder / f".tmp-{secrets.token_hex(8)}"
+def replacing(path: str | os.PathLike, unfinished_name: str | None = None) -> Iterator[BinaryIO]:
+    """A new file that takes the place of `path` at the end, on the disk; if the body fails, the old one stays.
+
+    Args:
+      path: a symbolic link is followed.
+      unfinished_name: what the new file is called until then, so that one that a killed process left is written over;
+        default a new name each time.
+    """
+    path = Path(os.path.realpath(path))
+    with temporary(path.parent, unfinished_name) as unfinished:
+        with open(unfinished, "wb") as file:
+            yield file
+            flush(file)
+        os.replace(unfinished, path)
+
+
+@contextlib.contextmanager
+def temporary(folder: Path, name: str | None = None) -> Iterator[Path]:
+    """A path in `folder`, by default of a new name; the file written to it is gone at the end unless it was renamed."""
+    path = folder / (name or f".tmp-{secrets.token_hex(8)}")
     try:
         yield path
     finally:

@@ -34,7 +34,7 @@ class Hardware:
       platform: "cpu", "gpu" or "tpu".
       count: D, how many share the work.
       on_host: how many of them share the memory of one host: simulated devices; 1 where each has its own.
-      available: bytes free to each (or to all on one host), or None where that cannot be found out.
+      available: bytes free to each (or to all on one host), or None if that cannot be found out.
     """
 
     device_kind: str
@@ -89,10 +89,10 @@ class Plan:
       shape: (users, items, interactions).
       where: "host" or the kind of the device that holds the arrays.
       parts: bytes of each large array that is alive at the peak, by what it is.
-      available: bytes free there now, or None where that cannot be found out.
+      available: bytes free there now, or None if that cannot be found out.
       flops: floating-point operations of the fit.
       seconds: rough time of these at a typical rate for the machine, or None for an unknown device.
-      advice: what to use instead where it does not fit.
+      advice: what to use instead if it does not fit.
     """
 
     method: str
@@ -111,11 +111,11 @@ class Plan:
 
     @property
     def fits(self) -> bool:
-        """Whether the peak is below what is available; True where that is unknown."""
+        """Whether the peak is below what is available; True if that is unknown."""
         return self.available is None or self.total <= self.available
 
     def require(self) -> None:
-        """Raise a `FitError` that holds this estimate, where the fit cannot fit."""
+        """Raises a `FitError` that holds this estimate, if the fit does not fit."""
         if not self.fits:
             raise FitError(
                 Status.DOES_NOT_FIT,
@@ -142,7 +142,7 @@ class Needs(NamedTuple):
     Attributes:
       parts: bytes of each large array that is alive at the peak, on each device, by what it is.
       flops: floating-point operations in all.
-      advice: what to use instead where it does not fit.
+      advice: what to use instead if it does not fit.
       seconds: rough time, if it is not the operations at the typical rate of the hardware.
     """
 
@@ -164,9 +164,9 @@ def plan_on(on: Hardware, method: Any, shape: tuple[int, int, int], needs: Needs
 
 
 def available_bytes(device: Any = None) -> int | None:
-    """Bytes that can be allocated now: on the JAX `device`, or in host memory where it is None or a CPU.
+    """Bytes that can be allocated now: on the JAX `device`, or in host memory if it is None or a CPU.
 
-    Host memory is what the kernel calls available, or what is left of the container's limit where that is less.
+    Host memory is what the kernel calls available, or what is left of the container's limit if that is less.
     """
     if device is not None and device.platform != "cpu":
         stats = device.memory_stats() or {}

@@ -2,7 +2,7 @@
 
 Every large matrix of this library is split the same way: device p of D owns a contiguous block of columns. A kernel is
 written once, with `axis=None` for one device; on a mesh it sees its own columns and speaks to the others through
-`psum`, `all_gather` and `axis_index`, which do nothing where `axis` is None.
+`psum`, `all_gather` and `axis_index`, which do nothing if `axis` is None.
 """
 
 from __future__ import annotations
@@ -54,22 +54,22 @@ def default_mesh() -> Mesh:
 
 
 def psum(x: Any, axis: str | None) -> Any:
-    """The sum of x over the devices of `axis`; x where that is None."""
+    """The sum of x over the devices of `axis`; x if `axis` is None."""
     return x if axis is None else lax.psum(x, axis)
 
 
 def all_gather(x: Any, axis: str | None, dimension: int = 0) -> Any:
-    """The x of all devices of `axis` laid end to end along `dimension`; x where `axis` is None."""
+    """The x of all devices of `axis` laid end to end along `dimension`; x if `axis` is None."""
     return x if axis is None else lax.all_gather(x, axis, axis=dimension, tiled=True)
 
 
 def axis_index(axis: str | None) -> Any:
-    """Which device of `axis` this is; 0 where that is None."""
+    """The number of this device on `axis`; 0 if `axis` is None."""
     return 0 if axis is None else lax.axis_index(axis)
 
 
 def over_columns(kernel: Callable, mesh: Mesh | None, inputs: Any, outputs: Any) -> Callable:
-    """`kernel(..., axis=)` as one function of whole arrays: run on every device of `mesh`, or as it is where None.
+    """`kernel(..., axis=)` as one function of whole arrays: run on every device of `mesh`, or as it is if None.
 
     Args:
       kernel: works on the part of each argument that one device owns.
@@ -154,7 +154,7 @@ def to_host(array: Any) -> np.ndarray:
 
 
 def mesh_of(tree: Any) -> Mesh | None:
-    """The mesh that the arrays of `tree` are split over; None where each lies whole on one device or on the host."""
+    """The mesh that the arrays of `tree` are split over; None if each lies whole on one device or on the host."""
     for leaf in jax.tree.leaves(tree):
         placed = leaf.sharding if isinstance(leaf, jax.Array) else None
         if isinstance(placed, NamedSharding) and isinstance(placed.mesh, Mesh) and placed.mesh.size > 1:

@@ -9,7 +9,7 @@ from jaxrec._checks import InputError
 
 
 def check_plot_target(path: Any) -> None:
-    """Refuses to plot where matplotlib is missing, or to a file of unknown kind, before time is spent."""
+    """Refuses to plot if matplotlib is missing, or to a file of unknown kind, before time is spent."""
     _require_matplotlib()
     from matplotlib.backend_bases import FigureCanvasBase
 

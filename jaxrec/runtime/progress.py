@@ -16,7 +16,7 @@ def progress_bar(label: str, total: float) -> Iterator[Callable[..., None]]:
 
     A note stands behind the label until another replaces it.
 
-    Nothing is drawn where standard error is no terminal, nor for work that is over within a second.
+    Nothing is drawn if standard error is no terminal, nor for work that is over within a second.
     """
     if not sys.stderr.isatty():
         yield lambda amount, note=None: None

@@ -13,7 +13,7 @@ Result = TypeVar("Result")
 
 
 def n_threads() -> int:
-    """The number of threads to use: the cores this process may run on, or fewer where OMP_NUM_THREADS says so."""
+    """The number of threads to use: the cores this process may run on, or fewer if OMP_NUM_THREADS says so."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     asked = os.environ.get("OMP_NUM_THREADS", "")
     return max(1, min(cores, int(asked))) if asked.isdecimal() else cores

@@ -1,6 +1,10 @@
 """Bad files: the one sentence with which each is refused."""
 
+import os
 import re
+import subprocess
+import sys
+import textwrap
 
 import numpy as np
 import polars as pl
@@ -79,7 +83,7 @@ def test_truncated_binary_file(write, part, tmp_path):
     assert f"{path} is no readable" in refused(path)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
 @given(at=st.floats(0, 1, exclude_max=True), byte=st.integers(0, 255))
 @pytest.mark.parametrize("write", [write_npz, write_parquet])
 def test_damaged_byte_is_refused_or_harmless(write, at, byte, tmp_path):
@@ -91,6 +95,84 @@ def test_damaged_byte_is_refused_or_harmless(write, at, byte, tmp_path):
         load(path, repeats="last")
     except InputError as error:
         assert str(path) in str(error)
+
+
+DAMAGED = """
+    import os, sys, threading, warnings
+    from pathlib import Path
+    from jaxrec import InputError
+    from jaxrec.data import load
+
+    warnings.simplefilter("ignore")
+    if sys.argv[2] == "closed":
+        os.close(2)
+    refused = 0
+
+    def read(path):
+        global refused
+        try:
+            load(path)
+        except InputError as error:
+            assert "\\n" not in str(error) and "panic" not in str(error), str(error)
+            refused += 1
+
+    threads = [threading.Thread(target=read, args=[path]) for path in Path(sys.argv[1]).glob("*.parquet")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    print(len(threads), refused)
+    if sys.argv[2] != "closed":
+        os.write(2, b"still here")
+"""
+
+
+@pytest.mark.parametrize(
+    ("settings", "stderr"),
+    [({}, "open"), ({"RUST_BACKTRACE": "full"}, "open"), ({"POLARS_MAX_THREADS": "1"}, "open"), ({}, "closed")],
+    ids=str,
+)
+def test_damaged_parquet_says_one_sentence_and_nothing_of_rust(settings, stderr, tmp_path, rng):
+    """Polars panics on some of these files, and Rust writes of it to standard error before Python hears of it."""
+    n = 5000
+    table = {"user": rng.integers(0, 900, n), "item": [f"film {i}" for i in rng.integers(0, 300, n)]}
+    raw = {}
+    for kind in ("zstd", "snappy", "uncompressed"):
+        pl.DataFrame(table).write_parquet(tmp_path / "whole", compression=kind)
+        raw[kind] = (tmp_path / "whole").read_bytes()
+    for number in range(20):
+        content = np.frombuffer(raw[list(raw)[number % 3]], np.uint8).copy()
+        footer = len(content) - 8 - int.from_bytes(content[-8:-4].tobytes(), "little")
+        end = len(content) - 8
+        damage = {0: (4, end, end // 50), 1: (4, footer, 5), 2: (footer, end, 4), 3: (footer, end, 40)}
+        if number % 5 in damage:  # bytes anywhere, in the pages, in what describes them; else a piece is cut out
+            at = rng.integers(*damage[number % 5])
+            content[at] = rng.integers(256, size=len(at))
+        else:
+            first, last = np.sort(rng.integers(4, len(content) - 8, 2))
+            content = np.delete(content, slice(first, last))
+        (tmp_path / f"{number}.parquet").write_bytes(content.tobytes())
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(DAMAGED), tmp_path, stderr],
+        env=os.environ | settings,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0 and done.stderr == ("still here" if stderr == "open" else ""), done.stderr[:2000]
+    read, refused = map(int, done.stdout.split())
+    assert read == 20 and refused >= 10
+
+
+def test_other_words_on_standard_error_come_through_while_a_file_is_read(tmp_path, capfd, monkeypatch):
+    def read(*args, **kwargs):
+        os.write(2, b"from another thread")
+        return real(*args, **kwargs)
+
+    real = pl.read_csv
+    monkeypatch.setattr(pl, "read_csv", read)
+    load(write_csv(tmp_path))
+    assert capfd.readouterr().err == "from another thread"
 
 
 @pytest.mark.parametrize("write", [write_csv, write_tsv, write_inter])
