@@ -17,6 +17,7 @@ from jax import lax
 
 from jaxrec.closed_form.gram import gram_matrix
 from jaxrec.data import Interactions
+from jaxrec.experiments.low_rank import iterative
 from jaxrec.linear import low_rank_edlae
 from jaxrec.linear import low_rank_edlae_kernels as kernels
 from jaxrec.linear.low_rank_edlae_kernels import Problem
@@ -175,7 +176,7 @@ def forms(problem: Problem, *, omega: float, admm_steps: int, lbfgs_steps: int, 
             return _dot(problem.inverse.T, u), v
 
         starts = (closed, fixed_point, random)[:lbfgs_starts]
-        ends = [kernels.lbfgs(problem, *start(rank, key), lbfgs_steps)[:2] for start in starts]
+        ends = [iterative.lbfgs(problem, *start(rank, key), lbfgs_steps)[:2] for start in starts]
         return min(ends, key=lambda end: float(excess(problem, *end)))
 
     return {
@@ -184,7 +185,7 @@ def forms(problem: Problem, *, omega: float, admm_steps: int, lbfgs_steps: int, 
         TIED: tied,
         CLOSED: closed,
         FIXED: fixed_point,
-        ADMM: lambda rank, key: low_rank_edlae.admm(problem, rank, key, admm_steps, omega)[:2],
+        ADMM: lambda rank, key: iterative.admm(problem, rank, key, admm_steps, omega)[:2],
         DROPPED: partial(_free, problem),
         LBFGS: lbfgs,
     }
