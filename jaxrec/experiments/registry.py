@@ -78,7 +78,7 @@ EXPERIMENTS = {
         cost="about an hour a data set on two cores",
         expected="unweighted is comparable or better for large models; weights help those of low capacity, and with "
         "some regularizers (the abstract; the paper's tables could not be read, so they are not compared)",
-        module="jaxrec.experiments.weighting.experiment",
+        module="jaxrec.experiments.weighting",
     ),
     "cosine": Experiment(
         paper="Is Cosine-Similarity of Embeddings Really About Similarity? (WWW 2024 Companion, arXiv 2403.05440)",
@@ -135,7 +135,7 @@ EXPERIMENTS = {
         expected="with the input as the target, deep nonlinear autoencoders fit the training data no better than "
         "linear ones whose only hidden layer is as wide as their last one; supervised networks are free of that (the "
         "abstract; figures and the list of assumptions could not be read, so that the nets are a choice of ours)",
-        module="jaxrec.experiments.regularization.experiment",
+        module="jaxrec.experiments.regularization",
     ),
     "regularization-low-rank": Experiment(
         paper="On the Regularization of Autoencoders (arXiv 2110.11402), second result",
@@ -145,7 +145,7 @@ EXPERIMENTS = {
         cost="an hour a data set of a few thousand items on two cores",
         expected="an accurate approximation in closed form across all model ranks (the abstract; equations and figures "
         "could not be read: the forms here are derived, and none is claimed to be the paper's)",
-        module="jaxrec.experiments.low_rank.experiment",
+        module="jaxrec.experiments.low_rank",
     ),
     "deep-vs-linear": Experiment(
         paper="Variational Autoencoders for Collaborative Filtering (WWW 2018, arXiv 1802.05814) and Embarrassingly "
@@ -243,7 +243,7 @@ def _run(name: str, prepared: Prepared | None, scale: Scale, out: Path, say: Cal
     if prepared is not None:
         train = prepared.train
         belongs_to["data"] = train.fingerprint
-        summary |= {"data": train.summary(), "prepared": prepared.source.said()}
+        summary |= {"data": train.summary(), "prepared": prepared.source.described()}
         say(
             f"{train.name}: {train.n_users:,} users x {train.n_items:,} items, {train.nnz:,} interactions to learn from"
         )

@@ -24,10 +24,10 @@ class Cells:
     """A folder of results, one JSON file for each combination of settings.
 
     Attributes:
-      folder: where they are; it is created.
+      folder: where the cells are; it is created.
       belongs_to: what all cells have in common, such as the fingerprint of the data; a folder serves one such thing.
       computed: how many cells this run has added.
-      reused: how many it found.
+      reused: how many cells it found.
       machines: what the cells that were asked for were computed on, each once.
     """
 
@@ -84,7 +84,7 @@ def climb(score: Callable[[int], float], start: int, most: int = 12) -> int:
     """The whole number whose neighbours do not score more, walking uphill from `start`; on a plateau, downwards.
 
     Args:
-      score: of a number; -inf where there is none. Each is asked for once.
+      score: of a number; -inf if there is none. Each is asked for once.
       start: the first number.
       most: how many numbers are asked for at most.
     """

@@ -30,7 +30,7 @@ Form = Callable[[int, Any], tuple[Any, Any]]  # from rank and key to encoder and
 ONE_SHOTS = {"SVD of B* (a)": "full_rank", "free-diagonal beta (b)": "free_diagonal", "eigen beta (c)": "eigen"}
 TIED_STEPS = 20
 TIED = f"tied diagonal, {TIED_STEPS} SVDs (d)"
-CLOSED, FIXED = "closed form: best of (a)-(c) + (e)", "fixed point"
+EIGEN, CLOSED, FIXED = "eigen only (c')", "closed form: best of (a)-(c) + (e)", "fixed point"
 ADMM, DROPPED, LBFGS = "ADMM, best iterate", "constraint dropped", "L-BFGS"
 
 _dot = partial(jnp.matmul, precision=HIGHEST)
@@ -138,7 +138,7 @@ def zero_diagonal(problem: Problem, basis: Any, steps: Any) -> tuple[Any, Any]:
 _zero_diagonal = jax.jit(zero_diagonal)
 
 
-def forms(problem: Problem, *, omega: float, admm_steps: int, lbfgs_steps: int, lbfgs_starts: int) -> dict[str, Form]:
+def by_name(problem: Problem, *, omega: float, admm_steps: int, lbfgs_steps: int, lbfgs_starts: int) -> dict[str, Form]:
     """Each form by name.
 
     Args:
@@ -181,7 +181,7 @@ def forms(problem: Problem, *, omega: float, admm_steps: int, lbfgs_steps: int, 
 
     return {
         **{name: one_shot(kind) for name, kind in ONE_SHOTS.items()},
-        "eigen only (c')": partial(_eigen, problem),
+        EIGEN: partial(_eigen, problem),
         TIED: tied,
         CLOSED: closed,
         FIXED: fixed_point,
