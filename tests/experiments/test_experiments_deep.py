@@ -12,7 +12,8 @@ from jaxrec.experiments.harness import contenders
 from jaxrec.experiments.harness.cells import Cells
 from jaxrec.experiments.harness.contenders import TRAININGS, Training
 from jaxrec.experiments.harness.datasets import DataSet
-from jaxrec.experiments.harness.trials import STEP, Contender, Scale, Trials, stops_early
+from jaxrec.experiments.harness.fits import stops_early
+from jaxrec.experiments.harness.trials import STEP, Contender, Scale, Trials
 from jaxrec.linear import Ease, ItemKnn, Popularity, PureSvd
 
 PLAN = Training(steps=4000, patience=7, variants=8)

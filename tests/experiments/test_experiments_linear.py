@@ -15,8 +15,9 @@ from jaxrec.experiments import EXPERIMENTS, deep_vs_linear, ease, edlae, reprodu
 from jaxrec.experiments.harness import published
 from jaxrec.experiments.harness.cells import Cells
 from jaxrec.experiments.harness.datasets import FIXED, GOWALLA, MSD, DataSet, Prepared
+from jaxrec.experiments.harness.fits import LeftOut, fit_within
 from jaxrec.experiments.harness.outcome import Published, compared, comparison
-from jaxrec.experiments.harness.trials import Contender, LeftOut, Scale, Trials, fit_within
+from jaxrec.experiments.harness.trials import Contender, Scale, Trials
 from jaxrec.experiments.low_rank import forms as low_rank_forms
 from jaxrec.linear import low_rank_edlae
 from jaxrec.runtime.memory import Plan

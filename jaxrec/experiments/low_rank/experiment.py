@@ -23,8 +23,9 @@ from jaxrec.data.splits import Split
 from jaxrec.experiments.harness.cells import Cells
 from jaxrec.experiments.harness.contenders import edlae
 from jaxrec.experiments.harness.datasets import Prepared
+from jaxrec.experiments.harness.fits import cached, fit_and_measure
 from jaxrec.experiments.harness.outcome import Outcome, accuracy, panels, rows
-from jaxrec.experiments.harness.trials import Scale, Trials, Tuned, cached, fit_and_measure
+from jaxrec.experiments.harness.trials import Scale, Trials, Tuned
 from jaxrec.experiments.low_rank import forms
 from jaxrec.experiments.low_rank.forms import ADMM, CLOSED, DROPPED, EIGEN, FIXED, LBFGS, ONE_SHOTS, TIED
 from jaxrec.models import ItemFactors

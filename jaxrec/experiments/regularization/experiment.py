@@ -27,8 +27,9 @@ from jaxrec.deep import linear_optimum
 from jaxrec.experiments.harness.cells import Cells
 from jaxrec.experiments.harness.contenders import edlae
 from jaxrec.experiments.harness.datasets import Prepared
+from jaxrec.experiments.harness.fits import cached, fit_and_measure
 from jaxrec.experiments.harness.outcome import Outcome
-from jaxrec.experiments.harness.trials import Scale, Trials, Tuned, cached, fit_and_measure
+from jaxrec.experiments.harness.trials import Scale, Trials, Tuned
 from jaxrec.experiments.regularization.networks import (
     LEARNING_RATES,
     Setting,
