@@ -5,7 +5,7 @@ item-item similarities as heat maps, items sorted by cluster and popularity. The
 paper's; the strengths are the paper's as they are remembered, and are not tuned. It checks that
 
 - in the gauge with orthonormal items of the full-rank solution, reached from a random gauge in float32, all item-item
-  cosines are those of the identity;
+  cosines together are the identity;
 - random gauges of the rank-k solution never take a cosine out of `cosine_range`, and come near both of its ends.
 """
 

@@ -1,6 +1,6 @@
 """Deep against linear models: accuracy, seconds, memory and the price of tuning, on every data set at hand.
 
-Every method is tuned on held-out data by the rules of `trials`; the networks and their settings are those of
+Every method is tuned on held-out data by the rules of `trials`; the networks and their settings are in
 `contenders`. What the literature leads one to expect: on the sets of the Mult-VAE paper the linear models are on a par
 with Mult-VAE, and above it where there are many items with few users each (MSD).
 """

@@ -190,7 +190,7 @@ def most_similar(weights: np.ndarray, count: int, at_once: int = 1024) -> np.nda
 
 
 def neighbourhood_cosines(vectors: np.ndarray, similar: np.ndarray, at_once: int = 256) -> np.ndarray:
-    """[I] the median cosine over all pairs of the items of each row of `similar`; NaN where one has no direction."""
+    """[I] the median cosine over all pairs of the items of each row of `similar`; NaN if one has no direction."""
     with np.errstate(invalid="ignore"):
         unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     i, j = np.triu_indices(similar.shape[1], 1)

@@ -38,7 +38,7 @@ class Cells:
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def get(self, settings: dict[str, Any], compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """The result for `settings`: the stored one, else that of `compute`, which is stored.
+        """The result for `settings`: the stored one, else what `compute` returns, which is stored.
 
         Args:
           settings: names and plain values; they also make the name of the file.

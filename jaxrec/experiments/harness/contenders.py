@@ -1,8 +1,8 @@
 """What experiments compare: the methods with the settings to choose from, the deep ones scaled to the data set.
 
 The published settings of the deep autoencoders are for ML-20M, where an epoch of 117,000 users in batches of 500 makes
-234 steps. On other data it is the number of steps that must be alike, not that of epochs: batches are a fiftieth of the
-users where that is less than 500, the epochs are as many as a given number of steps takes, and the weight of the KL
+234 steps. On other data the number of steps must be alike, not the number of epochs: batches are a fiftieth of the
+users if that is less than 500, the epochs are as many as a given number of steps takes, and the weight of the KL
 divergence has grown to its full size after a tenth of them. On a few thousand users Mult-VAE is better without its
 layers of 600 (docs/deep-autoencoders.md), which are therefore one of its settings (width 0: items, code, items).
 

@@ -35,7 +35,7 @@ class Published(NamedTuple):
 
     Attributes:
       data: name of the data set.
-      line: what it is of, as in the table of the experiment.
+      line: the name of what it is of, in the table of the experiment.
       metric: in our names.
       value: as printed.
       source: where it was read.

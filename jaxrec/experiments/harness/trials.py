@@ -16,8 +16,8 @@ from jaxrec.experiments.harness.datasets import Prepared
 from jaxrec.experiments.harness.fits import cached, fit_and_measure, fit_within, stops_early
 
 STEP = math.sqrt(10)  # between the strengths that a walk tries
-POPULAR_ITEMS = 10_000  # that strengths of models with a cubic cost are chosen on, where there are more
-STOPPING_USERS = 5000  # at most, that a training is stopped by where a data set has no validation users
+POPULAR_ITEMS = 10_000  # that strengths of models with a cubic cost are chosen on, if there are more
+STOPPING_USERS = 5000  # at most, that a training is stopped by if a data set has no validation users
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,7 @@ class Tuned:
     """A contender at the settings that were best on held-out data, and what it does on test users.
 
     Attributes:
-      name: as in a table.
+      name: what a table calls it.
       settings: the settings that were chosen.
       method: what was made of them.
       runs: a cell for each seed.

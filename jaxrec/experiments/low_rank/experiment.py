@@ -3,7 +3,7 @@
 After Steck & Garcia Garcia, "On the Regularization of Autoencoders" (arXiv 2110.11402), its second result. The excess
 is (J - J*) / (J(0) - J*) on the training users, J* the loss of full rank: 0 is full rank, 1 no model. Strength and
 dropout are those that suit full rank best; all forms start from one Gram matrix and one Cholesky factor, and the
-seconds are those of the form alone, once compiled.
+seconds are what the form alone takes, once compiled.
 """
 
 from __future__ import annotations

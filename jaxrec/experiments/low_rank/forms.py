@@ -1,6 +1,6 @@
 """Every form of a low-rank denoising autoencoder that the experiments compare, on one Cholesky factor.
 
-The letters are those of the kernels' derivation in `jaxrec.linear.low_rank_edlae_kernels`: (a) to (c) guess the
+The letters are from the kernels' derivation in `jaxrec.linear.low_rank_edlae_kernels`: (a) to (c) guess the
 diagonal of UV' and take one truncated SVD, (d) repeats it, (e) is the exact decoder for a given encoder.
 """
 
@@ -104,7 +104,7 @@ def zero_diagonal(problem: Problem, basis: Any, steps: Any) -> tuple[Any, Any]:
     The loss is J(B*) + ||L'(UV' - B*)||_F^2. Given a basis P of the columns of L'U, row j of V is the projection of
     P'L'b*_j = h - t u on what is orthogonal to u: h - tau u with tau = h'u / u'u, u and h being rows j of U and of L P.
     Given V, with K the projection on its columns and C = G^-1, U is (I - C D(g)) V (V'V)^-1 where (C o K) g = diag(K):
-    g - t are the multipliers. (Both steps are those of the author's published notebook, derived anew.)
+    g - t are the multipliers. (Both steps are in the author's published notebook; here they are derived anew.)
 
     Args:
       problem: from `problem_of`.

@@ -4,7 +4,7 @@ After Ayoub et al., "Does Weighting Improve Matrix Factorization for Recommender
 2510.10440): full rank, asymmetric and symmetric factorization, each exactly solved with and without weights of the
 errors. The strength of the regularizer is chosen for every combination on validation users, by walking uphill over
 powers of sqrt(10); test users are reported. The gain of weights is a mean over the same users with and without, so
-that its standard error is that of paired differences.
+that its standard error comes from paired differences.
 """
 
 from __future__ import annotations
