@@ -12,6 +12,7 @@ from jaxrec import ItemScores, ItemWeights
 from jaxrec.closed_form import gram as gram_module
 from jaxrec.closed_form.gram import add_gram
 from jaxrec.evaluation.ranking import _top_k_on_mesh, top_k
+from jaxrec.experiments.low_rank import iterative
 from jaxrec.factorization.weighted_ease import iterate
 from jaxrec.linear import ease
 from jaxrec.linear import low_rank_edlae_kernels as kernels
@@ -100,7 +101,7 @@ LOW_RANK = {
     "gradients": (kernels.gradients, (square, vector, factors, factors)),
     "best decoder": (kernels.best_decoder, (problem, factors)),
     "fixed point": (kernels.fixed_point, (problem, factors, scalar, scalar)),
-    "ADMM": (kernels.admm_step, (problem, kernels.AdmmState(factors, factors, vector, vector), scalar)),
+    "ADMM": (iterative.admm_step, (problem, iterative.AdmmState(factors, factors, vector, vector), scalar)),
     **{
         f"one shot, {kind}": (partial(lambda kind, p, key: kernels.one_shot(p, kind, 6, key), kind), (problem, key))
         for kind in kernels.ONE_SHOTS

@@ -112,7 +112,6 @@ def test_low_rank_sends_blocks_of_vectors():
         "fixed_point": low_rank_edlae._fixed_point.lower(problem, thin, 3, 1e-5),
         "excess": low_rank_edlae._excess.lower(problem, thin, thin),
         "gradients": low_rank_edlae._gradients.lower(square, vector, thin, thin),
-        "admm_step": low_rank_edlae._admm_step.lower(problem, kernels.AdmmState(thin, thin, vector, vector), 500.0),
     }
     for name, lowered in programs.items():
         compiled = lowered.compile()
@@ -155,13 +154,11 @@ def test_low_rank_prepares_the_same_problem(devices, tastes):
 
 
 @pytest.mark.parametrize("rank", (5, 20, 200))
-@pytest.mark.parametrize("method", ("closed_form", "fixed_point", "admm"))
+@pytest.mark.parametrize("method", ("closed_form", "fixed_point"))
 def test_low_rank_is_as_good_on_eight_devices(method, rank, tastes):
     configured = LowRankEdlae(rank, reg=20.0, method=method)
     details = [configured.fit(tastes, devices=mesh).info.certificate.detail for mesh in (None, jax.devices())]
-    # From other random starts, and the published ADMM is a race against its divergence.
-    tolerance = 0.1 if method == "admm" else 0.01
-    assert details[1]["excess"] == pytest.approx(details[0]["excess"], rel=tolerance, abs=2e-6)
+    assert details[1]["excess"] == pytest.approx(details[0]["excess"], rel=0.01, abs=2e-6)
 
 
 def test_solvers_without_a_mesh_are_refused_on_one():

@@ -5,7 +5,7 @@ item-item similarities as heat maps, items sorted by cluster and popularity. The
 paper's; the strengths are the paper's as they are remembered, and are not tuned. It checks that
 
 - in the gauge with orthonormal items of the full-rank solution, reached from a random gauge in float32, all item-item
-  cosines are those of the identity;
+  cosines together are the identity;
 - random gauges of the rank-k solution never take a cosine out of `cosine_range`, and come near both of its ends.
 """
 
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxrec import similarity as sim
+from jaxrec import similarity
 from jaxrec.closed_form.gram import gram_matrix
 from jaxrec.experiments.harness.cells import Cells
 from jaxrec.experiments.harness.outcome import Outcome, rows
@@ -27,7 +27,7 @@ VERSION = 1
 
 
 class Sizes(NamedTuple):
-    """Of the simulation, and of the check with random gauges."""
+    """The scale of the simulation, and of the check with random gauges."""
 
     users: int
     items: int
@@ -40,23 +40,23 @@ class Sizes(NamedTuple):
 
 
 PAPER = Sizes(20_000, 1_000, 50, 10_000.0, 100.0, 10_000)
-SIZES = {"smoke": Sizes(600, 60, 8, 300.0, 10.0, 200), "small": PAPER, "full": PAPER}
+SCALES = {"smoke": Sizes(600, 60, 8, 300.0, 10.0, 200), "small": PAPER, "full": PAPER}
 
 
 def run(data: None, scale: str, cells: Cells, say: Callable[[str], None]) -> Outcome:
     """The figure, the gauge reports and the checks."""
-    sizes = SIZES[scale]
-    x, clusters = sim.simulate_clusters(sizes.users, sizes.items, sizes.clusters, seed=sizes.seed)
+    sizes = SCALES[scale]
+    x, clusters = similarity.simulate_clusters(sizes.users, sizes.items, sizes.clusters, seed=sizes.seed)
     gram = gram_matrix(x, np.float64)
-    everything = sim.eigenpairs(x, sizes.items)
+    everything = similarity.eigenpairs(x, sizes.items)
     first = type(everything)(everything.values[: sizes.rank], everything.vectors[:, : sizes.rank])
-    product = sim.closed_form_product(first, sizes.reg_product)
-    factor = sim.closed_form_factor(first, sizes.reg_factor)
-    full = sim.closed_form_product(everything, sizes.reg_product)
+    product = similarity.closed_form_product(first, sizes.reg_product)
+    factor = similarity.closed_form_factor(first, sizes.reg_factor)
+    full = similarity.closed_form_product(everything, sizes.reg_product)
     say(f"{x.n_users:,} users x {x.n_items:,} items simulated, both objectives solved")
 
     rng = np.random.default_rng(sizes.seed)
-    random_gauge = sim.rescale(product, np.exp(2 * rng.normal(size=sizes.rank)))
+    random_gauge = similarity.rescale(product, np.exp(2 * rng.normal(size=sizes.rank)))
     identity = identity_gauge(full, rng)
     checks = {"largest deviation from the identity": float(np.abs(identity - np.eye(sizes.items)).max())}
     checks |= ranges(product, sizes.gauges, rng)
@@ -64,11 +64,11 @@ def run(data: None, scale: str, cells: Cells, say: Callable[[str], None]) -> Out
 
     root = (np.sqrt(everything.values) * everything.vectors).T.astype(np.float32)  # R'R = X'X
     reports = {
-        f"first objective, reg {sizes.reg_product:g}": sim.gauge_report(
-            product, lambda a, b: sim.product_objective(root, a, b, sizes.reg_product), gram
+        f"first objective, reg {sizes.reg_product:g}": similarity.gauge_report(
+            product, lambda a, b: similarity.product_objective(root, a, b, sizes.reg_product), gram
         ),
-        f"second objective, reg {sizes.reg_factor:g}": sim.gauge_report(
-            factor, lambda a, b: sim.factor_objective(root, a, b, sizes.reg_factor), gram
+        f"second objective, reg {sizes.reg_factor:g}": similarity.gauge_report(
+            factor, lambda a, b: similarity.factor_objective(root, a, b, sizes.reg_factor), gram
         ),
     }
     panels = {
@@ -76,12 +76,12 @@ def run(data: None, scale: str, cells: Cells, say: Callable[[str], None]) -> Out
         "1st objective, B = V$_k$": vectors(product, "item_orthonormal"),
         "1st objective, A = B": vectors(product, "balanced"),
         "1st objective, A = V$_k$": vectors(product, "user_orthonormal"),
-        "2nd objective (unique)": sim.cosines(factor.decoder),
-        "1st objective, random D": sim.cosines(random_gauge.decoder),
+        "2nd objective (unique)": similarity.cosines(factor.decoder),
+        "1st objective, random D": similarity.cosines(random_gauge.decoder),
         "1st objective, full rank, B = V": identity,
-        "1st objective, reconstruction": sim.reconstruction_cosine(product, gram),
-        "2nd objective, reconstruction": sim.reconstruction_cosine(factor, gram),
-        "data (no model)": sim.cosines(root.T.astype(np.float64)),
+        "1st objective, reconstruction": similarity.reconstruction_cosine(product, gram),
+        "2nd objective, reconstruction": similarity.reconstruction_cosine(factor, gram),
+        "data (no model)": similarity.cosines(root.T.astype(np.float64)),
     }
     contrast = {name.replace("$_k$", "_k"): within_between(panel, clusters) for name, panel in panels.items()}
     title = f"Item-item similarities from {x.n_users:,} users, {x.n_items:,} items, k = {sizes.rank}"
@@ -94,21 +94,21 @@ def run(data: None, scale: str, cells: Cells, say: Callable[[str], None]) -> Out
             "similarities": contrast,
             "reports": {name: report.record() for name, report in reports.items()},
         },
-        plots={"cosines": partial(sim.heat_maps, panels, clusters=clusters, title=title)},
+        plots={"cosines": partial(similarity.heat_maps, panels, clusters=clusters, title=title)},
     )
 
 
 def vectors(model: ItemFactors, choice: str) -> np.ndarray:
     """[I, I] cosines under a choice."""
-    return sim.cosines(sim.item_vectors(model, choice))
+    return similarity.cosines(similarity.item_vectors(model, choice))
 
 
 def identity_gauge(full: ItemFactors, rng: np.random.Generator) -> np.ndarray:
     """[I, I] cosines of the float32 full-rank solution, mixed at random, in the gauge with orthonormal items."""
     n = full.n_items
-    mixed = sim.transform(full, np.linalg.qr(rng.normal(size=(n, n)))[0] * np.exp(rng.normal(size=n)))
+    mixed = similarity.transform(full, np.linalg.qr(rng.normal(size=(n, n)))[0] * np.exp(rng.normal(size=n)))
     mixed = ItemFactors(mixed.encoder.astype(np.float32), mixed.decoder.astype(np.float32))
-    return sim.cosines(sim.canonical_gauge(mixed, "item_orthonormal").decoder)
+    return similarity.cosines(similarity.canonical_gauge(mixed, "item_orthonormal").decoder)
 
 
 def ranges(model: ItemFactors, n_gauges: int, rng: np.random.Generator) -> dict[str, float]:
@@ -121,7 +121,7 @@ def ranges(model: ItemFactors, n_gauges: int, rng: np.random.Generator) -> dict[
     i, j = i[i != j], j[i != j]
     found = {}
     for name, items in (("all dimensions", model.decoder), ("two dimensions", model.decoder[:, :2])):
-        low, high = sim.cosine_range(items, i, j)
+        low, high = similarity.cosine_range(items, i, j)
         smallest, largest = np.full(len(i), np.inf), np.full(len(i), -np.inf)
         left, right = items[i], items[j]
         for _ in range(n_gauges):
@@ -136,10 +136,10 @@ def ranges(model: ItemFactors, n_gauges: int, rng: np.random.Generator) -> dict[
     return found
 
 
-def within_between(similarity: np.ndarray, clusters: np.ndarray) -> dict[str, float]:
+def within_between(similarities: np.ndarray, clusters: np.ndarray) -> dict[str, float]:
     """Mean similarity of different items of one cluster and of two, and how well it tells these cases apart (AUC)."""
     i, j = np.triu_indices(len(clusters), 1)
-    same, values = clusters[i] == clusters[j], similarity[i, j]
+    same, values = clusters[i] == clusters[j], similarities[i, j]
     order = np.argsort(values)
     ranks = np.empty(len(values))
     ranks[order] = np.arange(1, len(values) + 1)

@@ -14,10 +14,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -25,13 +24,13 @@ from jaxrec import similarity
 from jaxrec.closed_form import spectral
 from jaxrec.data import Interactions
 from jaxrec.experiments.harness.cells import Cells
+from jaxrec.experiments.harness.contenders import edlae
 from jaxrec.experiments.harness.datasets import Prepared
-from jaxrec.experiments.harness.outcome import Outcome, figures, measured, recorded, rows
-from jaxrec.experiments.harness.trials import STEP, Contender, Line, Trials
+from jaxrec.experiments.harness.outcome import Outcome, figures, measured, panels, recorded, rows
+from jaxrec.experiments.harness.trials import Contender, Scale, Trials, Tuned, options, power_of
 from jaxrec.experiments.low_rank.forms import LowRankDlae, ZeroDiagonal
-from jaxrec.linear import Ease, Edlae, Lae, LowRankEdlae
+from jaxrec.linear import Ease, Lae, LowRankEdlae
 from jaxrec.models import Fitted, ItemFactors
-from jaxrec.runtime.plots import new_figure, write
 from jaxrec.solvers.lanczos import Eigenpairs
 
 VERSION = 1
@@ -41,19 +40,19 @@ FIGURE = ("L2 on UV'", "zero diagonal", "EASE", "DLAE", "EDLAE")
 EDGES = np.linspace(-1, 1, 41)
 
 
-class Scale(NamedTuple):
-    """Ranks, dropouts, strengths tried in a walk, steps of the fixed point."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EdlaeScale(Scale):
+    """The scale with the steps of the fixed point of the low-rank EDLAE."""
 
-    ranks: tuple[int, ...]
-    dropouts: tuple[float, ...]
-    most: int
     steps: int
 
 
 SCALES = {
-    "smoke": Scale((8,), (0.33,), 2, 5),
-    "small": Scale((16, 64, 256), (0.33, 0.67), 5, 20),
-    "full": Scale((10, 50, 100, 200, 500, 1000), (0.1, 0.25, 0.33, 0.5, 0.67, 0.75), 12, 100),
+    "smoke": EdlaeScale(most=2, ranks=(8,), dropouts=(0.33,), steps=5),
+    "small": EdlaeScale(most=5, ranks=(16, 64, 256), dropouts=(0.33, 0.67), steps=20),
+    "full": EdlaeScale(
+        most=12, ranks=(10, 50, 100, 200, 500, 1000), dropouts=(0.1, 0.25, 0.33, 0.5, 0.67, 0.75), steps=100
+    ),
 }
 
 
@@ -64,7 +63,7 @@ class Spectrum:
         self.pairs = functools.lru_cache(1)(lambda train: spectral.eigenpairs(train, rank))
 
     def first(self, train: Interactions, rank: int) -> Eigenpairs:
-        """Those of the largest `rank` eigenvalues."""
+        """The pairs of the largest `rank` eigenvalues."""
         values, vectors = self.pairs(train)
         return Eigenpairs(values[:rank], vectors[:, :rank])
 
@@ -91,38 +90,38 @@ class FromSpectrum:
         return ItemFactors(*(np.asarray(part, np.float32) for part in (model.encoder, model.decoder)))
 
 
-def contenders(rank: int | None, spectrum: Spectrum, plan: Scale) -> dict[str, Contender]:
+def contenders(rank: int | None, spectrum: Spectrum, plan: EdlaeScale) -> dict[str, Contender]:
     """The lines of one rank, None for full rank.
 
     "zero diagonal" has no walk: it takes the strength of EASE, as the paper does.
     """
-    dropouts = tuple({"dropout": p} for p in plan.dropouts)
+    dropouts = options("dropout", *plan.dropouts)
     if rank is None:
         return {
             "LAE": Contender(Lae, 7),
-            "DLAE": Contender(Lae, 5, variants=dropouts),
+            "DLAE": Contender(Lae, 5, settings=dropouts),
             "EASE": Contender(Ease, 5),
-            "EDLAE": Contender(Edlae, 5, variants=dropouts),
+            "EDLAE": edlae(plan.dropouts),
         }
     low_rank = partial(LowRankEdlae, rank, steps=plan.steps)
     return {
         "L2 on U and V": Contender(partial(FromSpectrum, spectrum, spectral.closed_form_l2, rank), 5),
         "L2 on UV'": Contender(partial(FromSpectrum, spectrum, spectral.closed_form_product, rank), 7),
-        "DLAE": Contender(partial(LowRankDlae, rank), 5, variants=dropouts),
+        "DLAE": Contender(partial(LowRankDlae, rank), 5, settings=dropouts),
         "zero diagonal": Contender(partial(ZeroDiagonal, rank)),
         "EASE": Contender(partial(low_rank, dropout=0.0), 5),
-        "EDLAE": Contender(low_rank, 5, variants=dropouts),
+        "EDLAE": Contender(low_rank, 5, settings=dropouts),
     }
 
 
 def run(data: Prepared, scale: str, cells: Cells, say: Callable[[str], None]) -> Outcome:
     """The table and the figure on one data set."""
     plan = SCALES[scale]
-    trials = Trials(data, cells, plan.most)
+    trials = Trials(data, cells, plan, say)
     train = trials.parts.train
     ranks = [rank for rank in plan.ranks if 2 * rank <= train.n_items]
     spectrum = Spectrum(max(ranks))
-    lines: dict[str, Line] = {}
+    lines: dict[str, Tuned] = {}
     starts: dict[str, int] = {}
     for rank in (None, *ranks):
         for kind, contender in contenders(rank, spectrum, plan).items():
@@ -130,14 +129,12 @@ def run(data: Prepared, scale: str, cells: Cells, say: Callable[[str], None]) ->
             if contender.start is not None:
                 contender = dataclasses.replace(contender, start=starts.get(kind, contender.start))
             else:
-                contender = dataclasses.replace(contender, variants=({"reg": lines["EASE"].settings["reg"]},))
+                contender = dataclasses.replace(contender, settings=options("reg", lines["EASE"].settings["reg"]))
             line = lines[name] = trials.tune(name, contender)
-            say(str(line))
             if rank is not None:  # the next rank begins where this one ended
-                starts[kind] = round(math.log(line.settings["reg"], STEP))
-    shown = [lines[f"{kind}, rank {ranks[-1]}"] for kind in FIGURE]
-    shown = [line for line in shown if not line.result["failed"]]
-    settings = {"figure": 1, "judge": lines["EDLAE"].said, **{line.name: line.said for line in shown}}
+                starts[kind] = power_of(line.settings["reg"])
+    shown = [line for kind in FIGURE if (line := lines[f"{kind}, rank {ranks[-1]}"]).fitted]
+    settings = {"figure": 1, "judge": lines["EDLAE"].described, **{line.name: line.described for line in shown}}
     found = cells.get(settings, partial(cosines, lines["EDLAE"], shown, train))
     text = [
         "Settings chosen on held-out users; test users, with standard errors over users. LAE, L2: the diagonal "
@@ -159,7 +156,7 @@ def run(data: Prepared, scale: str, cells: Cells, say: Callable[[str], None]) ->
     )
 
 
-def cosines(judge: Line, shown: Sequence[Line], train: Interactions) -> dict[str, Any]:
+def cosines(judge: Tuned, shown: Sequence[Tuned], train: Interactions) -> dict[str, Any]:
     """Figure 1: quartiles for every model, gauge and side, and histograms of the balanced gauge."""
     similar = most_similar(np.asarray(judge.method.fit(train).model.to_host().weights), min(SIMILAR, train.n_items))
     models = {}
@@ -193,7 +190,7 @@ def most_similar(weights: np.ndarray, count: int, at_once: int = 1024) -> np.nda
 
 
 def neighbourhood_cosines(vectors: np.ndarray, similar: np.ndarray, at_once: int = 256) -> np.ndarray:
-    """[I] the median cosine over all pairs of the items of each row of `similar`; NaN where one has no direction."""
+    """[I] the median cosine over all pairs of the items of each row of `similar`; NaN if one has no direction."""
     with np.errstate(invalid="ignore"):
         unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     i, j = np.triu_indices(similar.shape[1], 1)
@@ -216,20 +213,18 @@ def cosine_table(found: dict[str, Any]) -> list[str]:
 
 def write_plot(found: dict[str, Any], name: str, path: Any) -> None:
     """The histograms of the balanced gauge: without dropout on the left, with it on the right."""
-    figure = new_figure(10, 4.5)
-    panels = figure.subplots(1, 2, sharey=True)
     edges = np.array(found["edges"])
-    for model, of_gauges in found["models"].items():
-        kind = 0 if model.startswith(("L2", "DLAE")) else 1 if model.startswith("zero") else 2
-        axes = panels[int(model.startswith(("DLAE", "EDLAE")))]
-        for side, style in (("encoder", "-"), ("decoder", "--")):
-            counts = np.array(of_gauges["balanced"][side]["histogram"], float)
-            density = counts / max(1.0, counts.sum()) / np.diff(edges)
-            label = f"{side}, diagonal {('free', 'zero', 'left out of the loss')[kind]}"
-            axes.stairs(density, edges, label=label, color=f"C{kind}", linestyle=style, linewidth=1.5)
-    for axes, title in zip(panels, ("without dropout", "with dropout"), strict=True):
-        axes.set(xlabel="median cosine of the most similar items", title=title)
-    panels[0].set_ylabel("density over items")
-    figure.legend(*panels[0].get_legend_handles_labels(), fontsize="small", loc="outside lower center", ncols=3)
-    figure.suptitle(name)
-    write(figure, path)
+    with panels(path, (10, 4.5), 2, title=name, sharey=True) as both:
+        for model, of_gauges in found["models"].items():
+            kind = 0 if model.startswith(("L2", "DLAE")) else 1 if model.startswith("zero") else 2
+            axes = both[int(model.startswith(("DLAE", "EDLAE")))]
+            for side, style in (("encoder", "-"), ("decoder", "--")):
+                counts = np.array(of_gauges["balanced"][side]["histogram"], float)
+                density = counts / max(1.0, counts.sum()) / np.diff(edges)
+                label = f"{side}, diagonal {('free', 'zero', 'left out of the loss')[kind]}"
+                axes.stairs(density, edges, label=label, color=f"C{kind}", linestyle=style, linewidth=1.5)
+        for axes, title in zip(both, ("without dropout", "with dropout"), strict=True):
+            axes.set(xlabel="median cosine of the most similar items", title=title)
+        both[0].set_ylabel("density over items")
+        handles = both[0].get_legend_handles_labels()
+        both[0].figure.legend(*handles, fontsize="small", loc="outside lower center", ncols=3)

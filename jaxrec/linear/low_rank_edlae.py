@@ -31,27 +31,22 @@ from jaxrec.linear.low_rank_edlae_kernels import ONE_SHOTS, Problem
 from jaxrec.models import Fitted, ItemFactors
 from jaxrec.runtime import parallel
 from jaxrec.runtime.memory import Hardware, Needs
-from jaxrec.solvers import svd
 from jaxrec.solvers.columns import HIGHEST, own_diagonal, zero_diagonal
 from jaxrec.solvers.spd import SweepLayout, cholesky_and_inverse, sweep_layout
 from jaxrec.status import Certificate, FitError, Status
 
-METHODS = ("fixed_point", "closed_form", "admm", "lbfgs")
-STEPS = {"fixed_point": 100, "closed_form": 0, "admm": 20, "lbfgs": 300}
+METHODS = ("fixed_point", "closed_form")
+STEPS = {"fixed_point": 100, "closed_form": 0}
 GRADIENT_LIMIT = 1e-3
 TOLERANCE = 1e-5
-# ADMM has diverged once the excess is so many times that of its best iterate.
-DIVERGED = 10.0
 
 _prepare = jax.jit(kernels.prepare)
 _penalty = jax.jit(lambda gram, dropout, reg: dropout_penalty(jnp.diagonal(gram), dropout, reg))
 _one_shot = jax.jit(kernels.one_shot, static_argnames=("kind", "rank"))
 _best_decoder = jax.jit(kernels.best_decoder)
 _fixed_point = jax.jit(kernels.fixed_point)
-_admm_step = jax.jit(kernels.admm_step)
 _excess = jax.jit(kernels.excess)
 _gradients = jax.jit(kernels.gradients)
-_basis = jax.jit(lambda problem, encoder: svd.orthonormal(jnp.matmul(problem.lower.T, encoder, precision="highest")))
 
 
 def objective(
@@ -168,27 +163,6 @@ def closed_form_basis(problem: Problem, rank: int, key: PRNGKeyArray) -> tuple[F
     return found[best], best
 
 
-def admm(
-    problem: Problem, rank: int, key: PRNGKeyArray, steps: int, omega: float
-) -> tuple[Float[Array, "I K"], Float[Array, "I K"], list[float]]:
-    """[I, K] U and V of the best iterate of `admm_step` from small random factors, and the excess of every iterate.
-
-    It stops early where the iterates diverge, which they may do at any number of steps.
-    """
-    encoder = 1e-4 * jax.random.normal(key, (problem.lower.shape[0], rank), problem.lower.dtype)
-    zero = jnp.zeros_like(problem.penalty)
-    state = kernels.AdmmState(encoder, jnp.zeros_like(encoder), zero, zero)
-    best, course = state, []
-    for _ in range(steps):
-        state = _admm_step(problem, state, omega)
-        course.append(float(_excess(problem, state.encoder, state.decoder)))
-        if not course[-1] < DIVERGED * min(course):
-            break
-        if course[-1] == min(course):
-            best = state
-    return best.encoder, best.decoder, course
-
-
 @dataclasses.dataclass(frozen=True)
 class LowRankEdlae(Method):
     """EDLAE of rank k: item-item weights UV' trained to restore dropped items from the others.
@@ -200,11 +174,8 @@ class LowRankEdlae(Method):
       reg: L2 strength in interactions per item, the paper's lambda.
       dropout: the probability p in [0, 1) that an item of a history is dropped.
       method: "fixed_point" improves the best of the closed forms until it is a stationary point; "closed_form" is that
-        start alone: one truncated SVD for each of three guesses of diag(UV'); "admm" is the iteration published with
-        EDLAE, its best iterate; "lbfgs" is a general-purpose optimiser on the loss, for comparison on small data
-        (needs optax).
-      steps: largest number of iterations; None takes 100, none, 20 and 300 of the four methods.
-      omega: strength of the constraint of "admm", in interactions per item.
+        start alone: one truncated SVD for each of three guesses of diag(UV').
+      steps: largest number of iterations of "fixed_point"; None takes 100.
     """
 
     name: ClassVar[str] = "low-rank-edlae"
@@ -212,15 +183,13 @@ class LowRankEdlae(Method):
     rank: int = 16
     reg: float = 100.0
     dropout: float = 0.3
-    method: Literal["fixed_point", "closed_form", "admm", "lbfgs"] = "fixed_point"
+    method: Literal["fixed_point", "closed_form"] = "fixed_point"
     steps: int | None = None
-    omega: float = 500.0
 
     def __post_init__(self):
         _checks.plain_numbers(self)
         _checks.count("rank", self.rank, at_least=1)
         _checks.positive("reg", self.reg, "the unit is interactions per item")
-        _checks.positive("omega", self.omega, "the unit is interactions per item")
         _checks.one_of("method", self.method, METHODS)
         if self.steps is not None:
             _checks.count("steps", self.steps, at_least=1)
@@ -240,7 +209,7 @@ class LowRankEdlae(Method):
           devices: what to split every I x I matrix over, as in `Ease.fit`; blocks of k vectors are whole on each. Ranks
             above half of the items take a whole singular value decomposition, for which each device gathers a matrix.
             None is the default device.
-          key: random key of the truncated SVDs, or of the start of "admm"; the same key gives the same model.
+          key: random key of the truncated SVDs; the same key gives the same model.
 
         Returns:
           Fitted(model: ItemFactors, info: FitInfo with certificate and timings).
@@ -288,14 +257,9 @@ class LowRankEdlae(Method):
     def _find(self, problem: Problem, key: PRNGKeyArray) -> Float[Array, "I K"]:
         """[I, K] the basis P of L'U that the method ends with."""
         steps = STEPS[self.method] if self.steps is None else self.steps
-        if self.method == "admm":
-            return _basis(problem, admm(problem, self.rank, key, steps, self.omega)[0])
         basis, _ = closed_form_basis(problem, self.rank, key)
         if self.method == "fixed_point":
             return _fixed_point(problem, basis, steps, TOLERANCE)[0]
-        if self.method == "lbfgs":
-            start = _best_decoder(problem, basis)
-            return _basis(problem, kernels.lbfgs(problem, start.encoder, start.decoder, steps)[0])
         return basis
 
     def _needs(self, n_users: int, n_items: int, nnz: int, on: Hardware, host: bool) -> Needs:
@@ -303,7 +267,7 @@ class LowRankEdlae(Method):
         steps = STEPS[self.method] if self.steps is None else self.steps
         parts = {
             "Gram matrix, Cholesky factor, its inverse and two I x I matrices": on.share(20 * n_items**2),
-            "blocks of vectors": 4 * n_items * rank * (50 if self.method == "lbfgs" else 8) * on.on_host,
+            "blocks of vectors": 32 * n_items * rank * on.on_host,
             "sparse data, twice": 16 * nnz + 16 * (n_users + n_items),
         }
         flops = float(n_items) ** 3 + float(n_items) ** 2 * rank * (70 + 15 * steps)

@@ -16,13 +16,12 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from jaxrec.solvers import descent, svd
+from jaxrec.solvers import svd
 from jaxrec.solvers.columns import HIGHEST, zero_diagonal
 
 ONE_SHOTS = ("full_rank", "free_diagonal", "eigen")
@@ -276,76 +275,3 @@ def fixed_point(
     start = (basis, basis, jnp.asarray(jnp.inf, basis.dtype), jnp.asarray(True), jnp.asarray(0))
     _, best, lowest, _, done = lax.while_loop(going, body, start)
     return best, lowest, done
-
-
-class AdmmState(NamedTuple):
-    """What an iteration of `admm_step` carries: the factors [I, K], beta [I] and the dual variables [I]."""
-
-    encoder: Any
-    decoder: Any
-    beta: Any
-    dual: Any
-
-
-def admm_step(problem: Problem, state: AdmmState, omega: Any) -> AdmmState:
-    """One iteration of the alternating updates published with EDLAE (Steck, NeurIPS 2020), for comparison.
-
-    They are not an exact ADMM: the decoder's update has the penalty omega, the encoder's has not. They approach the
-    optimum and then diverge, so the number of iterations acts as early stopping; keep the best iterate.
-
-    Args:
-      problem: what `prepare` returned.
-      state: the factors, beta and the dual variables.
-      omega: scalar > 0, strength of the constraint beta = diag(UV'), in interactions per item.
-
-    Cost: 12 I^2 k flops.
-    """
-    u, _, beta, dual = state
-    both = problem.penalty + omega
-    counts = problem.diagonal - problem.penalty
-
-    def gram(v):
-        return _dot(problem.lower, _dot(problem.lower.T, v)) - problem.penalty[:, None] * v
-
-    image = gram(u)
-    system = _dot(u.T, image + (problem.penalty + both)[:, None] * u)
-    right = (1 + beta)[:, None] * image + (both * (beta - dual))[:, None] * u
-    v = jnp.linalg.solve(system, right.T).T
-    pull = gram((1 + beta)[:, None] * v) + (both * (beta - dual))[:, None] * v
-    u = _dot(problem.inverse.T, _dot(problem.inverse, pull))
-    u = jnp.linalg.solve(_dot(v.T, v), u.T).T
-    diagonal = jnp.sum(u * v, axis=1)
-    aimed = jnp.sum(gram(u) * v, axis=1) - counts + both * (diagonal + dual)
-    beta = jnp.maximum(0, aimed / (counts + omega))
-    return AdmmState(u, v, beta, dual + diagonal - beta)
-
-
-@jax.jit
-def lbfgs(
-    problem: Problem, encoder: Float[Array, "I K"], decoder: Float[Array, "I K"], steps: Any
-) -> tuple[Float[Array, "I K"], Float[Array, "I K"], Any]:
-    """The factors after `steps` of L-BFGS on the loss itself, in the variables L'U and V; for small data, as a judge.
-
-    Args:
-      problem: what `prepare` returned.
-      encoder: [I, K] U to start from.
-      decoder: [I, K] V to start from.
-      steps: largest number of steps.
-
-    Returns:
-      [I, K] U and V; the number of steps done.
-
-    Cost: about 15 I^2 k flops a step, and 80 I k numbers.
-
-    Raises:
-      InputError: optax is not installed.
-    """
-    solver = descent.lbfgs()
-
-    def loss(factors):
-        whitened, decoder = factors
-        return excess(problem, _dot(problem.inverse.T, whitened), decoder)
-
-    start = descent.begin(solver, (_dot(problem.lower.T, encoder), decoder))
-    (whitened, decoder), *_, done = descent.advance(loss, solver, start, steps)
-    return _dot(problem.inverse.T, whitened), decoder, done

@@ -14,8 +14,10 @@ import pytest
 from jaxrec import InputError, cli
 from jaxrec.experiments import EXPERIMENTS, reproduce
 from jaxrec.experiments.harness.cells import Cells, climb
+from jaxrec.experiments.harness.datasets import STRONG
+from jaxrec.experiments.harness.trials import Tuned
 from jaxrec.experiments.weighting import experiment as weighting
-from jaxrec.experiments.weighting.report import Line, best, gain, gains, record, table, write_plot
+from jaxrec.experiments.weighting.report import best, gain, gains, record, scheme, table, write_plot
 
 
 @pytest.fixture(scope="module")
@@ -88,18 +90,23 @@ def cell(users, validation=0.1, failed=None):
     if failed:
         return {"failed": failed, "seconds": 1.0}
     mean = np.nanmean(np.array(users, float))
-    test = {name: [mean, 0.01] for name in weighting.METRICS}
+    test = {name: [mean, 0.01] for name in STRONG}
     return {"failed": None, "users": users, "validation": validation, "test": test, "seconds": 1.0, "residual": 1e-7}
+
+
+def line(name, weights, rank, reg, *runs):
+    settings = {"reg": reg, "rank": rank} | ({"weights": weights} if weights else {})
+    return Tuned(name, settings, None, runs)
 
 
 def lines():
     return [
-        Line("symmetric, L2", "none", 16, 10.0, (cell([0.1, 0.3, None, 0.2]), cell([0.3, 0.3, None, 0.2]))),
-        Line("symmetric, L2", "alpha = 4", 16, 3.0, (cell([0.3, 0.4, None, 0.3], 0.3),)),
-        Line("symmetric, L2", "alpha = 16", 16, 3.0, (cell([0.2, 0.3, None, 0.2], 0.2),)),
-        Line("full rank, diagonal 0", "none", 50, 100.0, (cell([0.5, 0.5, None, 0.4], 0.5),)),
-        Line("full rank, diagonal 0", "alpha = 4", 50, 100.0, (cell([], failed="not_finite: raise reg"),)),
-        Line("EDLAE", "", 50, 100.0, (cell([0.5, 0.6, None, 0.4], 0.6),)),
+        line("symmetric, L2", "none", 16, 10.0, cell([0.1, 0.3, None, 0.2]), cell([0.3, 0.3, None, 0.2])),
+        line("symmetric, L2", "alpha = 4", 16, 3.0, cell([0.3, 0.4, None, 0.3], 0.3)),
+        line("symmetric, L2", "alpha = 16", 16, 3.0, cell([0.2, 0.3, None, 0.2], 0.2)),
+        line("full rank, diagonal 0", "none", 50, 100.0, cell([0.5, 0.5, None, 0.4], 0.5)),
+        line("full rank, diagonal 0", "alpha = 4", 50, 100.0, cell([], failed="not_finite: raise reg")),
+        line("EDLAE", "", 50, 100.0, cell([0.5, 0.6, None, 0.4], 0.6)),
     ]
 
 
@@ -110,14 +117,15 @@ def test_gains_are_paired_and_their_best_is_chosen_on_validation():
     assert found.mean == pytest.approx(differences.mean())
     assert found.error == pytest.approx(differences.std(ddof=1) / math.sqrt(3), abs=1e-12)
     assert gain(full, failed) is None
-    by_family = {line.family: each for line, each in gains(lines())}
-    assert best(by_family["symmetric, L2"]).weighted.scheme == "alpha = 4"
+    by_family = {line.name: each for line, each in gains(lines())}
+    assert scheme(best(by_family["symmetric, L2"]).weighted) == "alpha = 4"
     assert best(by_family["full rank, diagonal 0"]) is None
-    assert plain.test("ndcg@100")[2] == pytest.approx(np.std([0.2, 0.8 / 3], ddof=1))
+    (tested, *_) = record(lines(), "ndcg@100")["lines"]
+    assert tested["test"]["ndcg@100"]["deviation_over_seeds"] == pytest.approx(np.std([0.2, 0.8 / 3], ddof=1))
 
 
 def test_table_record_and_plot(tmp_path):
-    text = table(lines(), "ndcg@100", weighting.METRICS)
+    text = table(lines(), STRONG)
     assert "| EDLAE | - | 50 | 100 | 0.5000 ± 0.0100 |" in text
     assert "| full rank, diagonal 0 | 50 | 0.4667 | failed |" in text
     assert "+0.1000 (0.0000)*" in text
@@ -153,7 +161,8 @@ def test_a_killed_sweep_goes_on(smoke, tmp_path):
     folder, _, _ = smoke
     code = f"""
 import os, signal
-from jaxrec.experiments import cells, reproduce
+from jaxrec.experiments import reproduce
+from jaxrec.experiments.harness import cells
 write = cells.write_json
 def write_and_die(*arguments):
     write(*arguments)

@@ -12,7 +12,8 @@ from jaxrec.experiments.harness import contenders
 from jaxrec.experiments.harness.cells import Cells
 from jaxrec.experiments.harness.contenders import TRAININGS, Training
 from jaxrec.experiments.harness.datasets import DataSet
-from jaxrec.experiments.harness.trials import STEP, Contender, Trials, stops_early
+from jaxrec.experiments.harness.fits import stops_early
+from jaxrec.experiments.harness.trials import STEP, Contender, Scale, Trials
 from jaxrec.linear import Ease, ItemKnn, Popularity, PureSvd
 
 PLAN = Training(steps=4000, patience=7, variants=8)
@@ -21,8 +22,8 @@ PLAN = Training(steps=4000, patience=7, variants=8)
 @pytest.mark.parametrize("n_users", [40, 1292, 4032, 29_858, 116_677])
 def test_networks_make_as_many_steps_on_any_data(n_users):
     for name, contender in contenders.deep((n_users, 200), PLAN).items():
-        for variant in contender.variants:
-            method = contender.make(**variant)
+        for variant in contender.settings:
+            method = contender.make_method(**variant)
             passes = 4 if name == "RecVAE" else 1
             an_epoch = -(-n_users // method.batch_size) * passes
             assert abs(method.epochs * an_epoch - PLAN.steps) <= an_epoch / 2
@@ -33,11 +34,11 @@ def test_networks_make_as_many_steps_on_any_data(n_users):
 
 def test_published_settings_where_users_are_many():
     found = contenders.deep((116_677, 20_108), PLAN)
-    vae = found["Mult-VAE"].make(width=600, kl_weight=0.2, learning_rate=1e-3)
+    vae = found["Mult-VAE"].make_method(width=600, kl_weight=0.2, learning_rate=1e-3)
     assert (vae.hidden, vae.latent, vae.batch_size, vae.dropout) == ((600,), 200, 500, 0.5)
     narrow = contenders.deep((500, 200), Training(10, 2, 1, widest=16))
-    assert all(len(contender.variants) == 1 for contender in narrow.values())
-    vae = narrow["Mult-VAE"].make(**narrow["Mult-VAE"].variants[0])
+    assert all(len(contender.settings) == 1 for contender in narrow.values())
+    vae = narrow["Mult-VAE"].make_method(**narrow["Mult-VAE"].settings[0])
     assert vae.hidden == () and vae.latent == 16
 
 
@@ -45,8 +46,8 @@ def test_a_limit_of_operations_ends_a_training_earlier_and_leaves_one_setting():
     shape, limited = (20_000, 30_000), PLAN._replace(operations=5e13)
     free = contenders.deep(shape, PLAN)
     for name, contender in contenders.deep(shape, limited).items():
-        assert contender.variants == free[name].variants[:1] != free[name].variants
-        method, longer = (each.make(**contender.variants[0]) for each in (contender, free[name]))
+        assert contender.settings == free[name].settings[:1] != free[name].settings
+        method, longer = (each.make_method(**contender.settings[0]) for each in (contender, free[name]))
         an_epoch = method.plan(*shape, 10**6).flops / method.epochs
         assert abs(method.epochs * an_epoch - 5e13) <= an_epoch / 2 and method.epochs < longer.epochs
         if name == "Mult-VAE":
@@ -54,10 +55,10 @@ def test_a_limit_of_operations_ends_a_training_earlier_and_leaves_one_setting():
             assert method.kl_weight * method.kl_steps == pytest.approx(0.1 * steps, abs=1)
     # Where only the wider of two settings would take too long, the narrower is not compared with a shortened training.
     between = contenders.deep((20_000, 8_000), TRAININGS["small"])["Mult-VAE"]
-    assert between.variants == contenders.VAES[:1]
+    assert between.settings == contenders.VAES[:1]
     few = contenders.deep((500, 200), limited)
-    assert all(few[name].variants == contenders.deep((500, 200), PLAN)[name].variants for name in few)
-    assert "operations" in limited.said and "operations" not in PLAN.said
+    assert all(few[name].settings == contenders.deep((500, 200), PLAN)[name].settings for name in few)
+    assert "operations" in limited.described and "operations" not in PLAN.described
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,8 +89,8 @@ def fixed_split(folder, rng, n_items=20):
 def test_without_validation_users_a_training_is_stopped_by_a_tenth_of_some_users(tmp_path, rng, monkeypatch):
     monkeypatch.setattr("jaxrec.experiments.harness.trials.STOPPING_USERS", 25)
     data, seen = fixed_split(tmp_path, rng), []
-    trials = Trials(data, Cells(tmp_path / "cells", {}), 3)
-    line = trials.tune("net", Contender(lambda best: Course(seen, best), variants=({"best": 9}, {"best": 4})))
+    trials = Trials(data, Cells(tmp_path / "cells", {}), Scale(most=3))
+    line = trials.tune("net", Contender(lambda best: Course(seen, best), settings=({"best": 9}, {"best": 4})))
     (first, stopping, epochs, patience), (second, same, _, _) = seen  # not once more at the end
     assert (epochs, patience) == (50, 3) and first is second and stopping is same
     assert stopping.targets.n_users == stopping.fold_in.n_users == 25 and stopping.targets.user_counts.all()
@@ -103,15 +104,15 @@ def test_without_validation_users_a_training_is_stopped_by_a_tenth_of_some_users
     assert line.result["validation"] == max(
         trials.held_out({"line": "net", "best": best}, Course(seen, best)) for best in (4, 9)
     )
-    assert line.said == f"best {line.settings['best']}, epoch {line.result['best_epoch']} of 50"
+    assert line.described == f"best {line.settings['best']}, epoch {line.result['best_epoch']} of 50"
     assert line.tried == 2 and line.tuning_seconds > 0
-    again = trials.tune("net", Contender(lambda best: Course(seen, best), variants=({"best": 9}, {"best": 4})))
+    again = trials.tune("net", Contender(lambda best: Course(seen, best), settings=({"best": 9}, {"best": 4})))
     assert len(seen) == 2 and again.result == line.result and again.tuning_seconds == line.tuning_seconds
 
 
 def test_a_published_strength_is_taken_as_it_is(tmp_path, rng):
     """Tuning dense EASE on gowalla takes an hour; on other data it is tuned."""
-    trials = Trials(fixed_split(tmp_path, rng), Cells(tmp_path / "cells", {}), 3)
+    trials = Trials(fixed_split(tmp_path, rng), Cells(tmp_path / "cells", {}), Scale(most=3))
     line = trials.tune("EASE", contenders.ease("gowalla"))
     assert line.settings == {"reg": 80.0} and line.method == Ease(80.0) and line.tuning_seconds == 0
     assert len(list((tmp_path / "cells").iterdir())) == 1
@@ -122,7 +123,7 @@ def test_cubic_models_are_chosen_on_popular_items(tmp_path, rng, monkeypatch):
     """The choice is that of the 50 most popular items, the result that of all."""
     monkeypatch.setattr("jaxrec.experiments.harness.trials.POPULAR_ITEMS", 50)
     data = fixed_split(tmp_path, rng, 80)
-    trials = Trials(data, Cells(tmp_path / "cells", {}), 3)
+    trials = Trials(data, Cells(tmp_path / "cells", {}), Scale(most=3))
     contender = Contender(Ease, 2, on_popular=True)
     line = trials.tune("EASE", contender)
     assert trials.popular is not None
@@ -141,10 +142,10 @@ def test_cubic_models_are_chosen_on_popular_items(tmp_path, rng, monkeypatch):
     cells = [json.loads(path.read_text())["settings"] for path in (tmp_path / "cells").iterdir()]
     assert sorted(cell.get("items", 80) for cell in cells) == [50, 50, 50, 80]
     assert all(("learned" in cell) == ("items" in cell) for cell in cells)
-    assert trials.said({"EASE": contender, "x": Contender(Popularity)}).count("EASE by the 50 most popular") == 1
-    few = Trials(data, Cells(tmp_path / "cells", {}), 3)
+    assert trials.described({"EASE": contender, "x": Contender(Popularity)}).count("EASE by the 50 most popular") == 1
+    few = Trials(data, Cells(tmp_path / "cells", {}), Scale(most=3))
     monkeypatch.setattr("jaxrec.experiments.harness.trials.POPULAR_ITEMS", 80)
-    assert few.popular is None and few.said({"EASE": contender}) == "Settings chosen on held-out data"
+    assert few.popular is None and few.described({"EASE": contender}) == "Settings chosen on held-out data"
 
 
 def test_nothing_is_tuned_on_popular_items_that_all_items_cannot_afford(tmp_path, rng, monkeypatch):
@@ -152,13 +153,13 @@ def test_nothing_is_tuned_on_popular_items_that_all_items_cannot_afford(tmp_path
     data = fixed_split(tmp_path, rng, 80)
     few, many = (Ease().plan(60, n_items, data.train.nnz).seconds for n_items in (50, 80))
     assert few is not None and many is not None
-    trials = Trials(data, Cells(tmp_path / "cells", {}), 3, budget=(few + many) / 2)
+    trials = Trials(data, Cells(tmp_path / "cells", {}), Scale(most=3, budget=(few + many) / 2))
     line = trials.tune("EASE", Contender(Ease, 2, on_popular=True))
     assert "minutes" in line.result["failed"] and not list(tmp_path.glob("cells/*"))
 
 
 def test_what_a_model_learned_is_counted(tmp_path, rng):
-    trials = Trials(fixed_split(tmp_path, rng), Cells(tmp_path / "cells", {}), 3)
+    trials = Trials(fixed_split(tmp_path, rng), Cells(tmp_path / "cells", {}), Scale(most=3))
     neighbours = ItemKnn(3).fit(trials.parts.train).model.indices.size
     for method, numbers in ((PureSvd(4), 2 * 20 * 4), (ItemKnn(3), neighbours), (Ease(), 20 * 20), (Popularity(), 20)):
         assert trials.final({"line": str(method)}, method)["numbers"] == numbers
@@ -167,7 +168,7 @@ def test_what_a_model_learned_is_counted(tmp_path, rng):
 @pytest.mark.parametrize("best", [0, 2, 4])
 def test_variants_in_an_order_are_walked_over(best, tmp_path, rng):
     """As far as the best, also at an end of the list; and each variant is a walk over strengths."""
-    trials = Trials(fixed_split(tmp_path, rng), Cells(tmp_path / "cells", {}), 7)
+    trials = Trials(fixed_split(tmp_path, rng), Cells(tmp_path / "cells", {}), Scale(most=7))
     tried = []
 
     def score(settings, method, on_popular):
@@ -176,20 +177,23 @@ def test_variants_in_an_order_are_walked_over(best, tmp_path, rng):
 
     trials.held_out = score
     places = tuple({"place": place} for place in range(5))
-    contender = Contender(lambda reg, place: Ease(reg), 3, strength=float, variants=places, first=1)
+    contender = Contender(lambda reg, place: Ease(reg), 3, strength=float, settings=places, first_variant=1)
     assert trials.tune("walk", contender).settings == {"reg": 5.0, "place": best}
     asked = {place for _, place in tried}
     assert asked == {0: {0, 1, 2}, 2: {1, 2, 3}, 4: {1, 2, 3, 4}}[best]
     assert all({4.0, 5.0, 6.0} <= {reg for reg, its in tried if its == place} for place in asked)
-    everything = Trials(trials.data, trials.cells, 7)
+    everything = Trials(trials.data, trials.cells, Scale(most=7))
     tried.clear()
     everything.held_out = score
-    assert everything.tune("all", dataclasses.replace(contender, first=None)).settings == {"reg": 5.0, "place": best}
+    assert everything.tune("all", dataclasses.replace(contender, first_variant=None)).settings == {
+        "reg": 5.0,
+        "place": best,
+    }
     assert {place for _, place in tried} == set(range(5))
 
 
 def test_tuning_is_counted(tmp_path, rng):
-    trials = Trials(fixed_split(tmp_path, rng), Cells(tmp_path / "cells", {}), 3)
+    trials = Trials(fixed_split(tmp_path, rng), Cells(tmp_path / "cells", {}), Scale(most=3))
     line = trials.tune("EASE", Contender(Ease, 2))
     assert line.tried == 3 and line.tuning_seconds > line.result["seconds"] * 0
     line = trials.tune("popularity", Contender(Popularity))

@@ -15,8 +15,9 @@ from jaxrec.experiments import EXPERIMENTS, deep_vs_linear, ease, edlae, reprodu
 from jaxrec.experiments.harness import published
 from jaxrec.experiments.harness.cells import Cells
 from jaxrec.experiments.harness.datasets import FIXED, GOWALLA, MSD, DataSet, Prepared
+from jaxrec.experiments.harness.fits import LeftOut, fit_within
 from jaxrec.experiments.harness.outcome import Published, compared, comparison
-from jaxrec.experiments.harness.trials import Contender, LeftOut, Trials, fit_within
+from jaxrec.experiments.harness.trials import Contender, Scale, Trials
 from jaxrec.experiments.low_rank import forms as low_rank_forms
 from jaxrec.linear import low_rank_edlae
 from jaxrec.runtime.memory import Plan
@@ -171,7 +172,7 @@ def test_a_fixed_split_tunes_on_a_tenth_of_its_training_data(tmp_path, rng):
     source, mark = fixed_set(tmp_path, rng)
     prepared = source.prepare(tmp_path)
     assert prepared.train.nnz == np.sum(mark == 0) and prepared.parts.validation is None
-    assert source.metrics == GOWALLA.metrics == FIXED and "own split" in source.said()
+    assert source.metrics == GOWALLA.metrics == FIXED and "own split" in source.described()
     kept, (fold_in, targets), _ = prepared.tuning
     assert kept.nnz + targets.nnz == prepared.train.nnz and fold_in.fingerprint == kept.fingerprint
     trained = []
@@ -179,9 +180,9 @@ def test_a_fixed_split_tunes_on_a_tenth_of_its_training_data(tmp_path, rng):
     class Watched(Ease):
         def fit(self, train, devices=None):
             trained.append((train.nnz, self.reg))
-            return super().fit(train, mesh)
+            return super().fit(train, devices)
 
-    trials = Trials(prepared, Cells(tmp_path / "cells", {}), 3)
+    trials = Trials(prepared, Cells(tmp_path / "cells", {}), Scale(most=3))
     line = trials.tune("EASE", Contender(Watched, 2))
     assert {nnz for nnz, _ in trained[:-1]} == {kept.nnz}  # all but the last, which is the choice on all of it
     assert trained[-1] == (prepared.train.nnz, line.settings["reg"])
@@ -198,7 +199,7 @@ def test_what_is_too_large_is_left_out_and_writes_no_cell(tmp_path, rng):
             return Plan("Large", (1, 1, 1), "host", {"all": 1}, 2, 1.0, 7200.0, "use less")
 
     cells = Cells(tmp_path / "cells", {})
-    line = Trials(source.prepare(tmp_path), cells, 3, budget=600.0).tune("large", Contender(Large))
+    line = Trials(source.prepare(tmp_path), cells, Scale(most=3, budget=600.0)).tune("large", Contender(Large))
     assert line.result["failed"] == "a fit takes roughly 120 minutes, this scale has 10"
     assert cells.computed == 0 and not list((tmp_path / "cells").iterdir())
     assert "failed" in str(line)
@@ -224,7 +225,7 @@ def test_ranks_that_the_data_do_not_have_are_passed_over(tmp_path, rng):
     from jaxrec import PureSvd
 
     source, _ = fixed_set(tmp_path, rng)
-    trials = Trials(source.prepare(tmp_path), Cells(tmp_path / "cells", {}), 6)
+    trials = Trials(source.prepare(tmp_path), Cells(tmp_path / "cells", {}), Scale(most=6))
     line = trials.tune("PureSVD", Contender(PureSvd, 4, "rank", strength=lambda number: 2**number))
     assert line.settings["rank"] <= 16 and not line.result["failed"]
 
@@ -260,7 +261,7 @@ def test_published_figures_belong_to_data_and_lines_that_exist():
 
 
 def test_the_user_filter_of_msd_is_told():
-    assert "users of at least 20 items" in MSD.said() and "items of at least 200 users" in MSD.said()
+    assert "users of at least 20 items" in MSD.described() and "items of at least 200 users" in MSD.described()
 
 
 def test_plain_data_of_a_fixed_split_are_ones(tmp_path, rng):

@@ -15,7 +15,7 @@ from jaxrec.experiments import reproduce
 from jaxrec.experiments.regularization import networks as regularization_networks
 from jaxrec.experiments.regularization.experiment import SCALES, settings
 from jaxrec.experiments.regularization.networks import Setting, Supervised, divided, linear_network, predict
-from jaxrec.experiments.regularization.report import Found, broken, contrasted, of_settings, verdict
+from jaxrec.experiments.regularization.report import TrainingResult, broken, contrasted, of_settings, verdict
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ def test_items_are_divided_once_and_for_all(data):
 
 def found(ratio, seed=0, activation="relu", failed=None):
     result = {"failed": failed, "ratio": ratio, "test": {"ndcg@100": [0.4 + ratio / 100, 0.01]}, "seconds": 2.0}
-    return Found(Setting(2, activation, 8, 16, seed=seed), result | {"linear": 10.0, "floor": 4.0})
+    return TrainingResult(Setting(2, activation, 8, 16, seed=seed), result | {"linear": 10.0, "floor": 4.0})
 
 
 def test_what_is_below_the_bound_is_shouted():

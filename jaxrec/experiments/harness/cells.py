@@ -24,10 +24,10 @@ class Cells:
     """A folder of results, one JSON file for each combination of settings.
 
     Attributes:
-      folder: where they are; it is created.
+      folder: where the cells are; it is created.
       belongs_to: what all cells have in common, such as the fingerprint of the data; a folder serves one such thing.
       computed: how many cells this run has added.
-      reused: how many it found.
+      reused: how many cells it found.
       machines: what the cells that were asked for were computed on, each once.
     """
 
@@ -38,7 +38,7 @@ class Cells:
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def get(self, settings: dict[str, Any], compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """The result for `settings`: the stored one, else that of `compute`, which is stored.
+        """The result for `settings`: the stored one, else what `compute` returns, which is stored.
 
         Args:
           settings: names and plain values; they also make the name of the file.
@@ -84,7 +84,7 @@ def climb(score: Callable[[int], float], start: int, most: int = 12) -> int:
     """The whole number whose neighbours do not score more, walking uphill from `start`; on a plateau, downwards.
 
     Args:
-      score: of a number; -inf where there is none. Each is asked for once.
+      score: of a number; -inf if there is none. Each is asked for once.
       start: the first number.
       most: how many numbers are asked for at most.
     """

@@ -1,8 +1,8 @@
 """What experiments compare: the methods with the settings to choose from, the deep ones scaled to the data set.
 
 The published settings of the deep autoencoders are for ML-20M, where an epoch of 117,000 users in batches of 500 makes
-234 steps. On other data it is the number of steps that must be alike, not that of epochs: batches are a fiftieth of the
-users where that is less than 500, the epochs are as many as a given number of steps takes, and the weight of the KL
+234 steps. On other data the number of steps must be alike, not the number of epochs: batches are a fiftieth of the
+users if that is less than 500, the epochs are as many as a given number of steps takes, and the weight of the KL
 divergence has grown to its full size after a tenth of them. On a few thousand users Mult-VAE is better without its
 layers of 600 (docs/deep-autoencoders.md), which are therefore one of its settings (width 0: items, code, items).
 
@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from jaxrec.deep import Autoencoder, MultDae, MultVae, RecVae
-from jaxrec.experiments.harness.trials import Contender
+from jaxrec.experiments.harness.trials import Contender, Scale, options
 from jaxrec.factorization import Ials
 from jaxrec.linear import Ease, Edlae, Popularity
 
@@ -30,9 +30,9 @@ ANNEALED = 0.1  # share of the steps after which the weight of the KL divergence
 
 POPULARITY = Contender(Popularity)
 START = 4  # strength 100 of dense models, in interactions per item
-# Where the best strength of EASE was published for these data it is taken.
+# If the best strength of EASE was published for these data it is taken.
 PUBLISHED_REG = {"gowalla": 80.0}  # BARS
-EDLAE = Contender(Edlae, START, variants=({"dropout": 0.25}, {"dropout": 0.5}), on_popular=True)
+EDLAE = Contender(Edlae, START, settings=options("dropout", 0.25, 0.5), on_popular=True)
 # In the order in which a scale with fewer settings takes them.
 VAES = (
     {"width": 0, "kl_weight": 0.2, "learning_rate": 2e-3},
@@ -61,8 +61,8 @@ class Training(NamedTuple):
     operations: float = math.inf
 
     @property
-    def said(self) -> str:
-        """What the readers of a table have to know."""
+    def described(self) -> str:
+        """What the readers of a table have to know, in words."""
         found = (
             "The few settings that Mult-VAE has to choose from were narrowed down in eleven earlier trials on ml1m, on "
             "the validation users; those trials, and one of RecVAE and two of the deep autoencoder, are not counted. "
@@ -84,17 +84,30 @@ TRAININGS = {
 }
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TableScale(Scale):
+    """The scale of a table of methods: also the rank of iALS, the training of the networks, and lines left out."""
+
+    rank: int
+    training: Training
+    without: tuple[str, ...] = ()
+
+
 def ease(data: str) -> Contender:
     """EASE on the data set of this name."""
     if (reg := PUBLISHED_REG.get(data)) is not None:
-        return Contender(Ease, variants=({"reg": reg},))
+        return Contender(Ease, settings=({"reg": reg},))
     return Contender(Ease, START, on_popular=True)
 
 
 def ials(rank: int) -> Contender:
     """The iALS of Rendle et al., with strengths in proportion to the weights of a row."""
-    weights = ({"unobserved_weight": 0.1}, {"unobserved_weight": 0.03}, {"unobserved_weight": 0.3})
-    return Contender(partial(Ials, rank), -5, variants=weights)
+    return Contender(partial(Ials, rank), -5, settings=options("unobserved_weight", 0.1, 0.03, 0.3))
+
+
+def edlae(dropouts: tuple[float, ...]) -> Contender:
+    """EDLAE of full rank for data with validation users."""
+    return Contender(Edlae, 5, settings=options("dropout", *dropouts))
 
 
 def deep(shape: tuple[int, int], plan: Training) -> dict[str, Contender]:
@@ -108,7 +121,7 @@ def deep(shape: tuple[int, int], plan: Training) -> dict[str, Contender]:
         return min(width, plan.widest)
 
     def steps(method: Any) -> float:
-        """Those of a training, which takes 6 operations per user and parameter."""
+        """The steps of a training, which takes 6 operations per user and parameter."""
         return min(plan.steps, plan.operations / (6.0 * batch_size * method.architecture(n_items).n_parameters))
 
     def lasting(method: Any, passes: int = 1) -> Any:
@@ -131,14 +144,14 @@ def deep(shape: tuple[int, int], plan: Training) -> dict[str, Contender]:
         return lasting(Autoencoder(widths, widths[:1], **shared, **settings))
 
     def affordable(contender: Contender) -> Contender:
-        variants = contender.variants[: plan.variants]
-        shortened = any(steps(contender.make(**variant)) < plan.steps for variant in variants)
-        return dataclasses.replace(contender, variants=variants[:1] if shortened else variants)
+        settings = contender.settings[: plan.variants]
+        shortened = any(steps(contender.make_method(**each)) < plan.steps for each in settings)
+        return dataclasses.replace(contender, settings=settings[:1] if shortened else settings)
 
     found = {
-        "Mult-DAE": Contender(mult_dae, variants=({"dropout": 0.5}, {"dropout": 0.7})),
-        "Mult-VAE": Contender(mult_vae, variants=VAES),
-        "RecVAE": Contender(rec_vae, variants=REC_VAES),
-        "deep autoencoder": Contender(autoencoder, variants=({"dropout": 0.5}, {"dropout": 0.7})),
+        "Mult-DAE": Contender(mult_dae, settings=options("dropout", 0.5, 0.7)),
+        "Mult-VAE": Contender(mult_vae, settings=VAES),
+        "RecVAE": Contender(rec_vae, settings=REC_VAES),
+        "deep autoencoder": Contender(autoencoder, settings=options("dropout", 0.5, 0.7)),
     }
     return {name: affordable(each) for name, each in found.items()}

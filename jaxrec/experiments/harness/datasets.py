@@ -14,7 +14,7 @@ from jaxrec.data.splits import HeldOut, Split, fixed, per_user_random, strong_ge
 
 STRONG = ("ndcg@100", "calibrated_recall@20", "calibrated_recall@50")  # as Mult-VAE, EASE and their successors report
 FIXED = ("recall@20", "ndcg@20", "recall@50", "ndcg@50")  # as on the data sets of LightGCN
-HELD_OUT = 0.1  # of the training interactions, for choosing settings where no users are set apart for that
+HELD_OUT = 0.1  # of the training interactions, for choosing settings if no users are set apart for that
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +45,7 @@ class DataSet:
         return STRONG if self.n_heldout else FIXED
 
     def find(self, folder: Path) -> Path | str | None:
-        """The file, or the name of a bundled set; None where there is none."""
+        """The file, or the name of a bundled set; None if there is none."""
         if not self.files:
             return self.name
         return next((path for file in self.files if (path := folder / file).exists()), None)
@@ -61,8 +61,8 @@ class DataSet:
         least = {"min_item_users": self.min_item_users, "min_user_items": self.min_user_items}
         return Prepared(self, strong_generalization(data, self.n_heldout, **least))
 
-    def said(self) -> str:
-        """How it was prepared, in words."""
+    def described(self) -> str:
+        """How the data set is prepared, in words."""
         words = []
         if (least := self.options.get("min_rating")) is not None:
             words.append(f"ratings of at least {least:g}")
@@ -99,7 +99,7 @@ class Prepared:
 
     @property
     def tuning(self) -> Split | None:
-        """What to choose settings on where there are no validation users: a tenth of each user's interactions."""
+        """What to choose settings on if there are no validation users: a tenth of each user's interactions."""
         return None if self.parts.validation is not None else per_user_random(self.parts.train.binarised(), HELD_OUT)
 
     @property

@@ -1,12 +1,14 @@
-"""What an experiment returns, and how it compares with what was published."""
+"""What an experiment returns: tables, records and plots of what was tuned, and published figures beside it."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from jaxrec.experiments.harness.trials import Line
+from jaxrec.experiments.harness.trials import Tuned
+from jaxrec.runtime.plots import new_figure, write
 
 Figures = dict[str, dict[str, tuple[float, float]]]  # mean and standard error, by line and metric
 
@@ -33,11 +35,11 @@ class Published(NamedTuple):
 
     Attributes:
       data: name of the data set.
-      line: what it is of, as in the table of the experiment.
+      line: the name of what it is of, in the table of the experiment.
       metric: in our names.
       value: as printed.
       source: where it was read.
-      tolerance: how far ours may be; None where it is of another implementation, tuned otherwise, and only shown.
+      tolerance: how far ours may be; None if it is of another implementation, tuned otherwise, and only shown.
     """
 
     data: str
@@ -69,7 +71,7 @@ def comparison(beside: Sequence[dict[str, Any]]) -> list[str]:
     for each in beside:
         ours, apart, judged = "-", "-", "-"
         if "ours" in each:
-            ours = f"{each['ours']:.4f} ± {each['standard_error']:.4f}"
+            ours = accuracy(each["ours"], each["standard_error"])
             apart = f"{each['standard_errors_apart']:+.1f}"
         if "within" in each:
             judged = f"{'yes' if each['within'] else 'no'} ({each['tolerance']:g})"
@@ -78,30 +80,54 @@ def comparison(beside: Sequence[dict[str, Any]]) -> list[str]:
     return rows(header, lines)
 
 
-def measured(lines: Sequence[Line], metrics: Sequence[str]) -> list[str]:
-    """A table of lines in Markdown: settings, test metrics with standard errors over users, seconds of a fit."""
+FIT = "fit, s"  # the end of the header of the column that says why a line was left out
+SECONDS = {f"a {FIT}": lambda line: f"{line.result['seconds']:.1f}"}
+
+
+def measured(
+    lines: Sequence[Tuned], metrics: Sequence[str], costs: Mapping[str, Callable[[Tuned], str]] = SECONDS
+) -> list[str]:
+    """A table of lines in Markdown: settings, test metrics with standard errors over users, and more columns.
+
+    Args:
+      lines: what was tuned; of a line that failed it is told why.
+      metrics: of the test users.
+      costs: by its header the text of a column, from a line that did not fail. One of them ends in `FIT`.
+    """
     text = []
     for line in lines:
-        if line.result["failed"]:
-            text.append([line.name, *(["-"] * (1 + len(metrics))), f"left out: {line.result['failed']}"])
+        if failed := line.result["failed"]:
+            words = (f"left out: {failed}" if column.endswith(FIT) else "-" for column in costs)
+            text.append([line.name, *["-"] * (1 + len(metrics)), *words])
         else:
-            values = ["{:.4f} ± {:.4f}".format(*line.result["test"][name]) for name in metrics]
-            text.append([line.name, line.said, *values, f"{line.result['seconds']:.1f}"])
-    return rows(["", "settings", *metrics, "a fit, s"], text)
+            values = (accuracy(*line.test(name)) for name in metrics)
+            text.append([line.name, line.described, *values, *(column(line) for column in costs.values())])
+    return rows(["", "settings", *metrics, *costs], text)
 
 
-def recorded(lines: Sequence[Line]) -> list[dict[str, Any]]:
+def recorded(lines: Sequence[Tuned]) -> list[dict[str, Any]]:
     """The lines for JSON."""
     return [{"line": line.name, "settings": line.settings, **line.result} for line in lines]
 
 
-def figures(lines: Sequence[Line]) -> Figures:
+def figures(lines: Sequence[Tuned]) -> Figures:
     """By line and metric the mean and its standard error, of the lines that did not fail."""
-    return {
-        line.name: {name: (mean, error) for name, (mean, error) in line.result["test"].items()}
-        for line in lines
-        if not line.result["failed"]
-    }
+    return {line.name: {name: line.test(name) for name in line.result["test"]} for line in lines if line.fitted}
+
+
+def accuracy(mean: float, error: float) -> str:
+    """A metric with its standard error, in words."""
+    return f"{mean:.4f} ± {error:.4f}"
+
+
+@contextmanager
+def panels(path: Any, size: tuple[float, float], n: int = 1, *, title: str = "", sharey: bool = False) -> Iterator[Any]:
+    """The axes of n panels beside each other, to draw on; at the end their figure is written to the path."""
+    figure = new_figure(*size)
+    yield figure.subplots(1, n, sharey=sharey, squeeze=False)[0]
+    if title:
+        figure.suptitle(title)
+    write(figure, path)
 
 
 def rows(header: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:

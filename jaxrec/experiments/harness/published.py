@@ -7,6 +7,7 @@ another.
 
 from __future__ import annotations
 
+from jaxrec.experiments.harness.datasets import STRONG
 from jaxrec.experiments.harness.outcome import Published
 
 BARS = "BARS leaderboard (reczoo), the same split"
@@ -16,12 +17,12 @@ EDLAE_NOTEBOOK = "notebook of the EDLAE paper"
 EASE_PAGE = "a benchmark page for the EASE paper"
 VASP = "Table III of the VASP paper"
 TOLERANCE = {"ml20m": 0.003, "netflix": 0.0015, "msd": 0.0015}
-STRONG = ("calibrated_recall@20", "calibrated_recall@50", "ndcg@100")
+PRINTED = (*STRONG[1:], STRONG[0])  # the metrics in the order in which papers print them
 
 
 def of(data: str, line: str, values: tuple[float | None, ...], source: str, tolerance: float | None) -> list[Published]:
-    """Recall at 20 and 50 and ndcg at 100 of one line, None where a figure is not at hand."""
-    found = zip(STRONG, values, strict=True)
+    """Recall at 20 and 50 and ndcg at 100 of one line; None for a figure that is not at hand."""
+    found = zip(PRINTED, values, strict=True)
     return [Published(data, line, metric, value, source, tolerance) for metric, value in found if value is not None]
 
 

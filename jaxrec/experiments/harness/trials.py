@@ -1,105 +1,50 @@
-"""Trials: a fit measured on held-out users and kept in a cell, and the walk that chooses the strength of a method."""
+"""Choosing and measuring: contenders, each tuned by a walk over its strength, whose every fit is kept in a cell."""
 
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import math
-import time
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from typing import Any
 
-import jax
 import numpy as np
 
-from jaxrec.data import Interactions
 from jaxrec.data.splits import HeldOut, Split
-from jaxrec.evaluation.report import evaluate
 from jaxrec.experiments.harness.cells import Cells, climb
 from jaxrec.experiments.harness.datasets import Prepared
-from jaxrec.models import Fitted
-from jaxrec.runtime.memory import GB
-from jaxrec.status import FitError, Status
+from jaxrec.experiments.harness.fits import cached, fit_and_measure, fit_within, stops_early
 
 STEP = math.sqrt(10)  # between the strengths that a walk tries
-BEST_EPOCH = "best epoch"  # in the certificate of a training that stops early
-# Fields of the models.
-LEARNED = (
-    *("parameters", "weights", "pair_weights", "values", "offset", "encoder", "decoder"),
-    *("user_factors", "item_factors", "scores"),
-)
-POPULAR_ITEMS = 10_000  # that strengths of models with a cubic cost are chosen on, where there are more
-STOPPING_USERS = 5000  # at most, that a training is stopped by where a data set has no validation users
+POPULAR_ITEMS = 10_000  # that strengths of models with a cubic cost are chosen on, if there are more
+STOPPING_USERS = 5000  # at most, that a training is stopped by if a data set has no validation users
 
 
-class LeftOut(Exception):
-    """A fit that this machine, or this scale, cannot afford: no result, and so no cell."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Scale:
+    """What an experiment tries at one of its scales; an experiment adds what else it varies.
 
-
-def examine(
-    fit: Callable[[], Any],
-    parts: Split,
-    metrics: Sequence[str],
-    also: Callable[[Any], dict[str, Any]] | None = None,
-    *,
-    keep_users: bool = False,
-) -> dict[str, Any]:
-    """Fits, and measures on validation users, where there are any, and on test users.
-
-    Args:
-      fit: returns what a method's `fit` does, or a `Scorer`.
-      parts: whom to measure on.
-      metrics: of the test users; of the validation users the first.
-      also: what else to record of that which `fit` returned.
-      keep_users: records the first metric of every test user, for paired differences.
-
-    Raises:
-      LeftOut: it does not fit in memory; any other failure is recorded.
+    Attributes:
+      most: strengths tried in a walk, and settings of a contender, at most.
+      budget: rough seconds that a single fit may take by its plan; what takes more is left out.
+      ranks: of the models that have one.
+      dropouts: of the models that have one.
     """
-    begun, cpu = time.perf_counter(), time.process_time()
-    try:
-        fitted = fit()
-    except FitError as error:
-        if error.status is Status.DOES_NOT_FIT:
-            raise LeftOut(str(error)) from error
-        return {"failed": str(error), "seconds": time.perf_counter() - begun}
-    seconds, cpu = time.perf_counter() - begun, time.process_time() - cpu
-    found: dict[str, Any] = {"failed": None}
-    if isinstance(fitted, Fitted):
-        certificate = fitted.info.certificate
-        found |= {"method": str(fitted.info.method), "residual": certificate.residual, "detail": certificate.detail}
-        found["numbers"] = sum(
-            np.size(leaf) for name in LEARNED for leaf in jax.tree.leaves(getattr(fitted.model, name, None))
-        )
-        if BEST_EPOCH in certificate.detail:
-            found["best_epoch"] = int(certificate.detail[BEST_EPOCH])
-    if parts.validation is not None:
-        found["validation"] = evaluate(fitted, *parts.validation, metrics[0]).mean[metrics[0]]
-    test = evaluate(fitted, *parts.test, metrics)
-    found["test"] = {name: [test.mean[name], test.standard_error[name]] for name in metrics}
-    if keep_users:
-        users = test.per_user[metrics[0]].tolist()
-        found["users"] = [round(value, 6) if math.isfinite(value) else None for value in users]
-    return found | {"seconds": seconds, "cpu_seconds": cpu} | (also(fitted) if also else {})
+
+    most: int
+    budget: float = math.inf
+    ranks: tuple[int, ...] = ()
+    dropouts: tuple[float, ...] = ()
 
 
-def attempt(cells: Cells, settings: dict[str, Any], compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """The cell for `settings`; what is left out here is not written, since another machine may do it."""
-    try:
-        return cells.get(settings, compute)
-    except LeftOut as error:
-        return {"failed": str(error), "seconds": math.nan}
+def power_of(strength: float) -> int:
+    """The number of a walk over powers of sqrt(10) at which it came to this strength."""
+    return round(math.log(strength, STEP))
 
 
-def score(result: dict[str, Any]) -> float:
-    """The validation metric of a cell; -inf where its fit failed."""
-    return -math.inf if result["failed"] else result["validation"]
-
-
-def scores(measure: Callable[[int], dict[str, Any]]) -> Callable[[int], float]:
-    """What `climb` walks on: the validation metric of the cell of a number."""
-    return lambda number: score(measure(number))
+def options(field: str, *values: Any) -> tuple[dict[str, Any], ...]:
+    """The settings of a contender that differ in one field."""
+    return tuple({field: value} for value in values)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,35 +52,38 @@ class Contender:
     """A method and the settings to choose from.
 
     Attributes:
-      make: the method, from its settings by name.
-      start: the number that the walk over strengths begins with; None where there is no strength.
+      make_method: the method, from its settings by name.
+      start: the number that the walk over strengths begins with; None if there is no strength.
       field: the setting that is walked over.
-      strength: the value for a number of the walk; a power of sqrt(10) where nothing else is said.
-      variants: other settings, each with a walk of its own, which begins where that before it ended.
-      first: where the variants are in an order, the place of that from which they are walked over, uphill; None tries
-        all.
-      on_popular: whether the most popular items alone tell what is best, where a data set has many and no validation
+      strength: the value for a number of the walk; a power of sqrt(10) if nothing else is said.
+      settings: other settings, each with a walk of its own, which begins where the walk before it ended.
+      first_variant: if the settings are in an order, the place from which they are walked over, uphill; None tries all.
+      on_popular: whether the most popular items alone tell what is best, if a data set has many and no validation
         users: for models whose cost is cubic in the items, of which a walk would take hours.
+      seeds: how often the choice is fitted, with another `seed` in its settings each time.
+      key: the name of a cell, from settings; None takes the name of the contender and the settings.
     """
 
-    make: Callable[..., Any]
+    make_method: Callable[..., Any]
     start: int | None = None
     field: str = "reg"
     strength: Callable[[int], Any] = lambda number: STEP**number
-    variants: tuple[dict[str, Any], ...] = ({},)
-    first: int | None = None
+    settings: tuple[dict[str, Any], ...] = ({},)
+    first_variant: int | None = None
     on_popular: bool = False
+    seeds: int = 1
+    key: Callable[[dict[str, Any]], dict[str, Any]] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
-class Line:
+class Tuned:
     """A contender at the settings that were best on held-out data, and what it does on test users.
 
     Attributes:
-      name: as in a table.
-      settings: those that were chosen.
+      name: what a table calls it.
+      settings: the settings that were chosen.
       method: what was made of them.
-      result: its cell.
+      runs: a cell for each seed.
       tried: how many settings it was chosen from.
       tuning_seconds: of all fits that it was chosen by.
     """
@@ -143,29 +91,63 @@ class Line:
     name: str
     settings: dict[str, Any]
     method: Any
-    result: dict[str, Any]
+    runs: tuple[dict[str, Any], ...]
     tried: int = 1
     tuning_seconds: float = 0.0
 
     @property
-    def said(self) -> str:
-        """The settings in words, and where a training was stopped: those too were chosen."""
-        texts = [f"{key} {value:{',' if isinstance(value, int) else '.3g'}}" for key, value in self.settings.items()]
+    def result(self) -> dict[str, Any]:
+        """The cell of the first seed, by which everything is chosen."""
+        return self.runs[0]
+
+    @property
+    def fitted(self) -> list[dict[str, Any]]:
+        """The cells that did not fail."""
+        return [run for run in self.runs if not run["failed"]]
+
+    @property
+    def validation(self) -> float:
+        """The metric on validation users; -inf if the fit failed."""
+        return -math.inf if self.result["failed"] else self.result["validation"]
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of a fit: the median over seeds."""
+        return float(np.median([run["seconds"] for run in self.fitted]))
+
+    def test(self, metric: str) -> tuple[float, float]:
+        """The mean over seeds on test users, and its standard error over users, of a single seed; NaN if all failed."""
+        return over_seeds(self.fitted, metric)
+
+    @property
+    def described(self) -> str:
+        """The settings in words, and where a training was stopped: that too was chosen."""
+        texts = [f"{key} {_number(value)}" for key, value in self.settings.items()]
         if "best_epoch" in self.result:
             texts.append(f"epoch {self.result['best_epoch']} of {self.result['detail']['epochs']:.0f}")
         return ", ".join(texts) or "-"
 
     def __str__(self) -> str:
-        if self.result["failed"]:
-            return f"{self.name}: failed ({self.result['failed']})"
-        name, (mean, _) = next(iter(self.result["test"].items()))
-        return f"{self.name} ({self.said}): {name} {mean:.4f}, a fit {self.result['seconds']:.1f} s"
+        if not self.fitted:
+            return f"{self.name} ({self.described}): failed ({self.result['failed']})"
+        metric = next(iter(self.fitted[0]["test"]))
+        return f"{self.name} ({self.described}): {metric} {self.test(metric)[0]:.4f}, a fit {self.seconds:.1f} s"
+
+
+def over_seeds(runs: Sequence[dict[str, Any]], metric: str) -> tuple[float, float]:
+    """The mean of a test metric over cells that did not fail, and the standard error of the first; NaN without any."""
+    values = [run["test"][metric] for run in runs]
+    return (float(np.mean([mean for mean, _ in values])), values[0][1]) if values else (math.nan, math.nan)
+
+
+def _number(value: Any) -> str:
+    return value if isinstance(value, str) else f"{value:{',' if isinstance(value, int) else '.3g'}}"
 
 
 class Trials:
     """Contenders tuned on what a data set holds out for that, and measured on its test users.
 
-    Where the data have validation users one fit serves both. Where they have none (a fixed split), settings are chosen
+    If the data have validation users one fit serves both. If they have none (a fixed split), settings are chosen
     by the first metric on a tenth of the training interactions, and the choice is fitted once more on all of them. A
     training that stops early lacks the tenth of some users only, by which it is stopped and chosen; it is not repeated.
     Contenders that are `on_popular` are chosen on the `POPULAR_ITEMS` items with the most interactions. For EASE these
@@ -175,14 +157,33 @@ class Trials:
     Attributes:
       data: the data set.
       cells: where results are kept.
-      most: strengths tried in a walk, and variants of a contender, at most.
-      budget: rough seconds that a single fit may take by its plan; what takes more is left out.
-      also: what else to record of a fit.
+      scale: how many settings are tried, and what a fit may cost.
+      say: told every contender that was tuned.
+      also: what else to record, from a fit.
+      keep_users: whether the first metric is recorded for every test user.
+      parts: what is learned from and measured on; None is the data with all values 1.
     """
 
-    def __init__(self, data: Prepared, cells: Cells, most: int, budget: float = math.inf, also: Any = None):
-        self.data, self.cells, self.most, self.budget, self.also = data, cells, most, budget, also
-        self.parts, self.tuning, self.metrics = data.plain, data.tuning, data.source.metrics
+    def __init__(
+        self,
+        data: Prepared,
+        cells: Cells,
+        scale: Scale,
+        say: Callable[[str], None] = lambda line: None,
+        *,
+        also: Callable[[Any], dict[str, Any]] | None = None,
+        keep_users: bool = False,
+        parts: Split | None = None,
+    ):
+        self.data, self.cells, self.scale, self.say, self.also, self.keep_users = (
+            data,
+            cells,
+            scale,
+            say,
+            also,
+            keep_users,
+        )
+        self.parts, self.tuning, self.metrics = parts or data.plain, data.tuning, data.source.metrics
         self.spent: dict[str, float] = {}  # seconds of every fit that the choice at hand is made by
 
     def final(self, settings: dict[str, Any], method: Any) -> dict[str, Any]:
@@ -191,16 +192,24 @@ class Trials:
         return self._measured(settings, method, parts, self.metrics)
 
     def held_out(self, settings: dict[str, Any], method: Any, on_popular: bool = False) -> float:
-        """The first metric on what is held out for choosing, of popular items or all; -inf where the fit failed."""
+        """The first metric on what is held out for choosing, of popular items or all; -inf if the fit failed."""
         result = self._for_choosing(settings, method, on_popular)
         if result["failed"]:
             return -math.inf
-        return score(result) if "validation" in result else result["test"][self.metrics[0]][0]
+        return result["validation"] if "validation" in result else result["test"][self.metrics[0]][0]
 
-    def tune(self, name: str, contender: Contender) -> Line:
+    def tune(self, name: str, contender: Contender) -> Tuned:
         """The best of a contender."""
-        variants, found, number = contender.variants, [], contender.start
+        variants, found, number = contender.settings, [], contender.start
+        key = contender.key or (lambda settings: {"line": name, **settings})
         self.spent = {}
+
+        def value(settings: dict[str, Any]) -> float:
+            """The first metric on held-out data; -inf for a rank that the data do not have."""
+            method = contender.make_method(**settings)
+            if getattr(method, "rank", 1) > min(self.parts.train.shape):
+                return -math.inf
+            return self.held_out(key(settings), method, contender.on_popular)
 
         def best_of(which: int) -> float:
             """The first metric of a variant at its best strength."""
@@ -213,27 +222,23 @@ class Trials:
                 return walked | variants[which]
 
             if number is not None:
-                number = climb(lambda number: self._value(name, contender, at(number)), number, self.most)
+                number = climb(lambda number: value(at(number)), number, self.scale.most)
             settings = at(number)
-            found.append((self._value(name, contender, settings) if len(variants) > 1 else 0.0, settings))
+            found.append((value(settings) if len(variants) > 1 else 0.0, settings))
             return found[-1][0]
 
-        if contender.first is not None:
-            climb(best_of, contender.first, self.most)
+        if contender.first_variant is not None:
+            climb(best_of, contender.first_variant, self.scale.most)
         else:
-            for which in range(min(len(variants), self.most)):
+            for which in range(min(len(variants), self.scale.most)):
                 best_of(which)
         settings = max(found, key=lambda each: each[0])[1]
-        method = contender.make(**settings)
-        tried, seconds = len(self.spent), sum(self.spent.values())
-        return Line(name, settings, method, self.final({"line": name, **settings}, method), max(1, tried), seconds)
-
-    def _value(self, name: str, contender: Contender, settings: dict[str, Any]) -> float:
-        """The first metric on held-out data; -inf for a rank that the data do not have."""
-        method = contender.make(**settings)
-        if getattr(method, "rank", 1) > min(self.parts.train.shape):
-            return -math.inf
-        return self.held_out({"line": name, **settings}, method, contender.on_popular)
+        tried, seconds = max(1, len(self.spent)), sum(self.spent.values())
+        again = [settings, *(settings | {"seed": seed} for seed in range(1, contender.seeds))]
+        runs = tuple(self.final(key(each), contender.make_method(**each)) for each in again)
+        tuned = Tuned(name, settings, contender.make_method(**settings), runs, tried, seconds)
+        self.say(str(tuned))
+        return tuned
 
     def _for_choosing(self, settings: dict[str, Any], method: Any, on_popular: bool) -> dict[str, Any]:
         """The cell of a method by which settings are chosen."""
@@ -248,8 +253,8 @@ class Trials:
             self.spent[str(settings)] = result["seconds"]
         return result
 
-    def said(self, contenders: dict[str, Contender]) -> str:
-        """How these are chosen, in words."""
+    def described(self, contenders: dict[str, Contender]) -> str:
+        """How the settings of these are chosen, in words."""
         popular = [] if self.popular is None else [name for name, each in contenders.items() if each.on_popular]
         if not popular:
             return "Settings chosen on held-out data"
@@ -258,7 +263,7 @@ class Trials:
 
     @cached_property
     def popular(self) -> Split | None:
-        """What is held out for choosing, of the most popular items alone; None where there are no others."""
+        """What is held out for choosing, of the most popular items alone; None if there are no others."""
         if self.tuning is None or self.parts.train.n_items <= POPULAR_ITEMS:
             return None
         train, test, _ = self.tuning
@@ -269,7 +274,7 @@ class Trials:
     def stopping(self) -> Split | None:
         """What trainings are given that stop early: some users, without whose tenth they train, are their validation.
 
-        None where the data have validation users.
+        None if the data have validation users.
         """
         if self.tuning is None:
             return None
@@ -286,35 +291,6 @@ class Trials:
 
     def _measured(self, settings: Any, method: Any, parts: Split, metrics: Sequence[str]) -> dict[str, Any]:
         # Where a part is learned from, the whole must be affordable too: else there is nothing to choose for.
-        fit = partial(fit_within, method, parts, self.budget, self.parts.train)
-        return attempt(self.cells, settings, partial(examine, fit, parts, metrics, self.also))
-
-
-def stops_early(method: Any) -> bool:
-    """Whether its `fit` takes validation users, and ends a training by them."""
-    return "validation" in inspect.signature(method.fit).parameters
-
-
-def fit_within(method: Any, parts: Split, budget: float, whole: Interactions | None = None) -> Any:
-    """What `method.fit` returns, if its plan, where it has one, is within memory and so many rough seconds.
-
-    Args:
-      method: one that stops early is given the validation users.
-      parts: the first is learned from.
-      budget: rough seconds.
-      whole: what the plan is for; default what is learned from.
-
-    Raises:
-      LeftOut: it does not fit in memory, or takes longer.
-    """
-    planned = parts.train if whole is None else whole
-    if hasattr(method, "plan"):
-        plan = method.plan(planned.n_users, planned.n_items, planned.nnz)
-        if not plan.fits:
-            free = (plan.available or 0) / GB
-            raise LeftOut(f"a fit needs {plan.total / GB:.1f} GB on the {plan.where}, where {free:.1f} GB are free")
-        if plan.seconds is not None and plan.seconds > budget:
-            raise LeftOut(f"a fit takes roughly {plan.seconds / 60:.0f} minutes, this scale has {budget / 60:.0f}")
-    if stops_early(method):
-        return method.fit(parts.train, validation=parts.validation)
-    return method.fit(parts.train)
+        fit = partial(fit_within, method, parts, self.scale.budget, self.parts.train)
+        compute = partial(fit_and_measure, fit, parts, metrics, self.also, keep_users=self.keep_users)
+        return cached(self.cells, settings, compute)

@@ -3,11 +3,12 @@
 After Steck & Garcia Garcia, "On the Regularization of Autoencoders" (arXiv 2110.11402), its second result. The excess
 is (J - J*) / (J(0) - J*) on the training users, J* the loss of full rank: 0 is full rank, 1 no model. Strength and
 dropout are those that suit full rank best; all forms start from one Gram matrix and one Cholesky factor, and the
-seconds are those of the form alone, once compiled.
+seconds are what the form alone takes, once compiled.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 import time
@@ -20,39 +21,44 @@ import numpy as np
 
 from jaxrec.data.splits import Split
 from jaxrec.experiments.harness.cells import Cells
+from jaxrec.experiments.harness.contenders import edlae
 from jaxrec.experiments.harness.datasets import Prepared
-from jaxrec.experiments.harness.outcome import Outcome, rows
-from jaxrec.experiments.harness.trials import Contender, Line, Trials, attempt, examine
-from jaxrec.experiments.low_rank import forms as kinds
-from jaxrec.linear import Edlae
+from jaxrec.experiments.harness.fits import cached, fit_and_measure
+from jaxrec.experiments.harness.outcome import Outcome, accuracy, panels, rows
+from jaxrec.experiments.harness.trials import Scale, Trials, Tuned
+from jaxrec.experiments.low_rank import forms
+from jaxrec.experiments.low_rank.forms import ADMM, CLOSED, DROPPED, EIGEN, FIXED, LBFGS, ONE_SHOTS, TIED
 from jaxrec.models import ItemFactors
-from jaxrec.runtime.plots import new_figure, write
 from jaxrec.status import FitError, Status
 
 VERSION = 1
 OMEGA, ADMM_STEPS = 500.0, 20  # as published for the largest set
 WARM_UP_TO = 256  # ranks at which a form runs twice, the first time to be compiled
-NAMES = (*kinds.ONE_SHOTS, "eigen only (c')", kinds.TIED, kinds.CLOSED, kinds.FIXED, kinds.ADMM, kinds.DROPPED)
+NAMES = (*ONE_SHOTS, EIGEN, TIED, CLOSED, FIXED, ADMM, DROPPED, LBFGS)
 
 
-class Scale(NamedTuple):
-    """Ranks, and whether that of all items too; dropouts and strengths tried at full rank; L-BFGS; ranks of 20 SVDs."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FormsScale(Scale):
+    """The scale: its ranks, whether the rank of all items too, L-BFGS, and the largest rank of `TIED`."""
 
-    ranks: tuple[int, ...]
-    whole: bool
-    dropouts: tuple[float, ...]
-    most: int
-    lbfgs_up_to: int
-    lbfgs_steps: int
-    lbfgs_starts: int
-    tied_up_to: int
+    whole: bool = True
+    lbfgs_up_to: int = 200
+    lbfgs_steps: int = 60
+    lbfgs_starts: int = 1
+    tied_up_to: int = 200
 
 
 SCALES = {
-    "smoke": Scale((8,), False, (0.3,), 2, 8, 10, 1, 0),
-    "small": Scale((10, 50, 200, 1000), True, (0.1, 0.25, 0.5), 7, 200, 60, 1, 200),
-    "full": Scale(
-        (10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000), True, (0.1, 0.25, 0.33, 0.5), 12, 500, 200, 3, 500
+    "smoke": FormsScale(most=2, ranks=(8,), dropouts=(0.3,), whole=False, lbfgs_up_to=8, lbfgs_steps=10, tied_up_to=0),
+    "small": FormsScale(most=7, ranks=(10, 50, 200, 1000), dropouts=(0.1, 0.25, 0.5)),
+    "full": FormsScale(
+        most=12,
+        ranks=(10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000),
+        dropouts=(0.1, 0.25, 0.33, 0.5),
+        lbfgs_up_to=500,
+        lbfgs_steps=200,
+        lbfgs_starts=3,
+        tied_up_to=500,
     ),
 }
 
@@ -65,7 +71,7 @@ class Point(NamedTuple):
     result: dict[str, Any]
 
     def value(self, name: str) -> float | None:
-        """The excess, the seconds or a metric; None where the form failed."""
+        """The excess, the seconds or a metric; None if the form failed."""
         if self.result["failed"]:
             return None
         return self.result["test"][name][0] if "@" in name else self.result[name]
@@ -74,30 +80,25 @@ class Point(NamedTuple):
 def run(data: Prepared, scale: str, cells: Cells, say: Callable[[str], None]) -> Outcome:
     """The tables and the plot on one data set."""
     plan = SCALES[scale]
-    trials = Trials(data, cells, plan.most)
-    full = trials.tune("EDLAE", Contender(Edlae, 5, variants=tuple({"dropout": p} for p in plan.dropouts)))
-    say(str(full))
+    trials = Trials(data, cells, plan, say)
+    full = trials.tune("EDLAE", edlae(plan.dropouts))
     train, n_items = trials.parts.train, trials.parts.train.n_items
     parts = Split(train, trials.parts.test)
+    # Above half of the items every truncated SVD is a whole one.
+    largest = {TIED: min(plan.tied_up_to, n_items // 2), LBFGS: plan.lbfgs_up_to}
 
     @functools.cache  # made when the first cell is missing
-    def made() -> tuple[Any, dict[str, kinds.Form]]:
-        problem = kinds.problem_of(train, full.settings["reg"], full.settings["dropout"])
+    def made() -> tuple[Any, dict[str, forms.Form]]:
+        problem = forms.problem_of(train, full.settings["reg"], full.settings["dropout"])
         lbfgs = {"lbfgs_steps": plan.lbfgs_steps, "lbfgs_starts": plan.lbfgs_starts}
-        return problem, kinds.forms(problem, omega=OMEGA, admm_steps=ADMM_STEPS, **lbfgs)
+        return problem, forms.by_name(problem, omega=OMEGA, admm_steps=ADMM_STEPS, **lbfgs)
 
     points = []
     for rank in [*(rank for rank in plan.ranks if rank < n_items), *([n_items] if plan.whole else [])]:
-        for name in (*NAMES, kinds.LBFGS):
-            # Above half of the items every truncated SVD is a whole one.
-            if (name == kinds.TIED and rank > min(plan.tied_up_to, n_items // 2)) or (
-                name == kinds.LBFGS and rank > plan.lbfgs_up_to
-            ):
-                continue
+        for name in (name for name in NAMES if rank <= largest.get(name, rank)):
             compute = partial(measure, made, name, rank, parts, trials.metrics)
-            result = attempt(cells, {"form": name, "rank": rank, **full.settings}, compute)
-            points.append(Point(rank, name, result))
-            say(said(points[-1], trials.metrics[0]))
+            points.append(Point(rank, name, cached(cells, {"form": name, "rank": rank, **full.settings}, compute)))
+            say(described(points[-1], trials.metrics[0]))
     record = {"full rank": {**full.settings, **full.result}, "points": [point._asdict() for point in points]}
     return Outcome(
         table=markdown(points, full, trials.metrics[0]),
@@ -110,7 +111,7 @@ def measure(made: Callable, name: str, rank: int, parts: Split, metrics: Sequenc
     """One form at one rank: its excess, its metrics, its seconds."""
     problem, by_name = made()
     form, key = by_name[name], jax.random.key(0)
-    if name != kinds.LBFGS and rank <= WARM_UP_TO:
+    if name != LBFGS and rank <= WARM_UP_TO:
         jax.block_until_ready(form(rank, key))
     found: dict[str, float] = {}
 
@@ -118,27 +119,26 @@ def measure(made: Callable, name: str, rank: int, parts: Split, metrics: Sequenc
         begun = time.perf_counter()
         factors = jax.block_until_ready(form(rank, key))
         found["seconds"] = time.perf_counter() - begun
-        found["excess"] = float(kinds.excess(problem, *factors))
+        found["excess"] = float(forms.excess(problem, *factors))
         if not found["excess"] < 1:
             raise FitError(Status.NOT_FINITE, f"the excess is {found['excess']:.3g}: it diverges.")
         return ItemFactors(*factors)
 
-    return examine(fit, parts, metrics, lambda model: found)
+    return fit_and_measure(fit, parts, metrics, lambda model: found)
 
 
-def said(point: Point, metric: str) -> str:
-    """A line of progress."""
+def described(point: Point, metric: str) -> str:
+    """A point in words."""
     if point.result["failed"]:
         return f"k = {point.rank}, {point.form}: {point.result['failed']}"
     excess, value, seconds = (point.value(name) for name in ("excess", metric, "seconds"))
     return f"k = {point.rank}, {point.form}: excess {excess:.5f}, {metric} {value:.4f}, {seconds:.2f} s"
 
 
-def markdown(points: Sequence[Point], full: Line, metric: str) -> str:
+def markdown(points: Sequence[Point], full: Tuned, metric: str) -> str:
     """All tables."""
-    of_full = "{:.4f} ± {:.4f}".format(*full.result["test"][metric])
     parts = [
-        f"Full rank: {full.said}, chosen on held-out data; {metric} {of_full}.",
+        f"Full rank: {full.described}, chosen on held-out data; {metric} {accuracy(*full.test(metric))}.",
         "Excess (J - J\\*) / (J(0) - J\\*):",
         table(points, "excess", 5),
         f"{metric}:",
@@ -167,30 +167,26 @@ def above_lbfgs(points: Sequence[Point]) -> list[list[str]]:
     excess = {(point.form, point.rank): point.value("excess") for point in points}
     lines = []
     for (form, rank), judge in excess.items():
-        if form == kinds.LBFGS and judge:
-            others = (excess[name, rank] for name in (kinds.CLOSED, kinds.FIXED))
+        if form == LBFGS and judge:
+            others = (excess[name, rank] for name in (CLOSED, FIXED))
             lines.append([str(rank), *("-" if each is None else f"{each / judge - 1:+.2%}" for each in others)])
     return lines
 
 
-def write_plot(points: Sequence[Point], full: Line, metric: str, name: str, path: Any) -> None:
+def write_plot(points: Sequence[Point], full: Tuned, metric: str, name: str, path: Any) -> None:
     """Excess and metric over the rank, a line a form."""
-    figure = new_figure(12, 4.6)
-    axes = figure.subplots(1, 2)
-    shown = (kinds.DROPPED, *kinds.ONE_SHOTS, kinds.CLOSED, kinds.ADMM, kinds.FIXED, kinds.LBFGS)
-    for index, form in enumerate(shown):
-        judge = form == kinds.LBFGS
-        style = {"color": f"C{index}", "marker": "x" if judge else ".", "linestyle": "none" if judge else "-"}
-        for axis, value in zip(axes, ("excess", metric), strict=True):
-            drawn = [(point.rank, point.value(value)) for point in points if point.form == form]
-            drawn = [(rank, each) for rank, each in drawn if each is not None and each > 1e-6]  # 0 at full rank
-            axis.plot(*np.array(drawn).reshape(-1, 2).T, label=form, **style)
-    mean, error = full.result["test"][metric]
-    axes[1].axhline(mean, color="black", linestyle="--", label="full rank")
-    if math.isfinite(error):
-        axes[1].axhspan(mean - error, mean + error, color="black", alpha=0.08)
-    axes[0].set(xscale="log", yscale="log", xlabel="rank k", ylabel="(J - J*) / (J(0) - J*)")
-    axes[1].set(xscale="log", xlabel="rank k", ylabel=metric)
-    axes[1].legend(fontsize=8)
-    figure.suptitle(f"Low-rank EDLAE on {name}")
-    write(figure, path)
+    with panels(path, (12, 4.6), 2, title=f"Low-rank EDLAE on {name}") as (left, right):
+        for index, form in enumerate((DROPPED, *ONE_SHOTS, CLOSED, ADMM, FIXED, LBFGS)):
+            judge = form == LBFGS
+            style = {"color": f"C{index}", "marker": "x" if judge else ".", "linestyle": "none" if judge else "-"}
+            for axes, value in ((left, "excess"), (right, metric)):
+                drawn = [(point.rank, point.value(value)) for point in points if point.form == form]
+                drawn = [(rank, each) for rank, each in drawn if each is not None and each > 1e-6]  # 0 at full rank
+                axes.plot(*np.array(drawn).reshape(-1, 2).T, label=form, **style)
+        mean, error = full.test(metric)
+        right.axhline(mean, color="black", linestyle="--", label="full rank")
+        if math.isfinite(error):
+            right.axhspan(mean - error, mean + error, color="black", alpha=0.08)
+        left.set(xscale="log", yscale="log", xlabel="rank k", ylabel="(J - J*) / (J(0) - J*)")
+        right.set(xscale="log", xlabel="rank k", ylabel=metric)
+        right.legend(fontsize=8)

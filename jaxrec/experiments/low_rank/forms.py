@@ -1,6 +1,6 @@
 """Every form of a low-rank denoising autoencoder that the experiments compare, on one Cholesky factor.
 
-The letters are those of the kernels' derivation in `jaxrec.linear.low_rank_edlae_kernels`: (a) to (c) guess the
+The letters are from the kernels' derivation in `jaxrec.linear.low_rank_edlae_kernels`: (a) to (c) guess the
 diagonal of UV' and take one truncated SVD, (d) repeats it, (e) is the exact decoder for a given encoder.
 """
 
@@ -17,6 +17,7 @@ from jax import lax
 
 from jaxrec.closed_form.gram import gram_matrix
 from jaxrec.data import Interactions
+from jaxrec.experiments.low_rank import iterative
 from jaxrec.linear import low_rank_edlae
 from jaxrec.linear import low_rank_edlae_kernels as kernels
 from jaxrec.linear.low_rank_edlae_kernels import Problem
@@ -29,7 +30,7 @@ Form = Callable[[int, Any], tuple[Any, Any]]  # from rank and key to encoder and
 ONE_SHOTS = {"SVD of B* (a)": "full_rank", "free-diagonal beta (b)": "free_diagonal", "eigen beta (c)": "eigen"}
 TIED_STEPS = 20
 TIED = f"tied diagonal, {TIED_STEPS} SVDs (d)"
-CLOSED, FIXED = "closed form: best of (a)-(c) + (e)", "fixed point"
+EIGEN, CLOSED, FIXED = "eigen only (c')", "closed form: best of (a)-(c) + (e)", "fixed point"
 ADMM, DROPPED, LBFGS = "ADMM, best iterate", "constraint dropped", "L-BFGS"
 
 _dot = partial(jnp.matmul, precision=HIGHEST)
@@ -103,7 +104,7 @@ def zero_diagonal(problem: Problem, basis: Any, steps: Any) -> tuple[Any, Any]:
     The loss is J(B*) + ||L'(UV' - B*)||_F^2. Given a basis P of the columns of L'U, row j of V is the projection of
     P'L'b*_j = h - t u on what is orthogonal to u: h - tau u with tau = h'u / u'u, u and h being rows j of U and of L P.
     Given V, with K the projection on its columns and C = G^-1, U is (I - C D(g)) V (V'V)^-1 where (C o K) g = diag(K):
-    g - t are the multipliers. (Both steps are those of the author's published notebook, derived anew.)
+    g - t are the multipliers. (Both steps are in the author's published notebook; here they are derived anew.)
 
     Args:
       problem: from `problem_of`.
@@ -137,7 +138,7 @@ def zero_diagonal(problem: Problem, basis: Any, steps: Any) -> tuple[Any, Any]:
 _zero_diagonal = jax.jit(zero_diagonal)
 
 
-def forms(problem: Problem, *, omega: float, admm_steps: int, lbfgs_steps: int, lbfgs_starts: int) -> dict[str, Form]:
+def by_name(problem: Problem, *, omega: float, admm_steps: int, lbfgs_steps: int, lbfgs_starts: int) -> dict[str, Form]:
     """Each form by name.
 
     Args:
@@ -175,16 +176,16 @@ def forms(problem: Problem, *, omega: float, admm_steps: int, lbfgs_steps: int, 
             return _dot(problem.inverse.T, u), v
 
         starts = (closed, fixed_point, random)[:lbfgs_starts]
-        ends = [kernels.lbfgs(problem, *start(rank, key), lbfgs_steps)[:2] for start in starts]
+        ends = [iterative.lbfgs(problem, *start(rank, key), lbfgs_steps)[:2] for start in starts]
         return min(ends, key=lambda end: float(excess(problem, *end)))
 
     return {
         **{name: one_shot(kind) for name, kind in ONE_SHOTS.items()},
-        "eigen only (c')": partial(_eigen, problem),
+        EIGEN: partial(_eigen, problem),
         TIED: tied,
         CLOSED: closed,
         FIXED: fixed_point,
-        ADMM: lambda rank, key: low_rank_edlae.admm(problem, rank, key, admm_steps, omega)[:2],
+        ADMM: lambda rank, key: iterative.admm(problem, rank, key, admm_steps, omega)[:2],
         DROPPED: partial(_free, problem),
         LBFGS: lbfgs,
     }

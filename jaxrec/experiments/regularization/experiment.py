@@ -15,21 +15,21 @@ import functools
 import itertools
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
 from jaxrec._checks import InputError
 from jaxrec.closed_form import spectral
-from jaxrec.closed_form.bounds import Bound
-from jaxrec.data import Interactions
 from jaxrec.data.splits import Split
 from jaxrec.deep import linear_optimum
 from jaxrec.experiments.harness.cells import Cells
+from jaxrec.experiments.harness.contenders import edlae
 from jaxrec.experiments.harness.datasets import Prepared
+from jaxrec.experiments.harness.fits import cached, fit_and_measure
 from jaxrec.experiments.harness.outcome import Outcome
-from jaxrec.experiments.harness.trials import Contender, Trials, attempt, examine
+from jaxrec.experiments.harness.trials import Scale, Trials, Tuned
 from jaxrec.experiments.regularization.networks import (
     LEARNING_RATES,
     Setting,
@@ -39,8 +39,8 @@ from jaxrec.experiments.regularization.networks import (
     predict,
 )
 from jaxrec.experiments.regularization.report import (
-    Found,
-    Reference,
+    FULL,
+    TrainingResult,
     broken,
     markdown,
     record,
@@ -48,15 +48,17 @@ from jaxrec.experiments.regularization.report import (
     write_accuracy,
     write_depth,
 )
-from jaxrec.linear import Edlae, LowRankEdlae
+from jaxrec.linear import LowRankEdlae
 from jaxrec.status import FitError, Status
 
 VERSION = 1
+ACTIVATIONS = ("linear", "relu", "tanh", "gelu")
 INPUT_SHARE = 8  # users for every item that is an input of the supervised networks
 
 
-class Scale(NamedTuple):
-    """The grid, and how many of its settings are drawn besides those around the first of everything.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DepthScale(Scale):
+    """The scale: the grid, and how many of its settings are drawn besides those around the first of everything.
 
     Attributes:
       depths: hidden layers.
@@ -66,49 +68,63 @@ class Scale(NamedTuple):
       optimizers: keys of `LEARNING_RATES`.
       seeds: how many.
       draws: settings drawn at random; None takes the whole grid.
-      noise: dropout of those that have it; 0 for none.
+      noise: dropout of the settings that have it; 0 for none.
       supervised: activations of the supervised networks.
       steps: of a training, at least; whole epochs are made of them.
       batch_size: users in a step.
-      most: strengths tried for EDLAE.
-      dropouts: tried for EDLAE.
     """
 
-    depths: tuple[int, ...]
-    activations: tuple[str, ...]
-    widths: tuple[int, ...]
-    hidden: tuple[int, ...]
-    optimizers: tuple[str, ...]
-    seeds: int
-    draws: int | None
-    noise: float
-    supervised: tuple[str, ...]
-    steps: int
-    batch_size: int
-    most: int
-    dropouts: tuple[float, ...]
+    depths: tuple[int, ...] = (1, 2, 3, 4, 5)
+    activations: tuple[str, ...] = ACTIVATIONS
+    widths: tuple[int, ...] = (64, 16, 256)
+    hidden: tuple[int, ...] = (256, 128, 512)
+    optimizers: tuple[str, ...] = tuple(LEARNING_RATES)
+    seeds: int = 3
+    draws: int | None = 4
+    noise: float = 0.5
+    supervised: tuple[str, ...] = ACTIVATIONS
+    steps: int = 3200
+    batch_size: int = 50
 
 
-OPTIMIZERS = tuple(LEARNING_RATES)
-SMALL = ("linear", "relu", "tanh", "gelu")
 SCALES = {
-    "smoke": Scale((2,), ("relu",), (4,), (8,), ("adam",), 1, 0, 0.0, ("relu",), 10, 100, 1, (0.3,)),
-    "small": Scale(
-        (1, 2, 3, 4, 5), SMALL, (64, 16, 256), (256, 128, 512), OPTIMIZERS, 3, 4, 0.5, SMALL, 3200, 50, 5, (0.25, 0.5)
+    "smoke": DepthScale(
+        most=1,
+        dropouts=(0.3,),
+        depths=(2,),
+        activations=("relu",),
+        widths=(4,),
+        hidden=(8,),
+        optimizers=("adam",),
+        seeds=1,
+        draws=0,
+        noise=0.0,
+        supervised=("relu",),
+        steps=10,
+        batch_size=100,
     ),
-    "full": Scale(
-        *((1, 2, 3, 4, 5), (*SMALL, "sigmoid", "swish"), (64, 16, 256, 1024), (256, 128, 512, 1024), OPTIMIZERS, 5),
-        *(None, 0.5, (*SMALL, "sigmoid", "swish"), 30_000, 100, 12, (0.1, 0.25, 0.5)),
+    "small": DepthScale(most=5, dropouts=(0.25, 0.5)),
+    "full": DepthScale(
+        most=12,
+        dropouts=(0.1, 0.25, 0.5),
+        activations=(*ACTIVATIONS, "sigmoid", "swish"),
+        widths=(64, 16, 256, 1024),
+        hidden=(256, 128, 512, 1024),
+        seeds=5,
+        draws=None,
+        supervised=(*ACTIVATIONS, "sigmoid", "swish"),
+        steps=30_000,
+        batch_size=100,
     ),
 }
 
 
-def settings(plan: Scale, widths: Sequence[int]) -> list[Setting]:
+def settings(plan: DepthScale, widths: Sequence[int]) -> list[Setting]:
     """What is trained: every depth with every activation; then other widths, optimizers, seeds and noise; then draws.
 
     Args:
       plan: the scale.
-      widths: those of its widths that the data have.
+      widths: the widths of it that the data have.
     """
 
     def of(depth: int, activation: str, width: int = widths[0], hidden: int = plan.hidden[0], **more: Any) -> Setting:
@@ -145,34 +161,33 @@ def settings(plan: Scale, widths: Sequence[int]) -> list[Setting]:
 def run(data: Prepared, scale: str, cells: Cells, say: Callable[[str], None]) -> Outcome:
     """The table and both plots on one data set."""
     plan = SCALES[scale]
-    trials = Trials(data, cells, plan.most)
+    trials = Trials(data, cells, plan, say)
     train = data.plain.train
     train = train.rows(np.flatnonzero(train.user_counts))
-    parts = Split(train, data.plain.test)
+    parts, metric, name = Split(train, data.plain.test), trials.metrics[0], data.train.name
     epochs = -(-plan.steps // -(-train.n_users // plan.batch_size))
     widths = [width for width in plan.widths if 2 * width <= min(train.shape)]
     if not widths:
         raise InputError(f"{train.name} is too small for a bottleneck of {min(plan.widths)}: {train.shape}.")
-    metric = trials.metrics[0]
-
     bound = functools.cache(lambda width: linear_optimum(Setting(1, "linear", width, 0).method(1, 1), train))
-    references = linear_references(trials, parts, {width: partial(bound, width) for width in widths}, plan, say)
+
+    def measured(key: dict[str, Any], fit: Callable[[], Any], width: int | None = None) -> dict[str, Any]:
+        """The cell of a fit; of a width, its loss beside the bound too."""
+        beside = None if width is None else lambda fitted: beside_bound(fitted, train, bound(width))
+        return cached(cells, key, partial(fit_and_measure, fit, parts, [metric], beside))
+
+    references = linear_references(trials, parts, widths, measured)
     found = []
     for setting in settings(plan, widths):
-
-        def compute(setting: Setting = setting) -> dict[str, Any]:
-            fit = partial(setting.method(epochs, plan.batch_size).fit, train, key=jax.random.key(setting.seed))
-            return examine(fit, parts, [metric], lambda fitted: beside_bound(fitted, train, bound(setting.width)))
-
-        result = attempt(cells, {"epochs": epochs, **dataclasses.asdict(setting)}, compute)
-        found.append(Found(setting, result))
+        fit = partial(setting.method(epochs, plan.batch_size).fit, train, key=jax.random.key(setting.seed))
+        key = {"epochs": epochs, **dataclasses.asdict(setting)}
+        found.append(TrainingResult(setting, measured(key, fit, setting.width)))
         say(str(found[-1]))
     if not trained(found):
         raise FitError(Status.NOT_FINITE, "none of the trainings converged: their cells say how they failed.")
-    supervised = contrast(train, plan, widths[0], epochs, cells, say)
+    supervised = contrast(parts, plan, widths[0], epochs, trials)
     if wrong := broken(found):
         say(f"BELOW THE BOUND: {'; '.join(map(str, wrong))}")
-    name = data.train.name
     return Outcome(
         table=markdown(found, supervised, references, metric, epochs, plan.batch_size),
         record=record(found, supervised, references),
@@ -184,51 +199,43 @@ def run(data: Prepared, scale: str, cells: Cells, say: Callable[[str], None]) ->
 
 
 def linear_references(
-    trials: Trials, parts: Split, bounds: dict[int, Callable[[], Bound]], plan: Scale, say: Callable[[str], None]
-) -> list[Reference]:
+    trials: Trials, parts: Split, widths: Sequence[int], measured: Callable[..., dict[str, Any]]
+) -> list[Tuned]:
     """What linear models do: the optimum of each width; EDLAE of full rank, tuned, and of each width, as strong."""
-    train, metric, cells = parts.train, trials.metrics[0], trials.cells
-    pairs = functools.cache(lambda: spectral.eigenpairs(train, max(bounds), centred=True))
-    full = trials.tune("EDLAE", Contender(Edlae, 5, variants=tuple({"dropout": p} for p in plan.dropouts)))
-    references = [Reference("EDLAE", None, full.settings, full.result)]
-    for width, bound in bounds.items():
-
-        def optimum(width: int = width, bound: Callable[[], Bound] = bound) -> dict[str, Any]:
-            fit = partial(linear_network, train, pairs(), width)
-            return examine(fit, parts, [metric], lambda fitted: beside_bound(fitted, train, bound()))
-
-        def low_rank(width: int = width) -> dict[str, Any]:
-            return examine(partial(LowRankEdlae(width, **full.settings).fit, train), parts, [metric])
-
+    pairs = functools.cache(lambda: spectral.eigenpairs(parts.train, max(widths), centred=True))
+    full = trials.tune("EDLAE", edlae(trials.scale.dropouts))
+    references = [dataclasses.replace(full, settings={"rank": FULL, **full.settings})]
+    for width in widths:
+        optimum = measured(
+            {"line": "linear optimum", "rank": width}, lambda k=width: linear_network(parts.train, pairs(), k), width
+        )
+        method = LowRankEdlae(width, **full.settings)
+        result = measured({"line": "low-rank EDLAE", "rank": width, **full.settings}, partial(method.fit, parts.train))
         references += [
-            Reference("linear optimum", width, {}, attempt(cells, {"line": "linear optimum", "rank": width}, optimum)),
-            Reference(
-                *("EDLAE", width, full.settings),
-                attempt(cells, {"line": "low-rank EDLAE", "rank": width, **full.settings}, low_rank),
-            ),
+            Tuned("linear optimum", {"rank": str(width)}, None, (optimum,)),
+            Tuned("EDLAE", {"rank": str(width), **full.settings}, method, (result,)),
         ]
-    for reference in references:
-        say(str(reference))
+    for reference in references[1:]:
+        trials.say(str(reference))
     return references
 
 
-def contrast(
-    train: Interactions, plan: Scale, width: int, epochs: int, cells: Cells, say: Callable[[str], None]
-) -> list[Found]:
+def contrast(parts: Split, plan: DepthScale, width: int, epochs: int, trials: Trials) -> list[TrainingResult]:
     """The networks with another target than their input, every depth with every activation."""
+    train = parts.train
     n_inputs = max(2, min(train.n_items // 2, train.n_users // INPUT_SHARE))
-    parts = functools.cache(lambda: divided(train, n_inputs, width))
+    halves = functools.cache(lambda: divided(train, n_inputs, width))
     found = []
     for depth, activation in itertools.product(plan.depths, plan.supervised):
         setting = Setting(depth, activation, width, plan.hidden[0] if depth > 1 else 0)
 
         def compute(setting: Setting = setting) -> dict[str, Any]:
             try:
-                return {"failed": None, **predict(setting, parts(), epochs, plan.batch_size)}
+                return {"failed": None, **predict(setting, halves(), epochs, plan.batch_size)}
             except FitError as error:
                 return {"failed": str(error)}
 
-        words = {"inputs": n_inputs, "epochs": epochs, **dataclasses.asdict(setting)}
-        found.append(Found(setting, attempt(cells, words, compute)))
-        say(f"from {n_inputs} items to the others: {found[-1]}")
+        key = {"inputs": n_inputs, "epochs": epochs, **dataclasses.asdict(setting)}
+        found.append(TrainingResult(setting, cached(trials.cells, key, compute)))
+        trials.say(f"from {n_inputs} items to the others: {found[-1]}")
     return found

@@ -23,7 +23,7 @@ from jaxrec.models import FitInfo, Fitted
 from jaxrec.solvers.lanczos import Eigenpairs
 from jaxrec.status import Certificate, FitError, Status
 
-# At the start, down to 0 along half a cosine. That of a step is for the mean over users of the sum over items.
+# At the start, down to 0 along half a cosine. The loss of a step is the mean over users of the sum over items.
 LEARNING_RATES = {"adam": 1e-3, "nadam": 1e-3, "momentum": 3e-3}
 BATCH_SIZE = 512  # users, when a loss is measured
 
@@ -36,7 +36,7 @@ class Setting:
       depth: hidden layers; the last of them has `width` outputs.
       activation: after each of them, the last included.
       width: K, the rank of what comes out.
-      hidden: width of the hidden layers before the last; 0 where there is none.
+      hidden: width of the hidden layers before the last; 0 if there is none.
       optimizer: a key of `LEARNING_RATES`.
       dropout: share of a history's items that the input lacks in training.
       seed: of the start and the order of users.
@@ -49,6 +49,14 @@ class Setting:
     optimizer: str = "adam"
     dropout: float = 0.0
     seed: int = 0
+
+    @property
+    def described(self) -> str:
+        """The setting in words."""
+        hidden = f" after {self.hidden}" if self.depth > 1 else ""
+        noise = f", dropout {self.dropout:g}" if self.dropout else ""
+        kind = f"depth {self.depth}, {self.activation}, width {self.width}{hidden}"
+        return f"{kind}, {self.optimizer}{noise}, seed {self.seed}"
 
     def method(self, epochs: int, batch_size: int) -> Autoencoder:
         """The autoencoder. Histories enter as they are: scaled to length 1, a linear one could not reach the bound."""
@@ -135,7 +143,7 @@ def divided(train: Interactions, n_inputs: int, width: int) -> Supervised:
 
 
 def predict(setting: Setting, data: Supervised, epochs: int, batch_size: int) -> dict[str, Any]:
-    """Trains a network from inputs to targets: its loss beside that of the best linear map of its width.
+    """Loss of a network that is trained from inputs to targets, beside the loss of the best linear map of its width.
 
     Raises:
       FitError: the loss is not finite, or did not fall.

@@ -9,17 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from jaxrec.experiments.harness.outcome import rows
+from jaxrec.experiments.harness.outcome import accuracy, panels, rows
+from jaxrec.experiments.harness.trials import Tuned, over_seeds
 from jaxrec.experiments.regularization.networks import Setting
-from jaxrec.runtime.plots import new_figure, write
 
 ROUNDING = 1e-5  # of loss / bound: the outputs are of float32
 LEAST = 1e-7  # that a plot shows of loss / bound - 1
 MARKERS = "os^Dv"
+FULL = "full"  # the rank of a reference that has none
 
 
 @dataclasses.dataclass(frozen=True)
-class Found:
+class TrainingResult:
     """A training and its cell."""
 
     setting: Setting
@@ -27,63 +28,33 @@ class Found:
 
     @property
     def ratio(self) -> float:
-        """Loss / the loss of the best linear network of this width; NaN where the training failed."""
+        """Loss / the loss of the best linear network of this width; NaN if the training failed."""
         return math.nan if self.result["failed"] else self.result["ratio"]
 
     @property
-    def said(self) -> str:
-        """The setting in words."""
-        one = self.setting
-        hidden = f" after {one.hidden}" if one.depth > 1 else ""
-        noise = f", dropout {one.dropout:g}" if one.dropout else ""
-        return (
-            f"depth {one.depth}, {one.activation}, width {one.width}{hidden}, {one.optimizer}{noise}, seed {one.seed}"
-        )
+    def record(self) -> dict[str, Any]:
+        """The training for JSON."""
+        return dataclasses.asdict(self.setting) | self.result
 
     def __str__(self) -> str:
-        failed = self.result["failed"]
-        return f"{self.said}: failed ({failed})" if failed else f"{self.said}: {self.ratio:.6f} of the linear optimum"
+        failed, words = self.result["failed"], self.setting.described
+        return f"{words}: failed ({failed})" if failed else f"{words}: {self.ratio:.6f} of the linear optimum"
 
 
-@dataclasses.dataclass(frozen=True)
-class Reference:
-    """A linear model: its name, its rank (None is full), its settings, its cell."""
-
-    name: str
-    width: int | None
-    settings: dict[str, Any]
-    result: dict[str, Any]
-
-    @property
-    def rank(self) -> str:
-        """The rank in words."""
-        return "full" if self.width is None else str(self.width)
-
-    def test(self, metric: str) -> tuple[float, float]:
-        """The metric and its standard error."""
-        return (math.nan, math.nan) if self.result["failed"] else tuple(self.result["test"][metric])
-
-    def __str__(self) -> str:
-        if self.result["failed"]:
-            return f"{self.name}, rank {self.rank}: failed ({self.result['failed']})"
-        name, (mean, _) = next(iter(self.result["test"].items()))
-        return f"{self.name}, rank {self.rank}: {name} {mean:.4f}"
-
-
-def trained(found: Sequence[Found]) -> list[Found]:
-    """Those that did not fail."""
+def trained(found: Sequence[TrainingResult]) -> list[TrainingResult]:
+    """The trainings that did not fail."""
     return [each for each in found if not each.result["failed"]]
 
 
-def broken(found: Sequence[Found]) -> list[Found]:
-    """Those below the bound by more than rounding: there must be none."""
+def broken(found: Sequence[TrainingResult]) -> list[TrainingResult]:
+    """The trainings below the bound by more than rounding: there must be none."""
     return [each for each in trained(found) if not each.ratio >= 1 - ROUNDING]
 
 
 def markdown(
-    found: Sequence[Found],
-    supervised: Sequence[Found],
-    references: Sequence[Reference],
+    found: Sequence[TrainingResult],
+    supervised: Sequence[TrainingResult],
+    references: Sequence[Tuned],
     metric: str,
     epochs: int,
     batch_size: int,
@@ -105,7 +76,7 @@ def markdown(
     return "\n\n".join(parts) + "\n"
 
 
-def verdict(found: Sequence[Found]) -> str:
+def verdict(found: Sequence[TrainingResult]) -> str:
     """Whether the bound held, in a sentence made of the numbers."""
     done = trained(found)
     failed = f" {len(found) - len(done)} did not converge at all and are left out." if len(done) < len(found) else ""
@@ -113,17 +84,17 @@ def verdict(found: Sequence[Found]) -> str:
         return f"**BELOW THE BOUND**, which cannot be: {'; '.join(map(str, wrong))}.{failed}"
     least = min(done, key=lambda each: each.ratio)
     text = f"None of {len(done)} trainings is below the linear bound: "
-    text += f"the smallest loss / bound is {least.ratio:.6f} ({least.said})."
+    text += f"the smallest loss / bound is {least.ratio:.6f} ({least.setting.described})."
     curved = [each for each in done if each.setting.activation != "linear"]
     if curved and least not in curved:
         least = min(curved, key=lambda each: each.ratio)
-        text += f" Of a nonlinear network it is {least.ratio:.6f} ({least.said})."
+        text += f" Of a nonlinear network it is {least.ratio:.6f} ({least.setting.described})."
     return text + failed
 
 
-def of_settings(found: Sequence[Found], metric: str) -> list[str]:
+def of_settings(found: Sequence[TrainingResult], metric: str) -> list[str]:
     """One line a setting, over its seeds."""
-    groups: dict[Setting, list[Found]] = {}
+    groups: dict[Setting, list[TrainingResult]] = {}
     for each in found:
         groups.setdefault(dataclasses.replace(each.setting, seed=0), []).append(each)
     lines = []
@@ -133,28 +104,27 @@ def of_settings(found: Sequence[Found], metric: str) -> list[str]:
         if done := trained(members):
             ratios = [each.ratio for each in done]
             spread = f" ({min(ratios):.4f} to {max(ratios):.4f})" if len(done) > 1 else ""
-            tests = np.array([each.result["test"][metric] for each in done])
-            accuracy = f"{tests[:, 0].mean():.4f} ± {tests[0, 1]:.4f}"
+            tested = accuracy(*over_seeds([each.result for each in done], metric))
             seconds = np.median([each.result["seconds"] for each in done])
-            lines.append([*words, f"{np.mean(ratios):.4f}{spread}", accuracy, f"{seconds:.0f}"])
+            lines.append([*words, f"{np.mean(ratios):.4f}{spread}", tested, f"{seconds:.0f}"])
         else:
             lines.append([*words, f"failed: {members[0].result['failed']}", "-", "-"])
     header = ["depth", "activation", "K", "other layers", "optimizer", "dropout", "seeds", "loss / bound", metric, "s"]
     return rows(header, lines)
 
 
-def of_references(references: Sequence[Reference], metric: str) -> list[str]:
+def of_references(references: Sequence[Tuned], metric: str) -> list[str]:
     """The linear models."""
     lines = []
     for each in references:
-        ratio = each.result.get("ratio")
-        words = ", ".join(f"{name} {value:.3g}" for name, value in each.settings.items()) or "-"
-        accuracy = "{:.4f} ± {:.4f}".format(*each.test(metric))
-        lines.append([each.name, each.rank, words, "-" if ratio is None else f"{ratio:.7f}", accuracy])
+        ratio, (rank, *chosen) = each.result.get("ratio"), each.settings.items()
+        words = ", ".join(f"{name} {value:.3g}" for name, value in chosen) or "-"
+        ratio = "-" if ratio is None else f"{ratio:.7f}"
+        lines.append([each.name, rank[1], words, ratio, accuracy(*each.test(metric))])
     return rows(["", "rank", "settings", "loss / bound", metric], lines)
 
 
-def contrasted(supervised: Sequence[Found]) -> str:
+def contrasted(supervised: Sequence[TrainingResult]) -> str:
     """What became of the bound with another target, in sentences made of the numbers."""
     done = trained(supervised)
     if not done:
@@ -169,11 +139,11 @@ def contrasted(supervised: Sequence[Found]) -> str:
     if below:
         least = min(below, key=lambda each: each.ratio)
         text += f" Below the best linear map: {len(below)} of {len(done)} networks, "
-        return f"{text}the lowest with {least.ratio:.4f} of its loss ({least.said})."
+        return f"{text}the lowest with {least.ratio:.4f} of its loss ({least.setting.described})."
     return f"{text} None of {len(done)} trainings came below the best linear map."
 
 
-def by_depth(found: Sequence[Found]) -> list[str]:
+def by_depth(found: Sequence[TrainingResult]) -> list[str]:
     """Loss / linear optimum: a line an activation, a column a depth."""
     depths = sorted({each.setting.depth for each in found})
     ratios = {(each.setting.activation, each.setting.depth): each.ratio for each in found}
@@ -184,23 +154,25 @@ def by_depth(found: Sequence[Found]) -> list[str]:
     )
 
 
-def record(found: Sequence[Found], supervised: Sequence[Found], references: Sequence[Reference]) -> dict[str, Any]:
+def record(
+    found: Sequence[TrainingResult], supervised: Sequence[TrainingResult], references: Sequence[Tuned]
+) -> dict[str, Any]:
     """Everything for JSON."""
     done = trained(found)
     return {
         "smallest_ratio": min((each.ratio for each in done), default=None),
         "below_the_bound": len(broken(found)),
-        "trainings": [dataclasses.asdict(each.setting) | each.result for each in found],
-        "references": [{"line": each.name, "rank": each.rank, **each.settings, **each.result} for each in references],
-        "supervised": [dataclasses.asdict(each.setting) | each.result for each in supervised],
+        "trainings": [each.record for each in found],
+        "references": [{"line": each.name, **each.settings, **each.result} for each in references],
+        "supervised": [each.record for each in supervised],
     }
 
 
-def by_depth_alone(found: Sequence[Found]) -> dict[str, list[Found]]:
+def by_depth_alone(found: Sequence[TrainingResult]) -> dict[str, list[TrainingResult]]:
     """By activation, the trainings that are like the first one but for their depth."""
     first = found[0].setting
     hidden = next((each.setting.hidden for each in found if each.setting.depth > 1), 0)
-    groups: dict[str, list[Found]] = {}
+    groups: dict[str, list[TrainingResult]] = {}
     for each in found:
         one = each.setting
         like = dataclasses.replace(
@@ -211,75 +183,74 @@ def by_depth_alone(found: Sequence[Found]) -> dict[str, list[Found]]:
     return groups
 
 
-def write_depth(found: Sequence[Found], supervised: Sequence[Found], name: str, path: Any) -> None:
+def write_depth(found: Sequence[TrainingResult], supervised: Sequence[TrainingResult], name: str, path: Any) -> None:
     """How far above the bound, by depth; and beside it the supervised networks, for which it is none.
 
     Lines join the trainings that differ in depth alone; small marks are other widths, optimizers, seeds.
     """
     found, supervised = trained(found), trained(supervised)
-    figure = new_figure(12, 5)
-    left, right = figure.subplots(1, 2)
     plain = by_depth_alone(found)
     widths = list(dict.fromkeys(each.setting.width for each in found))
     names = list(dict.fromkeys(each.setting.activation for each in [*found, *supervised]))
-    for index, activation in enumerate(names):
-        shift, color = 0.12 * (index - (len(names) - 1) / 2), f"C{index}"
-        own = sorted(plain.get(activation, []), key=lambda each: each.setting.depth)
-        depths = np.array([each.setting.depth for each in own])
-        left.plot(depths + shift, [max(each.ratio - 1, LEAST) for each in own], color=color, alpha=0.6)
-        for each in (each for each in found if each.setting.activation == activation):
-            one = each.setting
-            style = {"marker": MARKERS[widths.index(one.width) % len(MARKERS)], "color": color}
-            style |= {"markersize": 8 if each in own else 5, "markerfacecolor": "none" if one.dropout else color}
-            left.plot(one.depth + shift, max(each.ratio - 1, LEAST), linestyle="none", **style)
-        own = [each for each in supervised if each.setting.activation == activation]
-        right.plot([each.setting.depth for each in own], [each.ratio for each in own], color=color, marker="o")
-        left.plot([], [], color=color, marker="o", label=activation)
-    for width, marker in zip(widths, MARKERS, strict=False):
-        left.plot([], [], color="0.4", marker=marker, linestyle="none", label=f"K = {width}")
-    if any(each.setting.dropout for each in found):
-        left.plot([], [], color="0.4", marker="o", linestyle="none", markerfacecolor="none", label="with dropout")
-    left.set(yscale="log", ylabel="training loss / linear optimum - 1", title="target: the input itself")
-    if supervised:
-        floor = supervised[0].result["floor"] / supervised[0].result["linear"]
-        right.axhline(1, color="black", label="best linear map")
-        right.axhline(floor, color="black", linestyle=":", label="best matrix of this rank")
-    right.set(ylabel="training loss / linear optimum", title="target: other items")
-    for axes in (left, right):
-        axes.set_xlabel("hidden layers")
-        axes.xaxis.get_major_locator().set_params(integer=True)
-    figure.legend(loc="outside right center", fontsize="small")
-    figure.suptitle(name)
-    write(figure, path)
+    with panels(path, (12, 5), 2, title=name) as (left, right):
+        for index, activation in enumerate(names):
+            shift, color = 0.12 * (index - (len(names) - 1) / 2), f"C{index}"
+            own = sorted(plain.get(activation, []), key=lambda each: each.setting.depth)
+            depths = np.array([each.setting.depth for each in own])
+            left.plot(depths + shift, [max(each.ratio - 1, LEAST) for each in own], color=color, alpha=0.6)
+            for each in (each for each in found if each.setting.activation == activation):
+                one = each.setting
+                style = {"marker": MARKERS[widths.index(one.width) % len(MARKERS)], "color": color}
+                style |= {"markersize": 8 if each in own else 5, "markerfacecolor": "none" if one.dropout else color}
+                left.plot(one.depth + shift, max(each.ratio - 1, LEAST), linestyle="none", **style)
+            own = [each for each in supervised if each.setting.activation == activation]
+            right.plot([each.setting.depth for each in own], [each.ratio for each in own], color=color, marker="o")
+            left.plot([], [], color=color, marker="o", label=activation)
+        for width, marker in zip(widths, MARKERS, strict=False):
+            left.plot([], [], color="0.4", marker=marker, linestyle="none", label=f"K = {width}")
+        if any(each.setting.dropout for each in found):
+            left.plot([], [], color="0.4", marker="o", linestyle="none", markerfacecolor="none", label="with dropout")
+        left.set(yscale="log", ylabel="training loss / linear optimum - 1", title="target: the input itself")
+        if supervised:
+            floor = supervised[0].result["floor"] / supervised[0].result["linear"]
+            right.axhline(1, color="black", label="best linear map")
+            right.axhline(floor, color="black", linestyle=":", label="best matrix of this rank")
+        right.set(ylabel="training loss / linear optimum", title="target: other items")
+        for axes in (left, right):
+            axes.set_xlabel("hidden layers")
+            axes.xaxis.get_major_locator().set_params(integer=True)
+        left.figure.legend(loc="outside right center", fontsize="small")
 
 
-def write_accuracy(found: Sequence[Found], references: Sequence[Reference], metric: str, name: str, path: Any) -> None:
+def write_accuracy(
+    found: Sequence[TrainingResult], references: Sequence[Tuned], metric: str, name: str, path: Any
+) -> None:
     """Accuracy on test users over training loss, a panel a width; linear models as star and lines."""
     found = trained(found)
     widths = sorted({each.setting.width for each in found})
     names = list(dict.fromkeys(each.setting.activation for each in found))
-    figure = new_figure(2.6 + 3.4 * len(widths), 4.6)
-    panels = figure.subplots(1, len(widths), sharey=True, squeeze=False)[0]
+    tested = {(each.name, each.settings["rank"]): each.test(metric) for each in references}
     points: dict[str, Any] = {}
     lines: dict[str, Any] = {}
-    (full,) = (each.test(metric)[0] for each in references if each.width is None)
-    for axes, width in zip(panels, widths, strict=True):
-        for each in (each for each in found if each.setting.width == width):
-            one, color = each.setting, f"C{names.index(each.setting.activation)}"
-            fill = "none" if one.dropout else color
-            label = f"{one.activation}{', dropout' if one.dropout else ''}"
-            point = (each.ratio, each.result["test"][metric][0])
-            points[label] = axes.plot(*point, marker="o", linestyle="none", color=color, markerfacecolor=fill)[0]
-        own = {each.name: each.test(metric) for each in references if each.width == width}
-        bar = axes.errorbar(1.0, *own["linear optimum"], color="black", marker="*", markersize=13, linestyle="none")
-        lines["linear optimum"] = bar
-        lines["EDLAE, rank K"] = axes.axhline(own["EDLAE"][0], color="black", linestyle="--")
-        lines["EDLAE, full rank"] = axes.axhline(full, color="black", linestyle=":")
-        axes.set(xlabel="training loss / linear optimum", title=f"K = {width}")
-        axes.locator_params(axis="x", nbins=5)
-    panels[0].set_ylabel(f"{metric} of test users")
-    labels = dict(sorted(points.items(), key=lambda each: (len(each[0].split()), names.index(each[0].split(",")[0]))))
-    labels |= lines
-    figure.legend(list(labels.values()), list(labels), loc="outside right center", fontsize="small")
-    figure.suptitle(name)
-    write(figure, path)
+    with panels(path, (2.6 + 3.4 * len(widths), 4.6), len(widths), title=name, sharey=True) as by_width:
+        for axes, width in zip(by_width, widths, strict=True):
+            for each in (each for each in found if each.setting.width == width):
+                one, color = each.setting, f"C{names.index(each.setting.activation)}"
+                fill = "none" if one.dropout else color
+                label = f"{one.activation}{', dropout' if one.dropout else ''}"
+                point = (each.ratio, each.result["test"][metric][0])
+                points[label] = axes.plot(*point, marker="o", linestyle="none", color=color, markerfacecolor=fill)[0]
+            optimum, style = (
+                tested["linear optimum", str(width)],
+                {"marker": "*", "markersize": 13, "linestyle": "none"},
+            )
+            lines["linear optimum"] = axes.errorbar(1.0, *optimum, color="black", **style)
+            lines["EDLAE, rank K"] = axes.axhline(tested["EDLAE", str(width)][0], color="black", linestyle="--")
+            lines["EDLAE, full rank"] = axes.axhline(tested["EDLAE", FULL][0], color="black", linestyle=":")
+            axes.set(xlabel="training loss / linear optimum", title=f"K = {width}")
+            axes.locator_params(axis="x", nbins=5)
+        by_width[0].set_ylabel(f"{metric} of test users")
+        ordered = sorted(points.items(), key=lambda each: (len(each[0].split()), names.index(each[0].split(",")[0])))
+        labels = dict(ordered) | lines
+        legend = {"loc": "outside right center", "fontsize": "small"}
+        by_width[0].figure.legend(list(labels.values()), list(labels), **legend)

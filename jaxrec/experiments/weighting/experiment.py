@@ -4,34 +4,31 @@ After Ayoub et al., "Does Weighting Improve Matrix Factorization for Recommender
 2510.10440): full rank, asymmetric and symmetric factorization, each exactly solved with and without weights of the
 errors. The strength of the regularizer is chosen for every combination on validation users, by walking uphill over
 powers of sqrt(10); test users are reported. The gain of weights is a mean over the same users with and without, so
-that its standard error is that of paired differences.
+that its standard error comes from paired differences.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 
 from jaxrec.data import Interactions
-from jaxrec.data.splits import Split
-from jaxrec.experiments.harness.cells import Cells, climb
-from jaxrec.experiments.harness.datasets import STRONG, Prepared
+from jaxrec.experiments.harness.cells import Cells
+from jaxrec.experiments.harness.datasets import Prepared
 from jaxrec.experiments.harness.outcome import Outcome
-from jaxrec.experiments.harness.trials import STEP, attempt, examine, scores
-from jaxrec.experiments.weighting.report import NONE, Line, record, table, write_plot
+from jaxrec.experiments.harness.trials import Contender, Scale, Trials, Tuned, power_of
+from jaxrec.experiments.weighting.report import NONE, record, table, write_plot
 from jaxrec.factorization import Awmf, Ials, WeightedEase
 from jaxrec.factorization.weights import Weights
 from jaxrec.linear import Ease, Edlae, Lae, Popularity
 from jaxrec.models import Fitted
 
 VERSION = 1
-METRICS = STRONG
-METRIC = METRICS[0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,9 +73,9 @@ class Family:
     """A family of models with one regularizer.
 
     Attributes:
-      fit: what a task comes to.
+      fit: the fitted model of a task.
       start: the power of sqrt(10) of the regularization that the walk begins with. Rather too weak than too strong:
-        where all factors shrink to 0, the little that is left of the accuracy leads a walk astray.
+        if all factors shrink to 0, the little that is left of the accuracy leads a walk astray.
       low_rank: whether it has a rank; full rank has not.
       random: whether it starts at random, so that seeds matter.
       folds_in: whether unseen users are solved for with the same weights, for which histories must carry strengths.
@@ -122,89 +119,93 @@ FAMILIES = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """The grid at one scale; `most` bounds the strengths tried for a combination."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GridScale(Scale):
+    """The scale with its schemes of weights, seeds, and the rank of the iALS of reference."""
 
     schemes: tuple[str, ...]
-    ranks: tuple[int, ...]
-    seeds: int
-    most: int
+    seeds: int = 2
     ials_rank: int
 
 
-PLANS = {
-    "smoke": Plan((NONE, "alpha = 4"), (4, 8), 2, 2, 8),
-    "small": Plan((NONE, "alpha = 4", "alpha = 16", "log, alpha = 1", "ips, beta = 0.5"), (16, 64, 192), 2, 7, 256),
-    "full": Plan(tuple(SCHEMES), (16, 32, 64, 128, 256, 512, 1024, 2048), 3, 12, 1024),
+SOME = (NONE, "alpha = 4", "alpha = 16", "log, alpha = 1", "ips, beta = 0.5")
+RANKS = (16, 32, 64, 128, 256, 512, 1024, 2048)
+SCALES = {
+    "smoke": GridScale(most=2, schemes=(NONE, "alpha = 4"), ranks=(4, 8), ials_rank=8),
+    "small": GridScale(most=7, schemes=SOME, ranks=(16, 64, 192), ials_rank=256),
+    "full": GridScale(most=12, schemes=tuple(SCHEMES), ranks=RANKS, seeds=3, ials_rank=1024),
 }
 
 
 def run(data: Prepared, scale: str, cells: Cells, say: Callable[[str], None]) -> Outcome:
     """The experiment on one data set."""
-    plan = PLANS[scale]
+    plan = SCALES[scale]
+    trials = Trials(data, cells, plan, say, keep_users=True)
+    counted = Trials(data, cells, plan, say, parts=data.parts, keep_users=True)
     schemes = [name for name in plan.schemes if data.has_counts or not SCHEMES[name].on_counts]
     ranks = [rank for rank in plan.ranks if rank < min(data.train.shape)]
     lines = []
     for (name, family), scheme in itertools.product(FAMILIES.items(), schemes):
-        power = family.start
+        power, of_parts = family.start, counted if SCHEMES[scheme].on_counts and family.folds_in else trials
         for rank in ranks if family.low_rank else [data.train.n_items]:
-            measure = measurement(data, cells, name, scheme, rank)
-            power = climb(scores(measure), power, plan.most)  # the next rank begins where this one ended
-            runs = (measure(power, seed) for seed in range(plan.seeds if family.random else 1))
-            lines.append(Line(name, scheme, rank, STEP**power, tuple(runs)))
-            say(str(lines[-1]))
-    lines += references(data.plain, cells, plan, say)
+            contender = Contender(
+                partial(combination, data, family),
+                power,  # the next rank begins where this one ended
+                settings=({"weights": scheme, "rank": rank, "seed": 0},),
+                seeds=plan.seeds if family.random else 1,
+                key=partial(cell_of, "family", name),
+            )
+            lines.append(of_parts.tune(name, contender))
+            power = power_of(lines[-1].settings["reg"])
+    lines += references(Trials(data, cells, plan, keep_users=True), plan, say)
     return Outcome(
-        table=table(lines, METRIC, METRICS),
-        record=record(lines, METRIC),
-        plots={"gain": partial(write_plot, lines, METRIC, ranks, data.train.name)},
+        table=table(lines, trials.metrics),
+        record=record(lines, trials.metrics[0]),
+        plots={"gain": partial(write_plot, lines, trials.metrics[0], ranks, data.train.name)},
     )
 
 
-def measurement(data: Prepared, cells: Cells, name: str, scheme: str, rank: int) -> Callable[..., dict[str, Any]]:
-    """The cells of one combination, by the power of sqrt(10) of the regularization and the seed."""
-    family, way = FAMILIES[name], SCHEMES[scheme]
-    parts = data.parts if way.on_counts and family.folds_in else data.plain
+class Combination(NamedTuple):
+    """A method made of a family and a scheme of weights, which have been given all but the data."""
 
-    def fit(power: int, seed: int) -> Fitted:
-        source = data.parts if way.on_counts else data.plain
-        weights = None if scheme == NONE else way.make(source.train)
-        return family.fit(Task(parts.train, weights, rank, STEP**power, seed))
-
-    def measure(power: int, seed: int = 0) -> dict[str, Any]:
-        settings = {"family": name, "weights": scheme, "rank": rank, "power": power, "seed": seed}
-        return attempt(cells, settings, partial(examine, partial(fit, power, seed), parts, METRICS, keep_users=True))
-
-    return measure
+    fit: Callable[[Interactions], Fitted]
 
 
-def references(plain: Split, cells: Cells, plan: Plan, say: Callable[[str], None]) -> list[Line]:
+def combination(data: Prepared, family: Family, weights: str, rank: int, reg: float, seed: int) -> Combination:
+    """The method of these settings; its weights are made when it is fitted."""
+    scheme = SCHEMES[weights]
+
+    def fit(train: Interactions) -> Fitted:
+        source = data.parts if scheme.on_counts else data.plain
+        made = None if weights == NONE else scheme.make(source.train)
+        return family.fit(Task(train, made, rank, reg, seed))
+
+    return Combination(fit)
+
+
+def cell_of(kind: str, name: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """What names a cell: the family or reference, its settings, the power that is the strength, and the seed last."""
+    words = {field: value for field, value in settings.items() if field not in ("reg", "seed")}
+    seed = {"seed": settings["seed"]} if "seed" in settings else {}
+    return {kind: name, **words, "power": power_of(settings["reg"]), **seed}
+
+
+def references(trials: Trials, plan: GridScale, say: Callable[[str], None]) -> list[Tuned]:
     """What everyone knows: popularity; EDLAE; and iALS as published, with its shrunk targets and a large rank."""
-    rank = min(plan.ials_rank, *(size - 1 for size in plain.train.shape))
-    known: dict[str, tuple[Callable[[float, float], Any], str, Sequence[float], int]] = {
-        "popularity": (lambda none, reg: Popularity(), "none", (0.0,), 0),
-        "EDLAE": (lambda dropout, reg: Edlae(reg, dropout), "dropout", (0.1, 0.25, 0.5), 5),
-        "iALS": (
-            lambda weight, reg: Ials(rank, reg, unobserved_weight=weight),
-            "unobserved_weight",
-            (0.03, 0.1, 0.3),
-            -5,
+    n_items, rank = trials.data.train.n_items, min(plan.ials_rank, *(size - 1 for size in trials.data.train.shape))
+    known: dict[str, tuple[Callable[..., Any], int | None, list[dict[str, Any]]]] = {
+        "popularity": (lambda **_: Popularity(), None, [{"rank": n_items, "none": 0.0, "reg": 1.0}]),
+        "EDLAE": (
+            lambda reg, dropout, **_: Edlae(reg, dropout),
+            5,
+            [{"rank": n_items, "dropout": dropout} for dropout in (0.1, 0.25, 0.5)],
         ),
+        "iALS": (Ials, -5, [{"rank": rank, "unobserved_weight": weight} for weight in (0.03, 0.1, 0.3)]),
     }
     lines = []
-    for name, (method, field, values, start) in known.items():
-        shown = rank if name == "iALS" else plain.train.n_items
-        found = []
-        for value in values[: plan.most]:
-
-            def measure(power: int, name=name, method=method, field=field, value=value, shown=shown) -> dict[str, Any]:
-                settings = {"reference": name, "rank": shown, field: value, "power": power}
-                fit = partial(method(value, STEP**power).fit, plain.train)
-                return attempt(cells, settings, partial(examine, fit, plain, METRICS, keep_users=True))
-
-            power = climb(scores(measure), start, 1 if name == "popularity" else plan.most)
-            found.append(Line(name, "", shown, STEP**power, (measure(power),)))
+    for name, (method, start, values) in known.items():
+        key = partial(cell_of, "reference", name)
+        found = [trials.tune(name, Contender(method, start, settings=(each,), key=key)) for each in values[: plan.most]]
         lines.append(max(found, key=lambda line: line.validation))
         say(str(lines[-1]))
     return lines
