@@ -113,10 +113,7 @@ def _read(path: Path, options: Options, name: str) -> Interactions:
     extra: dict[str, Any] = {}
     if suffix == ".npz":
         return read_npz(path, path.with_name(f"{path.stem}.items.txt.gz"), options, name)
-    from jaxrec.data import (
-        formats,
-        numbering,  # here because importing Polars takes a while
-    )
+    from jaxrec.data import formats, numbering  # here because importing Polars takes a while
 
     if path.name == "u.data":
         table = formats.read_u_data(path)
