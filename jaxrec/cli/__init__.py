@@ -21,7 +21,7 @@ from jaxrec.status import FitError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The exit code of one command, given as its words; default those of the process."""
+    """The exit code of one command, given as its words; default the words of the process."""
     # Titles are shown as they are, whatever brackets and colons they hold.
     out = Console(markup=False, emoji=False, highlight=False)
     err = Console(markup=False, emoji=False, highlight=False, stderr=True, soft_wrap=True)

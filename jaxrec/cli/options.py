@@ -126,7 +126,7 @@ def method_from(flags: Any) -> Any:
 
 
 def fit(method: Any, parts: Split, devices: list[Any] | None, checkpoint: str | None) -> Any:
-    """What `method.fit` returns; one that stops by validation users is given those of the split.
+    """What `method.fit` returns; one that stops by validation users is given the split's.
 
     Raises:
       InputError: a checkpoint is asked for and the method keeps none.

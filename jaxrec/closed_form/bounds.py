@@ -1,7 +1,7 @@
 """What no autoencoder of a given width can do better than: the optima of linear ones (Steck & Garcia Garcia 2021).
 
 Any autoencoder, however deep, whose last hidden layer has K outputs H and whose output is H W' (plus a bias, maybe)
-gives a matrix of rank K. So its squared error on X is at least that of the best matrix of rank K, which a linear
+gives a matrix of rank K. So its squared error on X is at least the error of the best matrix of rank K, which a linear
 autoencoder reaches: sum of the squared singular values of X from the (K + 1)th on (Eckart & Young 1936). Depth and
 nonlinearity cannot lower the training error of an autoencoder below it.
 
@@ -9,7 +9,7 @@ What it rests on, and what becomes of other settings:
 
 - *Squared error, every cell alike.* Softmax, logistic or weighted losses are refused.
 - *A bias of the output.* For any H W' the best bias is the mean of what is left; that centres all columns. So the bound
-  is that of X minus its column means, whatever the penalty, and a linear autoencoder with a bias reaches it.
+  is the bound of X minus its column means, whatever the penalty, and a linear autoencoder with a bias reaches it.
 - *Noise at the input or in hidden layers.* H is any matrix, so the bound holds for every draw of the noise, and for its
   mean; it is reached only without noise.
 - *A penalty on H and W, reg (||H||^2 + ||W||^2).* Over all H, W of a product of singular values p_j the least is
@@ -21,9 +21,9 @@ What it rests on, and what becomes of other settings:
 It says nothing about metrics on held-out items.
 
 Supervised targets are another matter. A network from X to other targets Y still has an output of rank K, so that its
-loss is at least Eckart and Young's of Y. But a linear one gives X B, whose columns are combinations of those of X: it
-explains nothing of Y outside of them, and ends at `reduced_rank`, above that floor. Networks that are not linear have
-the room in between. An autoencoder's X lies within its own columns: there both are the same, and no room is left.
+loss is at least Eckart and Young's of Y. But a linear one gives X B, whose columns are combinations of the columns of
+X: it explains nothing of Y outside of them, and ends at `reduced_rank`, above that floor. Networks that are not linear
+have the room in between. An autoencoder's X lies within its own columns: there both are the same, and no room is left.
 """
 
 from __future__ import annotations
@@ -231,7 +231,7 @@ PENALTIES = {
 
 
 def spread(train: Interactions, bias: bool) -> float:
-    """What predicting nothing leaves: ||X||^2, or with a bias that of X minus its column means."""
+    """What predicting nothing leaves: ||X||^2, or with a bias the same of X minus its column means."""
     squares = float(np.sum(train.values.astype(np.float64) ** 2))
     shift = spectral.column_means(train)
     return squares - train.n_users * float(shift @ shift) * bias

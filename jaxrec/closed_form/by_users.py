@@ -47,13 +47,13 @@ def pays(n_users: int, n_items: int, nnz: int, itemsize: int) -> bool:
       n_users: U, of those with interactions.
       n_items: I.
       nnz: number of interactions.
-      itemsize: bytes of a number of the result; flops of 8 take twice as long as those of 4.
+      itemsize: bytes of a number of the result; flops of 8 take twice as long as flops of 4.
     """
     return cost(n_users, n_items, nnz) < WORTHWHILE * itemsize / 4 * float(n_items) ** 3
 
 
 def memory(n_users: int, n_items: int, nnz: int, itemsize: int) -> dict[str, int]:
-    """Bytes of the large arrays of `inverse` at its peak, by what they are; the arguments are those of `pays`."""
+    """Bytes of the large arrays of `inverse` at its peak, by what they are; arguments as of `pays`."""
     product = BLOCK * (8 * n_users + itemsize * (n_users + n_items)) + (4 + itemsize) * nnz
     of_gram = min(2 * BLOCK_BYTES, 8 * n_users**2)
     return {

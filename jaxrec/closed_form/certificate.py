@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxrec.closed_form.gram import offdiagonal_norm
 from jaxrec.closed_form.kernel import Problem, Solution
-from jaxrec.closed_form.mesh import respond
+from jaxrec.closed_form.mesh import weights_times
 from jaxrec.solvers.columns import HIGHEST
 from jaxrec.status import Certificate, Status
 
@@ -27,7 +27,7 @@ REFINED = 1e-9
 def certify(problem: Problem, solution: Solution, status: Status = Status.OK) -> Certificate:
     """The evidence that `solution` is the optimum of `problem`.
 
-    Six checks, in this order; the status is that of the first that fails:
+    Six checks, in this order; the status names the first that fails:
     the factorization succeeded; all weights are finite; each C_jj is positive and 1/C_jj - Lambda_j, the optimal value
     of item j's regression on all others, lies in [0, gram_jj] up to rounding; the estimated rounding error,
     eps/2 max_j (gram_jj + Lambda_j) C_jj, is below a hundredth (the second factor says how much of item j the others
@@ -129,5 +129,5 @@ def _times_inverse(rows: np.ndarray, inverse: Any) -> np.ndarray:
 
 def _times(weights: Any, vectors: np.ndarray) -> np.ndarray:
     """[I, P] weights times vectors, wherever the weights are, in their precision."""
-    product = respond(weights, vectors) if isinstance(weights, jax.Array) else weights @ vectors
+    product = weights_times(weights, vectors) if isinstance(weights, jax.Array) else weights @ vectors
     return product.astype(np.float64)

@@ -108,7 +108,7 @@ def solve(gram: Float[ArrayLike, "I I"], penalty: Float[ArrayLike, " I"], diagon
 
 
 def solve_on_host(gram_lower: np.ndarray, penalty: np.ndarray, diagonal_limit: float = 0.0) -> tuple[Solution, Status]:
-    """The same optimum in place on the CPU: the memory of the Gram matrix becomes that of the weights.
+    """The same optimum in place on the CPU: the weights come to stand in the memory of the Gram matrix.
 
     Args:
       gram_lower: [I, I] row-major; its lower triangle is X'X. Overwritten.
@@ -141,7 +141,7 @@ def invert_on_host(gram_lower: np.ndarray, penalty: np.ndarray) -> Status:
 
 
 def weights_in_place(inverse: np.ndarray, penalty: np.ndarray, diagonal_limit: float = 0.0) -> Solution:
-    """The optimum from C = (X'X + D(penalty))^-1, whose memory becomes that of the weights."""
+    """The optimum from C = (X'X + D(penalty))^-1, in the memory of C."""
     diagonal = np.einsum("ii->i", inverse)
     with np.errstate(all="ignore"):  # what overflows is not certified
         unexplained = 1 / diagonal.astype(np.float64)

@@ -59,7 +59,7 @@ def _solve_on_mesh(gram, penalty, diagonal_limit, *, mesh, layout):
 
 
 def solve_on_mesh(gram: Array, penalty: np.ndarray, diagonal_limit: float, mesh: Any) -> Solution:
-    """The optimum in place on a mesh: the memory of the Gram matrix becomes that of the weights.
+    """The optimum in place on a mesh: the weights come to stand in the memory of the Gram matrix.
 
     Args:
       gram: [N, N] X'X in float32, padded with empty items and split by columns. Donated.
@@ -106,16 +106,16 @@ def invert(gram: Array, penalty: np.ndarray, mesh: Any = None, fill: float = 1.0
     return _invert(gram, placed, mesh, layout)
 
 
-def respond(weights: Any, signs: np.ndarray) -> np.ndarray:
+def weights_times(weights: Any, signs: np.ndarray) -> np.ndarray:
     """[I, P] B z of each probe, wherever the weights lie, in their precision."""
     if isinstance(weights, np.ndarray):
         return weights @ signs
     padded = np.pad(signs, ((0, weights.shape[0] - len(signs)), (0, 0)))
-    return parallel.to_host(_respond_on_mesh(weights, padded, mesh=parallel.mesh_of(weights)))[: len(signs)]
+    return parallel.to_host(_times_on_mesh(weights, padded, mesh=parallel.mesh_of(weights)))[: len(signs)]
 
 
 @partial(jax.jit, static_argnames="mesh")
-def _respond_on_mesh(weights, signs, *, mesh):
+def _times_on_mesh(weights, signs, *, mesh):
     def kernel(columns, part, axis):
         return parallel.psum(jnp.matmul(columns, part, precision=HIGHEST), axis)
 

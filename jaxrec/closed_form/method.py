@@ -117,7 +117,7 @@ class ClosedForm(HostOrDevices):
         Raises:
           FitError: the result is not certified.
 
-        Cost: that of `fit` without the Gram matrix.
+        Cost: of `fit` without the Gram matrix.
         """
         clock = Stopwatch()
         return self._certified(train, *self._solve_gram(train, gram, self._mesh(devices), clock), clock)
@@ -156,7 +156,7 @@ class ClosedForm(HostOrDevices):
             certificate = certify(problem, solution, status)
         if certificate.status is not Status.OK:
             return None, certificate
-        weights = ties.tie(self.transform_weights(problem, solution), ties.twins_of(train))
+        weights = ties.share_columns(self.transform_weights(problem, solution), ties.identical_items(train))
         return ItemWeights(weights, solution.unexplained, padding=len(weights) - train.n_items), certificate
 
     def _plan(self, shape: tuple[int, int, int], mesh: Any) -> Plan:

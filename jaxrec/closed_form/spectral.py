@@ -8,7 +8,8 @@
 
 each cut to its K largest directions. "product" sees only A V' and leaves every invertible change of basis free
 (A M, V M'^-1), the other two only rotations (Steck, Ekanadham & Kallus, WWW 2024 Companion, arXiv 2403.05440, for the
-first two). At their optimum "factor" is 2 reg times the nuclear norm of X A V', "l2" that of A V'.
+first two). At their optimum "factor" is 2 reg times the nuclear norm of X A V', "l2" 2 reg times the nuclear norm of
+A V'.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from jaxrec.solvers.columns import take_columns
 CHUNK = 256  # columns that are gathered at a time
 
 
-class Twins(NamedTuple):
+class IdenticalItems(NamedTuple):
     """The S items that have twins.
 
     Attributes:
@@ -38,7 +38,7 @@ class Twins(NamedTuple):
     kind: np.ndarray
 
 
-def twins_of(data: Interactions) -> Twins:
+def identical_items(data: Interactions) -> IdenticalItems:
     """The items of `data` that have the same users with the same values as others; those without users do not count."""
     columns = data.to_csr().tocsc()
     columns.sort_indices()
@@ -51,10 +51,10 @@ def twins_of(data: Interactions) -> Twins:
             if first < j and second[first] < 0:
                 second[first] = j
     items = np.flatnonzero(second[kind] >= 0)
-    return Twins(items, kind[items], second[kind[items]], kind)
+    return IdenticalItems(items, kind[items], second[kind[items]], kind)
 
 
-def as_one(
+def shared_columns(
     own: Float[Array, "N m"],
     items: Int[Array, " S"],
     first: Int[Array, " S"],
@@ -62,14 +62,14 @@ def as_one(
     kind: Int[Array, " N"],
     axis: str | None = None,
 ) -> Float[Array, "N m"]:
-    """[N, m] my columns of item-item weights in which those of `items` are copies of the columns of their first twins.
+    """[N, m] my columns of item-item weights in which `items` have copies of the columns of their first twins.
 
     Args:
       own: [N, m] my columns.
-      items: [S] which, maybe some of those of `Twins`.
-      first: [S] as in `Twins`.
-      second: [S] as in `Twins`.
-      kind: as in `Twins`.
+      items: [S] which, maybe some of `IdenticalItems.items`.
+      first: [S] as in `IdenticalItems`.
+      second: [S] as in `IdenticalItems`.
+      kind: as in `IdenticalItems`.
       axis: the mesh axis over which columns are split, or None.
 
     Cost: N S numbers received; two N x S matrices.
@@ -90,17 +90,17 @@ def _for_each(columns: Any, items: Any, first: Any, second: Any, kind: Any, xp: 
 
 
 @partial(jax.jit, static_argnames="mesh", donate_argnums=0)
-def _as_one(weights, items, first, second, kind, mesh):
+def _shared_columns(weights, items, first, second, kind, mesh):
     inputs = (parallel.COLUMNS, *[parallel.REPLICATED] * 4)
-    return parallel.over_columns(as_one, mesh, inputs, parallel.COLUMNS)(weights, items, first, second, kind)
+    return parallel.over_columns(shared_columns, mesh, inputs, parallel.COLUMNS)(weights, items, first, second, kind)
 
 
-def tie(weights: Any, twins: Twins) -> Any:
+def share_columns(weights: Any, twins: IdenticalItems) -> Any:
     """The same item-item weights, made in place, in which twins have one column and each pair of them one weight.
 
     Args:
       weights: [I, I] on the host; or on devices, maybe [N, N] padded and split by columns. Overwritten.
-      twins: from `twins_of`.
+      twins: from `identical_items`.
 
     Cost: S I numbers are read and written.
     """
@@ -114,5 +114,5 @@ def tie(weights: Any, twins: Twins) -> Any:
     for s in range(0, len(twins.items), CHUNK):
         # Chunks of one shape, filled up with the last, so that one program serves all.
         parts = [np.pad(part[s : s + CHUNK], (0, max(0, s + CHUNK - len(twins.items))), "edge") for part in twins[:3]]
-        weights = _as_one(weights, *parts, kind, parallel.mesh_of(weights))
+        weights = _shared_columns(weights, *parts, kind, parallel.mesh_of(weights))
     return weights

@@ -67,7 +67,7 @@ def update(
       train: the data it was fitted on.
       added: rows to append, with the same items. Where both have ids of users, no id twice.
       removed: ids of the users to forget; where the data have no ids, their row numbers, which then become the ids.
-      residual_limit: largest KKT residual with which an updated model is returned; default that of a fit.
+      residual_limit: largest KKT residual with which an updated model is returned; default the limit of a fit.
 
     Returns:
       Updated(fitted, train, refitted).
@@ -221,7 +221,7 @@ def _wrapped(
     fitted: Fitted, solution: kernel.Solution, certificate: Certificate, new: Interactions, seconds: dict
 ) -> Fitted:
     """The updated model where the old one lives: split in the same way over the same devices."""
-    old, weights = fitted.model, ties.tie(solution.weights, ties.twins_of(new))
+    old, weights = fitted.model, ties.share_columns(solution.weights, ties.identical_items(new))
     padding = 0
     if isinstance(old.weights, jax.Array):
         weights = np.pad(weights, (0, old.padding)).astype(old.weights.dtype, copy=False)

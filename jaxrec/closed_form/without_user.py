@@ -37,10 +37,10 @@ from jaxrec.status import Certificate, FitError, Status
 
 Rows = Any  # a SciPy CSR array, of whose shape and slices the type stubs know too little
 # Where 1 - h (or the least eigenvalue of R R') is below this, removing the user cancels digits of C: C x is refined.
-WEAK = {"float32": 0.05, "float64": 1e-6}
+REFINE_BELOW = {"float32": 0.05, "float64": 1e-6}
 UNSURE = 0.01  # or where rounding errors of C may add up to so much in h
-TOGETHER = 2**22  # numbers in W of users that are taken together
-SMALLEST = 1e-7  # of what may be left, and largest relative error of C x
+NUMBERS_AT_ONCE = 2**22  # numbers in W of users that are taken together
+MIN_LEFT = 1e-7  # of what may be left, and largest relative error of C x
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,16 +92,16 @@ class LeaveUserOut:
         else:
             shown = fold_in @ self.inverse
             c = shown + (history - fold_in) @ self.inverse  # = history C, from what is not shown alone
-            found, left = self._finish_with(shown, c, history, fold_in)
+            found, left = self._scores_with(shown, c, history, fold_in)
         weak = np.flatnonzero(self._weak(left, history))
         if len(weak):
             history, fold_in = history[weak], fold_in[weak]
             shown, c = self._refined(fold_in), self._refined(history)
-            found[weak], left = self._finish_with(shown, c, history, fold_in)
-            self._require(left.min() > SMALLEST)
+            found[weak], left = self._scores_with(shown, c, history, fold_in)
+            self._require(left.min() > MIN_LEFT)
         return found
 
-    def _finish_with(self, shown: np.ndarray, c: np.ndarray, history: Rows, fold_in: Rows) -> tuple:
+    def _scores_with(self, shown: np.ndarray, c: np.ndarray, history: Rows, fold_in: Rows) -> tuple:
         """([B, I] scores, [B] 1 - h) from f'C and c; overwrites both."""
         left = 1 - _row_products(history, c)
         shown += (_row_products(fold_in, c) / left)[:, None].astype(c.dtype) * c
@@ -109,13 +109,13 @@ class LeaveUserOut:
         c /= left[:, None].astype(c.dtype)
         c += np.asarray(self.inverse.diagonal())
         limit = self.problem.diagonal_limit
-        return _finish(shown, c, fold_in, self.problem.penalty.astype(c.dtype), limit), left
+        return _scores_from_inverse(shown, c, fold_in, self.problem.penalty.astype(c.dtype), limit), left
 
     def _weak(self, left: Any, history: Rows) -> Any:
         """[B] whether C is not exact enough to remove the user."""
         dtype = np.dtype(self.inverse.dtype)
         largest = (abs(history) @ np.sqrt(np.abs(np.asarray(self.inverse.diagonal(), np.float64)))) ** 2  # of x'|C|x
-        return np.logical_not((left > WEAK[dtype.name]) & (np.finfo(dtype).eps / 2 * largest < UNSURE))
+        return np.logical_not((left > REFINE_BELOW[dtype.name]) & (np.finfo(dtype).eps / 2 * largest < UNSURE))
 
     @cached_property
     def _x(self) -> Rows:
@@ -125,7 +125,7 @@ class LeaveUserOut:
     def _refined(self, rows: Rows) -> np.ndarray:
         """[B, I] float64 rows C."""
         found, errors = refined_rows(rows, self.inverse, self._x, self.problem.penalty)
-        self._require(errors.max(initial=0) < SMALLEST)
+        self._require(errors.max(initial=0) < MIN_LEFT)
         return found
 
     def _require(self, exact: Any) -> None:
@@ -147,7 +147,7 @@ class LeaveUserOut:
         lengths = np.diff(history.indptr)
         for n in np.unique(lengths):
             users = np.flatnonzero(lengths == n)
-            step = max(1, TOGETHER // (max(1, n) * history.shape[1]))
+            step = max(1, NUMBERS_AT_ONCE // (max(1, n) * history.shape[1]))
             for chunk in np.split(users, range(step, len(users), step)):
                 found[chunk] = self._of_one_length(history[chunk], fold_in[chunk])
         return found
@@ -169,10 +169,12 @@ class LeaveUserOut:
                 n = len(items[u])
                 unit = sp.csr_array((np.ones(n), (np.arange(n), items[u])), (n, history.shape[1]))
                 w, sure = _downdate(half[one], self._refined(unit)[None], items[one])
-                self._require(sure[0] > SMALLEST)
+                self._require(sure[0] > MIN_LEFT)
                 start = self._refined(shown), inverse.diagonal()[None, :].astype(np.float64)
                 numerator[one], divisor[one] = _downdated(w, shown.toarray(), *start)
-        return _finish(numerator, divisor, fold_in, penalty.astype(inverse.dtype), self.problem.diagonal_limit)
+        return _scores_from_inverse(
+            numerator, divisor, fold_in, penalty.astype(inverse.dtype), self.problem.diagonal_limit
+        )
 
     def _penalty_without(self, items: np.ndarray, values: np.ndarray) -> np.ndarray:
         """[I] the diagonal of Lambda without a user."""
@@ -285,7 +287,7 @@ def _row_products(rows: Rows, dense: np.ndarray) -> np.ndarray:
     return np.bincount(row, rows.data * dense[row, rows.indices].astype(np.float64), minlength=rows.shape[0])
 
 
-def _finish(
+def _scores_from_inverse(
     numerator: np.ndarray, divisor: np.ndarray, fold_in: Rows, penalty: np.ndarray, diagonal_limit: float
 ) -> np.ndarray:
     """[B, I] f - numerator s, with s = max((1 - xi) / divisor, penalty); overwrites both."""

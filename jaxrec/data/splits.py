@@ -80,7 +80,7 @@ def strong_generalization(
        items (once, not repeated). ML-20M: 0 and 5; MSD: 200 and 20. Users without entries always go.
     2. The n users left, sorted by id, are permuted by `RandomState(seed).permutation(n)`: the first
        `n - 2 n_heldout` train, the next `n_heldout` validate, the last `n_heldout` test.
-    3. The items are those of the training users, in order of first appearance in the data; others are dropped.
+    3. The items are what the training users have, in order of first appearance in the data; others are dropped.
     4. For validation, and again from the same seed for test: one user after the other in sorted order, a user with
        n >= 5 remaining entries has `int(test_fraction * n)` of them, by `choice(n, size, replace=False)`, as
        targets; of a user with fewer everything is folded in, and there are no targets.

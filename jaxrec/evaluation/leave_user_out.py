@@ -73,7 +73,7 @@ def evaluate_leave_user_out(
       FitError: the model of all users is not certified, or does not fit in memory; or float32 cannot resolve the model
         without one of them.
 
-    Cost: that of a fit, and of about two scorings of all users; with dropout above 0 of the sum over users of
+    Cost: of a fit, and of about two scorings of all users; with dropout above 0 the sum over users of
     len(history)^2 I flops. With little regularization some users take more, see `jaxrec.closed_form.without_user`.
     """
     check(method)

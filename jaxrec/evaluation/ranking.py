@@ -23,7 +23,7 @@ from jaxrec.runtime.threads import map_in_order
 
 BLOCK_BYTES = 2**25
 FOLDS = 64  # groups of so many items are told apart by their maxima first
-CROWDED = 4  # times k: more candidates than these are mostly ties
+MAX_CANDIDATES_PER_K = 4  # times k: more candidates than these are mostly ties
 
 
 class Recommendations(NamedTuple):
@@ -238,7 +238,7 @@ def top_k_host(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
       k: at most I.
 
     Cost: some passes over the scores. NumPy's partitions of whole rows take several times as long, most where nearly
-    all scores are alike, as those of sparse models are.
+    all scores are alike, as the scores of sparse models are.
     """
     ordered = scores = _floating(scores)
     if np.isnan(scores.max(initial=-np.inf)):
@@ -259,7 +259,7 @@ def _floating(scores: np.ndarray) -> np.ndarray:
 
 
 def _candidates(scores: np.ndarray, k: int) -> np.ndarray:
-    """[B, I] which items may be among the k best: these for certain, and at most `CROWDED` times as many.
+    """[B, I] which items may be among the k best: these for certain, and at most `MAX_CANDIDATES_PER_K` times as many.
 
     Of the maxima of many groups of items, the k-th is a bound that k items reach. Where too many do, most of them are
     equal to it as a rule, and of those the first are enough; else the row is sorted.
@@ -272,13 +272,13 @@ def _candidates(scores: np.ndarray, k: int) -> np.ndarray:
         np.maximum(maxima[:, : part.shape[1]], part, out=maxima[:, : part.shape[1]])
     bound = np.partition(maxima, width - k, axis=1)[:, width - k, None]
     near = scores >= bound
-    crowded = np.flatnonzero(near.sum(axis=1) > CROWDED * k)
+    crowded = np.flatnonzero(near.sum(axis=1) > MAX_CANDIDATES_PER_K * k)
     if len(crowded):
         some, edge = scores[crowded], bound[crowded]
         above, equal = some > edge, some == edge
         free = k - above.sum(axis=1, keepdims=True)
         near[crowded] = above | (equal & (np.cumsum(equal, axis=1) <= free))
-        for row in crowded[near[crowded].sum(axis=1) > CROWDED * k]:
+        for row in crowded[near[crowded].sum(axis=1) > MAX_CANDIDATES_PER_K * k]:
             best = np.argsort(-scores[row], kind="stable")[:k]
             near[row] = False
             near[row, best] = True

@@ -145,7 +145,7 @@ class Deql(ClosedForm):
     Attributes:
       reg: L2 strength in interactions per item, as in Edlae.
       dropout: the probability p, strictly between 0 and 1, that an item of a history is dropped.
-      kept_weight: b, the weight of errors on kept items relative to that of dropped ones; at least 0.
+      kept_weight: b, the weight of errors on kept items relative to the weight of errors on dropped ones; at least 0.
       solver: as in Ease.
       dtype: as in Ease.
     """
@@ -181,7 +181,7 @@ class Deql(ClosedForm):
     def fit(self, train: Interactions, devices: Any = None) -> Fitted:
         """The fitted weights with their certificate; as `Ease.fit`, which see.
 
-        The certificate holds the larger of two residuals: that of EDLAE's optimum, from all columns, and that of the
+        The certificate holds the larger of two residuals: of EDLAE's optimum, from all columns, and of the
         systems H_i b_i = v_i themselves for up to 64 columns.
         """
         return self._fit(train, devices)

@@ -86,7 +86,7 @@ def admm(
     Args:
       gram: [N, m] my columns of X'X.
       cross: [M, m] my columns of Z'X.
-      pair_columns: [N, q] my columns of X'Z, those of my pairs.
+      pair_columns: [N, q] my columns of X'Z, one for each of my pairs.
       pair_gram: [M, q] my columns of Z'Z.
       pairs: [M, 2] items of each pair, of all.
       reg: scalar > 0, on B.

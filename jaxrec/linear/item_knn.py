@@ -112,7 +112,7 @@ def residual(train: Interactions, columns: np.ndarray, found: np.ndarray, shrink
 
 @dataclasses.dataclass(frozen=True)
 class ItemKnn(Method):
-    """Item-kNN: an item's score is the sum of its cosines with those of its nearest items that are in the history.
+    """Item-kNN: an item's score is the sum of its cosines with its nearest items, of which the history has some.
 
     Attributes:
       neighbours: how many nearest items count for each item.

@@ -79,7 +79,7 @@ def excess(
     dropout: Any,
     reg: Any,
 ) -> Float[Array, ""]:
-    """J(UV') - J(B*), how much the loss of the factors is above that of full rank, from the Gram matrix alone.
+    """J(UV') - J(B*), how much the loss of the factors is above the loss at full rank, from the Gram matrix alone.
 
     It is ||L'(UV' - B* - D(diag(UV')))||_F^2, where X'X + Lambda = L L' and B* is the EDLAE of full rank.
 
@@ -139,7 +139,7 @@ def prepare_on(mesh: Any, gram: Float[Array, "N N"], penalty: Float[Array, " N"]
     Args:
       mesh: what `parallel.make_mesh` returned. Static.
       gram: [N, N] X'X, padded and split by columns. Not modified.
-      penalty: [N] diagonal of Lambda, above 0; of items that only pad, at most that of others.
+      penalty: [N] diagonal of Lambda, above 0; of items that only pad, at most the penalty of others.
       layout: what `sweep_layout` returned. Static.
 
     Cost: 2 N^3 flops; three N x N matrices besides the argument.

@@ -61,7 +61,7 @@ def objective(x: Float[ArrayLike, "U I"], weights: Float[ArrayLike, "I I"], reg:
 
 
 def couplings(gram_diagonal: Float[ArrayLike, " I"], reg: Any) -> Float[Array, " I"]:
-    """[I] rho, ADMM's coupling strength for the row of each item: between that of its own scale and one for all."""
+    """[I] rho, ADMM's coupling strength for the row of each item: between one for its own scale and one for all."""
     scale = jnp.asarray(gram_diagonal) + reg
     return COUPLING * jnp.sqrt(scale * jnp.mean(scale))
 
@@ -250,7 +250,7 @@ class Slim(Method):
             status = Status.NOT_FINITE
         kept = float(jnp.mean(weights != 0)) * size**2 / n**2
         detail = {"iterations": float(done), "share of weights that are zero": 1 - kept}
-        model = ItemWeights(ties.tie(weights, ties.twins_of(train)), padding=size - n)
+        model = ItemWeights(ties.share_columns(weights, ties.identical_items(train)), padding=size - n)
         return model, Certificate(status, residual, self.tolerance, detail)
 
     def _advice(self, certificate: Certificate, train: Interactions) -> str:

@@ -92,7 +92,7 @@ def gauge_curvature(
       user: the leaves that make the user side, by their path in `params`: "users/embedding", or "users/head" for all
         below it, or several of these. Any part of the path will do that occurs in one place. The latent dimensions
         are the last axis of each leaf. By default the first of two leaves.
-      item: those of the item side; by default the second of two leaves.
+      item: the names of the item side; by default the second of two leaves.
 
     Returns:
       Scalar, in the unit of `loss`. Compare it with what `rescaling_curvature` measures by.
@@ -122,7 +122,7 @@ def rescaling_curvature(
 ) -> Curvature:
     """The curvature of an objective along all rescalings of the latent dimensions, and what it means for cosines.
 
-    It speaks of these dimensions only: an objective that holds their scales may leave those of mixtures of them.
+    It speaks of these dimensions only: an objective that holds their scales may leave the scales of mixtures of them.
 
     Args:
       loss: as in `gauge_curvature`, with reverse derivatives too.

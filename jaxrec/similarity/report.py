@@ -24,7 +24,7 @@ class ChoiceSummary(NamedTuple):
     Attributes:
       mean: over the sampled pairs of items.
       std: likewise.
-      same_lists: mean share of an item's k most similar items that are those of the factors as given.
+      same_lists: mean share of an item's k most similar items that are the same under the factors as given.
     """
 
     mean: float
@@ -114,7 +114,7 @@ def gauge_report(
     Raises:
       InputError: fewer than two items have a cosine, or an argument is of the wrong kind.
 
-    Cost: 4 (N + I) K^2 flops and 200 lists under each of five choices; with an objective that of `rescaling_curvature`.
+    Cost: 4 (N + I) K^2 flops and 200 lists under each of five choices; with an objective besides `rescaling_curvature`.
     """
     _checks.count("n_pairs", n_pairs, at_least=1)
     _checks.count("k", k, at_least=1)

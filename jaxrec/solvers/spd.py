@@ -77,10 +77,10 @@ def negative_inverse(a: Float[Array, "N m"], layout: SweepLayout, axis: str | No
 def cholesky_and_inverse(
     a: Float[Array, "N m"], layout: SweepLayout, axis: str | None = None
 ) -> tuple[Float[Array, "N m"], Float[Array, "N m"]]:
-    """[N, m] and [N, m], my columns of L' and of L^-1 where A = L L', from those of A, by the sweep.
+    """[N, m] and [N, m], my columns of L' and of L^-1, A = L L', from my columns of A, by the sweep.
 
     The panels W of the sweep hold both factors: with the blocks before the pivot swept, the pivot's rows of W are minus
-    those of L^-1 left of its diagonal, and those of L' right of it.
+    the rows of L^-1 left of its diagonal, and the rows of L' right of it.
 
     Args:
       a: [N, m] my columns of A.
@@ -99,7 +99,7 @@ def cholesky_and_inverse(
         o = k * layout.block
         before, after = (mine < o)[None, :], (mine >= o + layout.block)[None, :]
         own = ~(before | after)
-        # The columns of L_kk' that are mine; those of others are masked.
+        # The columns of L_kk' that are mine; the others are masked.
         diagonal = jnp.take(factor.T, jnp.clip(mine - o, 0, layout.block - 1), axis=1)
         upper_rows = jnp.where(after, w, jnp.where(own, diagonal, 0))
         inverse_rows = jnp.where(after, 0, -w)

@@ -15,7 +15,7 @@ LAPACK_UP_TO = 10_000
 
 
 def spd_invert_in_place(a: np.ndarray, *, block: int = 512, lapack_up_to: int = LAPACK_UP_TO) -> Status:
-    """Overwrites the lower triangle of an SPD matrix with that of its inverse; what the upper holds is undefined.
+    """Overwrites the lower triangle of an SPD matrix by its inverse's; what the upper holds is undefined.
 
     Up to `lapack_up_to` rows by LAPACK's potrf and potri, above by the sweep of `spd_inverse` over the lower
     triangle alone, which halves its flops and runs at the speed of the matrix product.

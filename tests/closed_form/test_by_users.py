@@ -113,7 +113,7 @@ def test_one_user(items, taken):
 
 def test_twins_tie(wide):
     weights = Ease(3.0).fit(wide).model.weights
-    found = ties.twins_of(wide)
+    found = ties.identical_items(wide)
     assert len(found.items) >= 20
     for item, first in zip(found.items, found.first, strict=True):
         others = found.kind != found.kind[item]

@@ -34,7 +34,7 @@ def classes(data: Interactions) -> list[list[int]]:
 
 
 def test_twins_are_the_items_with_equal_columns(data):
-    found = ties.twins_of(data)
+    found = ties.identical_items(data)
     expected = classes(data)
     assert found.items.tolist() == sorted(j for same in expected for j in same)
     for same in expected:
@@ -46,7 +46,7 @@ def test_twins_are_the_items_with_equal_columns(data):
 
 def test_other_values_are_no_twins():
     data = Interactions.from_triples([0, 0, 0, 1], [0, 1, 2, 3], [1, 2, 1, 1], n_users=2, n_items=4)
-    assert ties.twins_of(data).items.tolist() == [0, 2]
+    assert ties.identical_items(data).items.tolist() == [0, 2]
 
 
 @pytest.mark.parametrize("method", (Ease(3.0), Lae(3.0), Slim(3.0, 0.1)), ids=str)
@@ -66,7 +66,7 @@ def test_twins_have_one_column_and_one_weight_for_each_other(method, devices, da
 
 def test_the_weights_move_by_rounding_only(data, monkeypatch):
     tied = Ease(3.0).fit(data).model.weights
-    monkeypatch.setattr(ties, "tie", lambda weights, _: weights)
+    monkeypatch.setattr(ties, "share_columns", lambda weights, _: weights)
     free = Ease(3.0).fit(data).model.weights
     assert 0 < np.abs(tied - free).max() < 1e-6
 

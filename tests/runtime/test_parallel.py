@@ -293,7 +293,7 @@ def test_every_product_states_its_precision():
         "weighted Gram": jax.make_jaxpr(lambda *a: gram_module._add_gram_on_mesh(*a, binary=False, mesh=mesh))(
             weights, ints, floats
         ),
-        "certificate": jax.make_jaxpr(lambda *a: mesh_solver._respond_on_mesh(*a, mesh=mesh))(
+        "certificate": jax.make_jaxpr(lambda *a: mesh_solver._times_on_mesh(*a, mesh=mesh))(
             weights, jax.ShapeDtypeStruct((512, 8), jnp.float32)
         ),
         "ranking": jax.make_jaxpr(lambda w, b: _top_k_on_mesh(ItemWeights(w), b, 5, True, mesh=mesh))(

@@ -272,6 +272,6 @@ def _tied(b: Any, train: Interactions, weights: Weights) -> Any:
     rule = weights.rule
     if rule is None:
         return b
-    found = ties.twins_of(train)
+    found = ties.identical_items(train)
     alike = all((part[found.items] == part[found.first]).all() for part in (rule.col, rule.slope, rule.offset))
-    return ties.tie(b, found) if alike else b
+    return ties.share_columns(b, found) if alike else b

@@ -29,7 +29,7 @@ class Columns(NamedTuple):
     """Some columns of the solutions of a batch of blocks.
 
     Attributes:
-      weights: [N, m, d] column k is that of the k-th of the last d items; the weight of the item itself is 0.
+      weights: [N, m, d] column k belongs to the k-th of the last d items; the weight of the item itself is 0.
       unexplained: [N, d] 1 / C_jj.
     """
 

@@ -154,7 +154,7 @@ class Mrf(HostOrDevices):
             what `solver` says.
 
         Returns:
-          Fitted(model: SparseItemWeights, info). The certificate's residual is that of the blocks and, with r = 0, of
+          Fitted(model: SparseItemWeights, info). The certificate holds the residual of the blocks and, with r = 0, of
           the stated objective on a sample of columns; with r > 0 its detail estimates how far these are from their
           optimum, and a fit that lost all it could gain is refused. The detail counts the blocks, the items without
           neighbours (their scores are 0 for everyone) and the constant items, and gives threshold and density.
