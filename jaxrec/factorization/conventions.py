@@ -28,16 +28,16 @@ from jaxrec.factorization.weights import WeightRule, Weights
 
 
 class Convention(NamedTuple):
-    """A loss in the terms of this package: `made.method(rank=64).fit(x, weights=made.weights)`.
+    """A loss in the terms of this package: `made.method(rank=64).fit(x, cell_weights=made.cell_weights)`.
 
     Attributes:
-      weights: W.
+      cell_weights: W.
       reg: L2 strength.
       reg_exponent: nu.
       target: of the entries, "one" or "shrunk".
     """
 
-    weights: Weights
+    cell_weights: Weights
     reg: float
     reg_exponent: float
     target: str

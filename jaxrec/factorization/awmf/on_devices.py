@@ -30,17 +30,16 @@ class OnDevices:
       items: the regressions of the items.
       spectrum: of X'D(p)X, a `Spectrum`, for `precondition`.
       rank: K.
-      mesh: what `parallel.make_mesh` returned, or None.
+      mesh: what `parallel.make_mesh` returned.
     """
 
-    def __init__(self, x: sp.csr_array, users: Rows, items: Rows, spectrum: Any, rank: int, mesh: Any = None):
+    def __init__(self, x: sp.csr_array, users: Rows, items: Rows, spectrum: Any, rank: int, mesh: Any):
         self.dtype, self.mesh, self.ridge = jnp.zeros(()).dtype, mesh, spectrum.ridge
-        devices = 1 if mesh is None else mesh.size
-        self.at_users, self.at_items = (ridge.positions(rows.counts, devices) for rows in (users, items))
+        self.at_users, self.at_items = (ridge.positions(rows.counts, mesh.size) for rows in (users, items))
         by_item: Any = x.T.tocsr()
         made = []
         for pair in ((users, items), (_sums(x), _sums(by_item))):
-            shapes = ridge.shapes(list(pair), rank, devices, square=pair[0] is users)
+            shapes = ridge.shapes(list(pair), rank, mesh.size, square=pair[0] is users)
             made.append(ridge.side(pair[0], self.at_users, self.at_items, shapes, mesh))
             made.append(ridge.side(pair[1], self.at_items, self.at_users, shapes, mesh))
         self.users, self.items, self.x, self.by_item = made
@@ -57,8 +56,7 @@ class OnDevices:
         self.compiled = _compiled(mesh)
 
     def _shared(self, array: Any) -> Any:
-        array = np.asarray(array, self.dtype)
-        return array if self.mesh is None else parallel.place(array, self.mesh, parallel.REPLICATED)
+        return parallel.place(np.asarray(array, self.dtype), self.mesh, parallel.REPLICATED)
 
     def place(self, table: np.ndarray) -> Any:
         """A table of the items, from the host."""
@@ -96,10 +94,9 @@ class OnDevices:
         """[K, K] Z'D(p)Z, or Z'Z."""
         return ridge.moves(self.mesh)["gram"](z, self.items.col if weighted else self.ones_users)
 
-    def item_gram(self, v: Any, col: np.ndarray | None = None) -> Any:
-        """[K, K] V'D(q)V, with q or the one given."""
-        weights = self.users.col if col is None else ridge.put(ridge.at_positions(col, self.at_items), self.mesh)
-        return ridge.moves(self.mesh)["gram"](v, weights)
+    def item_gram(self, v: Any) -> Any:
+        """[K, K] V'D(q)V."""
+        return ridge.moves(self.mesh)["gram"](v, self.users.col)
 
     def gram(self, table: Any) -> Any:
         """[K, K] of a table of the items."""
@@ -174,7 +171,7 @@ def _compiled(mesh: Any) -> dict[str, Any]:
     over = partial(parallel.over_columns, mesh=mesh)
     exact = jax.jit(over(preconditioned, inputs=(rows, rows, same, same, same, same), outputs=rows))
     diagonal = jax.jit(over(preconditioned, inputs=(rows, rows, rows, same, same, same), outputs=rows))
-    placed = None if mesh is None else (parallel.sharding(mesh, rows), parallel.sharding(mesh, same))
+    placed = parallel.sharding(mesh, rows), parallel.sharding(mesh, same)
 
     def dot(a, b, axis):
         return parallel.psum(jnp.sum(a * b), axis)

@@ -93,9 +93,9 @@ class OnHost:
         """[K, K] Z'D(p)Z, or Z'Z."""
         return z.T @ (self.p[:, None] * z) if weighted else z.T @ z
 
-    def item_gram(self, v: np.ndarray, col: np.ndarray | None = None) -> np.ndarray:
-        """[K, K] V'D(q)V, with q or the one given."""
-        return v.T @ ((self.q if col is None else col.astype(self.dtype))[:, None] * v)
+    def item_gram(self, v: np.ndarray) -> np.ndarray:
+        """[K, K] V'D(q)V."""
+        return v.T @ (self.q[:, None] * v)
 
     def gram(self, table: np.ndarray) -> np.ndarray:
         """[K, K] of a table of the items."""

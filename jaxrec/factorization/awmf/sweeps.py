@@ -64,14 +64,12 @@ class Problem(NamedTuple):
       x: [U, I] X in float64.
       users: weights and weighted targets of the cells, by user, with ridge 0.
       items: the regressions of the items.
-      base: p [U] and q [I] of the preconditioner; those of the weights, or for dense ones those of the nearest p q'.
       constant: the loss of factors that are 0, sum of W x^2.
     """
 
     x: sp.csr_array
     users: Rows
     items: Rows
-    base: tuple[np.ndarray, np.ndarray]
     constant: float
 
 
@@ -79,15 +77,10 @@ def problem(x: Interactions, weights: Weights, reg: float) -> Problem:
     """The regressions of the items of `x`, and what else the sweeps need."""
     sparse = x.to_csr(np.float64)
     users = FoldIn(0.0, 0.0, 1.0, 0.0).rows(x, weights)  # targets W on the entries of X
-    values = sparse.toarray().ravel() if weights.full is not None else sparse.data
-    constant = float(users.targets @ values**2)
-    users = users._replace(targets=users.targets * values)
+    constant = float(users.targets @ sparse.data**2)
+    users = users._replace(targets=users.targets * sparse.data)
     items = transposed(users, x.item_counts, FoldIn(reg, 0.0, 1.0, 0.0))
-    base = users.scale, users.col
-    if weights.full is not None:
-        full = np.asarray(weights.full)
-        base = full.sum(axis=1) / np.sqrt(full.sum() or 1), full.sum(axis=0) / np.sqrt(full.sum() or 1)
-    return Problem(sparse, users, items, base, constant)
+    return Problem(sparse, users, items, constant)
 
 
 @np.errstate(all="ignore")  # what overflows is not certified
@@ -108,8 +101,7 @@ def step(
     """
     a, v = balanced(state, products, kind)
     gram = products.item_gram(v)
-    base = products.item_gram(v, problem.base[1])
-    t, turn = _eigh(np.asarray(base, np.float64))
+    t, turn = _eigh(np.asarray(gram, np.float64))
     t = np.maximum(t, 1e-12 * max(t[-1], np.finfo(float).tiny))
 
     apply, right = equations(products, v, gram, kind, reg)

@@ -82,6 +82,6 @@ class UserItemFactors:
         """Refuses to fold in where the weights of unseen users are not known."""
         if self.fold.rule is None:
             raise InputError(
-                "the weights of this fit (dense, or given entry by entry) have no rule for unseen users; call "
+                "the weights of this fit (given entry by entry) have no rule for unseen users; call "
                 "jaxrec.factorization.fold_in with their weights."
             )

@@ -15,7 +15,6 @@ from jaxrec.factorization.ridge.kernels import (
     right_sides,
     spectrum,
 )
-from jaxrec.factorization.ridge.orthonormal import orthonormal, orthonormal_on_host
 from jaxrec.factorization.ridge.rows import FoldIn, Rows, transposed
 from jaxrec.factorization.ridge.tables import IN_FLIGHT, Side, at_positions, moves, over_batches, put, side
 
@@ -44,8 +43,6 @@ __all__ = [
     "conjugate_gradient",
     "gram",
     "moves",
-    "orthonormal",
-    "orthonormal_on_host",
     "over_batches",
     "positions",
     "put",

@@ -89,7 +89,7 @@ def batches(rows: Rows, own: np.ndarray, other: np.ndarray, size: int, shapes: S
       other: [M] positions of the other side's.
       size: rows of the table, a multiple of D.
       shapes: from `shapes`.
-      mesh: what `parallel.make_mesh` returned, or None.
+      mesh: what `parallel.make_mesh` returned.
     """
     each = size // shapes.devices
     widths = 2 ** _exponents(rows.counts)
@@ -118,13 +118,10 @@ def _padded(rows: Rows, which: np.ndarray, own: Any, other: Any, each: int, widt
     weights[row, column], targets[row, column] = rows.weights[entry], rows.targets[entry]
     at = np.where(real, own[which] % each, each).astype(np.int32)
     scale, ridge = np.where(real, rows.scale[which], 0), np.where(real, rows.ridge[which], 1)
-    arrays = Batch(at, Systems(items, weights, targets, scale, ridge))
-    if mesh is None:
-        return jax.tree.map(jnp.asarray, arrays)
     floats = jnp.zeros(()).dtype
     return jax.tree.map(
         lambda array: parallel.place(array.astype(floats) if array.dtype == float else array, mesh, parallel.ROWS),
-        arrays,
+        Batch(at, Systems(items, weights, targets, scale, ridge)),
     )
 
 

@@ -69,8 +69,6 @@ class FoldIn:
       reg_exponent: scalar.
       share: scalar, 0 or 1.
       total: scalar sum of q over the items of the fit.
-      product: scalar, 1 where the penalty is reg ||P V'||^2; the ridge is that for orthonormal factors of the other
-        side, and the exponent is 0.
       rule: the weights of unseen users, or None where the fit's weights have none.
     """
 
@@ -78,7 +76,6 @@ class FoldIn:
     reg_exponent: Any
     share: Any
     total: Any
-    product: Any = dataclasses.field(default=0.0, kw_only=True)
     rule: Any = dataclasses.field(default=None, metadata={"part": WeightRule})
 
     def systems(self, history: RowBatch) -> Systems:
@@ -94,18 +91,10 @@ class FoldIn:
     def rows(self, x: Interactions, weights: Weights) -> Rows:
         """The regressions of the users of `x` with these weights, in float64."""
         row, col = np.asarray(weights.row), np.asarray(weights.col)
-        if weights.full is not None:
-            entries = np.asarray(weights.full).ravel()
-            indptr, indices = np.arange(x.n_users + 1) * x.n_items, np.tile(np.arange(x.n_items), x.n_users)
-            targets = np.zeros(x.shape)
-            targets[x.user_of_entry, x.indices] = np.asarray(weights.full)[x.user_of_entry, x.indices]
-            targets = targets.ravel()
-        else:
-            entries = np.zeros(x.nnz) if weights.entries is None else np.asarray(weights.entries)
-            indptr, indices = x.indptr, x.indices
-            targets = entries + float(self.share) * row[x.user_of_entry] * col[x.indices]
+        entries = np.zeros(x.nnz) if weights.entries is None else np.asarray(weights.entries)
+        targets = entries + float(self.share) * row[x.user_of_entry] * col[x.indices]
         ridge = self.ridge(x.user_counts, row, float(col.sum()))
-        return Rows(indptr, indices, entries, targets, row, ridge, col)
+        return Rows(x.indptr, x.indices, entries, targets, row, ridge, col)
 
     def ridge(self, counts: np.ndarray, scale: np.ndarray, total: float) -> np.ndarray:
         """[N] r of rows with so many entries and the weights p, where q sums to `total`."""

@@ -38,9 +38,7 @@ class Side(NamedTuple):
     col: Any
 
 
-def side(
-    rows: Rows, own: tuple[np.ndarray, int], other: tuple[np.ndarray, int], shapes: Shapes, mesh: Any = None
-) -> Side:
+def side(rows: Rows, own: tuple[np.ndarray, int], other: tuple[np.ndarray, int], shapes: Shapes, mesh: Any) -> Side:
     """The regressions on the devices.
 
     Args:
@@ -48,7 +46,7 @@ def side(
       own: from `positions`: where its rows stand, and the size of their table.
       other: the same of the other side.
       shapes: from `shapes`.
-      mesh: what `parallel.make_mesh` returned, or None.
+      mesh: what `parallel.make_mesh` returned.
 
     Cost: 12 bytes an entry, padded.
     """
@@ -63,10 +61,9 @@ def at_positions(table: np.ndarray, own: tuple[np.ndarray, int]) -> np.ndarray:
     return placed
 
 
-def put(array: np.ndarray, mesh: Any = None) -> Any:
-    """The array on the default device, or on a mesh split by rows."""
-    array = array.astype(jnp.zeros(()).dtype)
-    return jnp.asarray(array) if mesh is None else parallel.place(array, mesh, parallel.ROWS)
+def put(array: np.ndarray, mesh: Any) -> Any:
+    """The array on a mesh, split by rows."""
+    return parallel.place(array.astype(jnp.zeros(()).dtype), mesh, parallel.ROWS)
 
 
 def over_batches(
@@ -116,7 +113,7 @@ def moves(mesh: Any) -> dict[str, Any]:
     rows, same = parallel.ROWS, parallel.REPLICATED
     over = partial(parallel.over_columns, mesh=mesh)
     return {
-        "whole": jax.jit(partial(parallel.replicate, mesh=mesh)) if mesh else lambda table: table,
+        "whole": jax.jit(partial(parallel.replicate, mesh=mesh)) if mesh.size > 1 else lambda table: table,
         "gram": jax.jit(over(summed, inputs=(rows, rows), outputs=same)),
         "turned": jax.jit(over(turned, inputs=(rows, same), outputs=rows)),
         "gather": jax.jit(over(gather, inputs=(same, rows, rows, rows), outputs=(rows, rows))),
