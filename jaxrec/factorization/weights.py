@@ -28,7 +28,7 @@ from jaxrec.data import Interactions
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class WeightRule:
-    """How the weights of a user follow from the user's history, so that those of unseen users do.
+    """How the weights of a user follow from the user's history, so that the weights of unseen users do.
 
     p_u = row_scale n_u^row_exponent, and S_ui = slope_i h(x_ui) + offset_i where x_ui is not 0, with
     h(x) = eps log(1 + x / eps), which is x itself for eps = inf.
@@ -245,8 +245,8 @@ class Weights:
     def ratio_bounds(self, x: Interactions) -> tuple[float, float]:
         """(c1, c2) with c1 p q' <= W <= c2 p q' and c1 <= 1 <= c2.
 
-        The eigenvalues of the weighted system, preconditioned by that of S = 0, lie between these two: their quotient
-        bounds its condition number, whatever the data and the regularization.
+        The eigenvalues of the weighted system, preconditioned by the system of S = 0, lie between these two: their
+        quotient bounds its condition number, whatever the data and the regularization.
         """
         if self.entries is None or x.nnz == 0:
             return 1.0, 1.0

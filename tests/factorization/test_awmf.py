@@ -291,7 +291,9 @@ def test_float32_is_close_to_float64(data, kind):
 
 
 floats = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.float32)  # noqa: E731
-systems = ridge.Systems(jax.ShapeDtypeStruct((4, 8), jnp.int32), floats(4, 8), floats(4, 8), floats(4), floats(4))
+systems = ridge.RegressionBatch(
+    jax.ShapeDtypeStruct((4, 8), jnp.int32), floats(4, 8), floats(4, 8), floats(4), floats(4)
+)
 near, few = (systems, floats(4, 8, RANK), floats(4, RANK)), floats(RANK, RANK)
 KERNELS = {
     "sums": (on_devices.summed, near),

@@ -27,11 +27,11 @@ def start():
 
 def sweep(data, convention, start, n=1):
     method = convention.method(rank=RANK, mode="cholesky", solver="host")
-    how = method._how(None)
+    settings = method._settings(None)
     problem, _ = method.problem(data, convention.cell_weights)
-    sides, state = sweeps.sides(problem, RANK, how), start
+    sides, state = sweeps.sides(problem, RANK, settings), start
     for _ in range(n):
-        state, info = sweeps.step(state, sides, problem.constant, how)
+        state, info = sweeps.step(state, sides, problem.constant, settings)
     return state, info
 
 

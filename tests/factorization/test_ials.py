@@ -226,7 +226,7 @@ def test_kernels_compile_once_for_all_settings_and_both_sides(data):
         for counts in (data.user_counts, data.item_counts)
         for w in 2 ** np.ceil(np.log2(np.maximum(counts[counts > 0], 8)))
     }
-    assert sweeps._compiled("cg", 0, parallel.default_mesh())["solve"]._cache_size() == len(widths)
+    assert sweeps._compiled("cg", 0, parallel.default_mesh())._cache_size() == len(widths)
 
 
 # -- fit --------------------------------------------------------------------------------------------------------------

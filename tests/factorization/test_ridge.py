@@ -142,7 +142,7 @@ def test_rows_with_few_entries_are_solved_by_their_entries(data, make, share, dt
     found = ridge.solve_on_host(rows, factors, gram, start)
     np.testing.assert_allclose(found.factors, expected, atol=tolerance * np.abs(expected).max())
     np.testing.assert_allclose(found[4:], loss_by_dense(rows, factors, expected), rtol=10 * tolerance)
-    monkeypatch.setattr(host_short_rows, "FEW", -1)
+    monkeypatch.setattr(host_short_rows, "SHORT_ROW_SHARE", -1)
     other = ridge.solve_on_host(rows, factors, gram, start)
     np.testing.assert_allclose(found[1:2] + found[3:], other[1:2] + other[3:], rtol=10 * tolerance)
     errors = [np.abs(each.factors - expected)[few].max(initial=0) for each in (found, other)]
@@ -240,7 +240,7 @@ def test_items_are_the_users_of_the_transposed_matrix(data, make):
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_rows_without_targets_are_zero_and_nothing_is_nan(kernel):
     """Entries without weight, no ridge at all and factors of 0 give 0, not 0/0."""
-    systems = ridge.Systems(jnp.zeros((3, 8), int), *jnp.zeros((2, 3, 8)), jnp.array([1.0, 0, 0]), jnp.zeros(3))
+    systems = ridge.RegressionBatch(jnp.zeros((3, 8), int), *jnp.zeros((2, 3, 8)), jnp.array([1.0, 0, 0]), jnp.zeros(3))
     near = jnp.zeros((3, 8, RANK)).at[0].set(1.0)
     found = KERNELS[kernel](systems, near, jnp.eye(RANK), jnp.ones((3, RANK)))
     np.testing.assert_array_equal(found.factors, 0)
@@ -300,7 +300,7 @@ def test_all_devices_get_rows_of_all_lengths(rng):
 @pytest.mark.parametrize("kernel", ("cholesky", "conjugate gradients", "blocks of 4"))
 def test_kernels_lower_for_every_platform(platform, kernel):
     floats = partial(jax.ShapeDtypeStruct, dtype=jnp.float32)
-    systems = ridge.Systems(
+    systems = ridge.RegressionBatch(
         jax.ShapeDtypeStruct((4, 8), jnp.int32), floats((4, 8)), floats((4, 8)), floats((4,)), floats((4,))
     )
     arguments = systems, floats((4, 8, RANK)), floats((RANK, RANK)), floats((4, RANK))

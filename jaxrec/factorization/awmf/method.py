@@ -6,7 +6,7 @@ with W = p q' + S (`jaxrec.Weights`) and one of three regularizers: "l2" ||A||^2
 "factor" ||X A||^2 + ||V||^2, which is weight decay on the embeddings of users X A and of items V. Without weights all
 three have closed forms, see `jaxrec.closed_form.spectral`. With them A and V are solved for in turn; given X A the
 items are independent weighted ridge regressions, while A is one system of I K equations. The models and the comparison
-of their weights and regularizers are those of Ayoub, Robertson, Liang, Steck & Kallus, "Does Weighting Improve Matrix
+of their weights and regularizers follow Ayoub, Robertson, Liang, Steck & Kallus, "Does Weighting Improve Matrix
 Factorization for Recommender Systems?" (WWW 2025, arXiv 2510.10440). The problem is not convex.
 """
 

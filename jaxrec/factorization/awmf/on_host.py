@@ -1,6 +1,6 @@
-"""Products with X and with the weighted errors on the host, for the sweeps of `asymmetric`.
+"""Products with X and with the weighted errors on the host, for the sweeps of `awmf`.
 
-Z = X A belongs to the users, A and V to the items. `asymmetric_devices` has the same products for devices, so that a
+Z = X A belongs to the users, A and V to the items. `on_devices` has the same products for devices, so that a
 sweep is written once.
 """
 
@@ -14,7 +14,7 @@ import scipy.linalg
 import scipy.sparse as sp
 
 from jaxrec.factorization import ridge
-from jaxrec.factorization.ridge import Rows, Solved
+from jaxrec.factorization.ridge import Regressions, Solved
 from jaxrec.runtime.threads import map_in_order
 
 ENTRIES_AT_ONCE = 2**15  # of predictions on the host: gathered factors then stay in the cache
@@ -32,7 +32,7 @@ class OnHost:
       dtype: float32 or float64.
     """
 
-    def __init__(self, x: sp.csr_array, users: Rows, items: Rows, spectrum: Any, dtype: Any):
+    def __init__(self, x: sp.csr_array, users: Regressions, items: Regressions, spectrum: Any, dtype: Any):
         self.dtype = dtype
         self.x: Any = x.astype(dtype)
         self.by_item: Any = self.x.T.tocsr()

@@ -1,4 +1,4 @@
-"""What a fit of `asymmetric` works out once: its equations without S in diagonal form, and factors to start from."""
+"""What a fit of `Awmf` works out once: its equations without S in diagonal form, and factors to start from."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from scipy.sparse.linalg import ArpackError
 from jaxrec.closed_form.gram import device_gram, gram_matrix, squared_norms, with_user_weights
 from jaxrec.closed_form.spectral import closed_form_factor, closed_form_l2, closed_form_product, eigenpairs
 from jaxrec.data import Interactions
-from jaxrec.factorization.ridge import Rows
+from jaxrec.factorization.ridge import Regressions
 from jaxrec.models import ItemFactors
 from jaxrec.solvers.lanczos import Eigenpairs
 
 CLOSED_FORMS = {"product": closed_form_product, "factor": closed_form_factor, "l2": closed_form_l2}
 FLOOR = {4: 2e-6, 8: 1e-10}  # eigenvalues of the Gram matrix below this share of the largest count as rounding
-SMALLEST = 1e-8  # the same where X'X is inverted
+NEARLY_SINGULAR = 1e-8  # the same where X'X is inverted
 POWER_ITERATIONS = 10  # of the subspace to start from, where it need not be exact
 
 
@@ -48,7 +48,7 @@ class Spectrum:
 
 
 def spectrum(
-    train: Interactions, users: Rows, kind: str, reg: float, exact: bool, on_cpu: bool
+    train: Interactions, users: Regressions, kind: str, reg: float, exact: bool, on_cpu: bool
 ) -> tuple[Spectrum, Eigenpairs | None]:
     """The preconditioner, and all eigenpairs of X'D(p)X where it needed them.
 
@@ -75,7 +75,7 @@ def spectrum(
     dtype = np.dtype(jnp.zeros(()).dtype)
     if kind == "product" and np.ptp(col) == 0 and reg > 0 and on_cpu:
         matrix = col[0] * gram_matrix(weighted, np.float64)
-        np.einsum("ii->i", matrix)[:] += max(reg, 2 * SMALLEST * float(matrix.diagonal().max()))
+        np.einsum("ii->i", matrix)[:] += max(reg, 2 * NEARLY_SINGULAR * float(matrix.diagonal().max()))
         basis = _inverse_root_on_range(matrix)
         return Spectrum(np.zeros(len(basis)), basis.astype(dtype), ridge=1.0), None
     if kind != "factor":
@@ -164,7 +164,7 @@ def _inverse_root(matrix: np.ndarray) -> np.ndarray | None:
     """[I, I] E with E'matrix E = I, the transposed inverse of its Cholesky factor; None where it is nearly singular."""
     potrf, trtri = lapack.get_lapack_funcs(("potrf", "trtri"), (matrix,))
     factor, failed = potrf(matrix.T, lower=1, clean=1)
-    if failed or factor.diagonal().min() ** 2 <= SMALLEST * matrix.diagonal().max(initial=0.0):
+    if failed or factor.diagonal().min() ** 2 <= NEARLY_SINGULAR * matrix.diagonal().max(initial=0.0):
         return None
     return np.ascontiguousarray(trtri(factor, lower=1, overwrite_c=1)[0].T)
 
@@ -178,7 +178,7 @@ def _inverse_root_on_range(matrix: np.ndarray) -> np.ndarray:
     if (root := _inverse_root(matrix)) is not None:
         return root
     values, vectors = scipy.linalg.eigh(matrix, driver="evd", overwrite_a=True, check_finite=False)
-    kept = values > SMALLEST * values[-1]
+    kept = values > NEARLY_SINGULAR * values[-1]
     return vectors[:, kept] / np.sqrt(values[kept])
 
 

@@ -1,4 +1,4 @@
-"""Users and items that were not trained on: their exact factors, given those of the other side."""
+"""Users and items that were not trained on: their exact factors, given the factors of the other side."""
 
 from __future__ import annotations
 
@@ -78,5 +78,5 @@ def _histories(given: Any, wanted: int, what: str) -> Interactions:
     return x
 
 
-def _folded(rows: ridge.Rows, factors: Any, gram: Any) -> np.ndarray:
+def _folded(rows: ridge.Regressions, factors: Any, gram: Any) -> np.ndarray:
     return ridge.solve_on_host(rows, np.ascontiguousarray(factors), np.asarray(gram)).factors

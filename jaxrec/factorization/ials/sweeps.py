@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -20,7 +20,7 @@ from jaxtyping import PRNGKeyArray
 
 from jaxrec.data import Interactions
 from jaxrec.factorization import ridge
-from jaxrec.factorization.ridge import FoldIn, Rows, Side, Solved
+from jaxrec.factorization.ridge import FoldIn, HalfStep, Regressions, Solved
 from jaxrec.factorization.weights import Weights
 from jaxrec.runtime import blas, parallel
 
@@ -39,7 +39,7 @@ class Info(NamedTuple):
 
     Attributes:
       objective: the loss after it, regularization included.
-      gradient: norm of the gradient in the user factors before it, over that of their right-hand sides.
+      gradient: norm of the gradient in the user factors before it, over the norm of their right-hand sides.
       residual: relative residual of the equations that it solved: of rounding size for "cholesky", else of how far
         conjugate gradients came but for the last step, or blocks.
     """
@@ -52,8 +52,8 @@ class Info(NamedTuple):
 class Problem(NamedTuple):
     """The regressions of both sides, and the loss of factors that are 0."""
 
-    users: Rows
-    items: Rows
+    users: Regressions
+    items: Regressions
     constant: float
 
 
@@ -127,7 +127,7 @@ def right_sides(problem: Problem, user_factors: Any, item_factors: Any) -> tuple
     return float(np.sqrt(of_users)), float(np.linalg.norm(of_items))
 
 
-def _blocks(users: Rows, factors: Any) -> Iterator[tuple[slice, np.ndarray, slice, np.ndarray, np.ndarray]]:
+def _blocks(users: Regressions, factors: Any) -> Iterator[tuple[slice, np.ndarray, slice, np.ndarray, np.ndarray]]:
     """Some users at a time: which, their factors in float64, their entries, and the items and row pointers of these."""
     size = max(1, NUMBERS_AT_ONCE // factors.shape[1])
     for start in range(0, len(users.scale), size):
@@ -146,7 +146,7 @@ def init(key: PRNGKeyArray, n_users: int, n_items: int, rank: int, std: float) -
     return State(*map(np.asarray, draws))
 
 
-def sides(problem: Problem, rank: int, settings: SolverSettings) -> tuple[Side, Side]:
+def sides(problem: Problem, rank: int, settings: SolverSettings) -> tuple[HalfStep, HalfStep]:
     """Users and items in batches on the devices, or in chunks on the host; its exact solver needs neither.
 
     Cost: 12 bytes an entry, padded, for each side.
@@ -154,7 +154,7 @@ def sides(problem: Problem, rank: int, settings: SolverSettings) -> tuple[Side, 
     if settings.mesh is None:
         cut = (lambda rows: ridge.chunks(rows, rank)) if settings.mode == "cg" else lambda rows: []
         users, items = (
-            Side(rows, cut(rows), np.arange(len(rows.scale)), len(rows.scale), rows.col) for rows in problem[:2]
+            HalfStep(rows, cut(rows), np.arange(len(rows.scale)), len(rows.scale), rows.col) for rows in problem[:2]
         )
         return users, items
     devices = settings.mesh.size
@@ -166,7 +166,7 @@ def sides(problem: Problem, rank: int, settings: SolverSettings) -> tuple[Side, 
     )
 
 
-def place(state: State, sides: tuple[Side, Side], settings: SolverSettings) -> State:
+def place(state: State, sides: tuple[HalfStep, HalfStep], settings: SolverSettings) -> State:
     """Factors in the order of users and items, from the host to where the sweeps want them."""
     if settings.mesh is None:
         return State(*map(np.asarray, state))
@@ -177,14 +177,16 @@ def place(state: State, sides: tuple[Side, Side], settings: SolverSettings) -> S
     return State(*placed)
 
 
-def fetch(state: State, sides: tuple[Side, Side], settings: SolverSettings) -> State:
+def fetch(state: State, sides: tuple[HalfStep, HalfStep], settings: SolverSettings) -> State:
     """The opposite of `place`."""
     if settings.mesh is None:
         return state
     return State(*(parallel.to_host(table)[side.own] for table, side in zip(state, sides, strict=True)))
 
 
-def step(state: State, sides: tuple[Side, Side], constant: float, settings: SolverSettings) -> tuple[State, Info]:
+def step(
+    state: State, sides: tuple[HalfStep, HalfStep], constant: float, settings: SolverSettings
+) -> tuple[State, Info]:
     """One sweep: the users' factors given the items', then the items' given the users'. Changes no argument.
 
     Args:
@@ -207,7 +209,7 @@ def step(state: State, sides: tuple[Side, Side], constant: float, settings: Solv
     return State(users.factors, items.factors), Info(float(objective), float(gradient), float(residual))
 
 
-def _half_on_host(side: Side, own: np.ndarray, other: np.ndarray, settings: SolverSettings) -> Solved:
+def _half_on_host(side: HalfStep, own: np.ndarray, other: np.ndarray, settings: SolverSettings) -> Solved:
     with blas.one_thread():  # for the products before the rows too: threads of OpenBLAS spin for a while after a call
         gram = other.T @ (side.col.astype(other.dtype)[:, None] * other)
         if settings.mode == "cg":
@@ -215,16 +217,16 @@ def _half_on_host(side: Side, own: np.ndarray, other: np.ndarray, settings: Solv
         return ridge.solve_on_host(side.rows, other, gram, own)
 
 
-def _half(side: Side, own: Any, other: Any, settings: SolverSettings) -> Solved:
-    solve = _compiled(settings.mode, settings.block_size if settings.mode == "block" else 0, settings.mesh)["solve"]
-    gram = ridge.moves(settings.mesh)["gram"](other, side.col)
+def _half(side: HalfStep, own: Any, other: Any, settings: SolverSettings) -> Solved:
+    solve = _compiled(settings.mode, settings.block_size if settings.mode == "block" else 0, settings.mesh)
+    gram = ridge.table_operations(settings.mesh).gram(other, side.col)
     shared = (gram, ridge.spectrum(parallel.to_host(gram)), settings.cg_steps) if settings.mode == "cg" else (gram,)
     table, sums = ridge.over_batches(solve, side, own, other, settings.mesh, *shared)
     return Solved(table, *sums)
 
 
 @functools.cache
-def _compiled(mode: str, block_size: int, mesh: Any) -> dict[str, Any]:
+def _compiled(mode: str, block_size: int, mesh: Any) -> Callable[..., Solved]:
     """The solver of a batch, which is dear to compile and knows nothing of the tables' sizes."""
 
     def solve(systems, near, start, gram, *steps, axis):
@@ -240,5 +242,4 @@ def _compiled(mode: str, block_size: int, mesh: Any) -> dict[str, Any]:
     rows, same = parallel.ROWS, parallel.REPLICATED
     outputs = Solved(rows, *[same] * 6)
     inputs = (rows, rows, rows, same) + ((ridge.Spectrum(same, same), same) if mode == "cg" else ())
-    over = parallel.over_columns(solve, mesh, inputs=inputs, outputs=outputs)
-    return {"solve": jax.jit(over)}
+    return jax.jit(parallel.over_columns(solve, mesh, inputs=inputs, outputs=outputs))

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrec.factorization.ridge.kernels import Systems
-from jaxrec.factorization.ridge.rows import Rows
+from jaxrec.factorization.ridge.kernels import RegressionBatch
+from jaxrec.factorization.ridge.rows import Regressions
 from jaxrec.runtime import parallel
 
 LEAST_WIDTH = 8
@@ -44,10 +44,10 @@ class Batch(NamedTuple):
     """
 
     at: Any
-    systems: Systems
+    systems: RegressionBatch
 
 
-def shapes(sides: list[Rows], rank: int, devices: int = 1, *, square: bool = False) -> Shapes:
+def shapes(sides: list[Regressions], rank: int, devices: int = 1, *, square: bool = False) -> Shapes:
     """Few shapes for all sides: histories are padded to powers of two, and a width has one number of rows.
 
     The kernels of one side then serve the other without being compiled again.
@@ -80,7 +80,9 @@ def positions(counts: np.ndarray, devices: int) -> tuple[np.ndarray, int]:
     return rank % devices * own + rank // devices, own * devices
 
 
-def batches(rows: Rows, own: np.ndarray, other: np.ndarray, size: int, shapes: Shapes, mesh: Any) -> Iterator[Batch]:
+def batches(
+    rows: Regressions, own: np.ndarray, other: np.ndarray, size: int, shapes: Shapes, mesh: Any
+) -> Iterator[Batch]:
     """The rows that have entries, shortest first; the others are 0 in any case.
 
     Args:
@@ -105,7 +107,7 @@ def batches(rows: Rows, own: np.ndarray, other: np.ndarray, size: int, shapes: S
             yield _padded(rows, which.ravel(), own, other, each, width, mesh)
 
 
-def _padded(rows: Rows, which: np.ndarray, own: Any, other: Any, each: int, width: int, mesh: Any) -> Batch:
+def _padded(rows: Regressions, which: np.ndarray, own: Any, other: Any, each: int, width: int, mesh: Any) -> Batch:
     real = which >= 0
     counts = np.where(real, rows.counts[which], 0)
     starts = np.where(real, rows.indptr[which], 0)
@@ -121,7 +123,7 @@ def _padded(rows: Rows, which: np.ndarray, own: Any, other: Any, each: int, widt
     floats = jnp.zeros(()).dtype
     return jax.tree.map(
         lambda array: parallel.place(array.astype(floats) if array.dtype == float else array, mesh, parallel.ROWS),
-        Batch(at, Systems(items, weights, targets, scale, ridge)),
+        Batch(at, RegressionBatch(items, weights, targets, scale, ridge)),
     )
 
 

@@ -5,7 +5,7 @@
 with zero diagonal (weighted EASE) or a free one (weighted LAE), and W = p q' + S (`jaxrec.Weights`). It is the
 full-rank member of the family in Ayoub, Robertson, Liang, Steck & Kallus, "Does Weighting Improve Matrix Factorization
 for Recommender Systems?" (WWW 2025). With H_j = X' D(W_:j) X + reg I and c_j = H_j^-1 e_j, column j of the optimum is
--c_j / c_jj off the diagonal, or e_j - reg c_j where that is free: a linear system an item, `full_rank_solvers`.
+-c_j / c_jj off the diagonal, or e_j - reg c_j where that is free: a linear system an item, `weighted_ease.solve`.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class WeightedEase(HostOrDevices):
 
     Attributes:
       reg: L2 strength, in interactions per item (weighted ones); scaling W and reg alike changes nothing.
-      alpha: weight of an observed cell on top of that of a missing one.
+      alpha: what an observed cell weighs on top of a missing one.
       unobserved_weight: weight of a missing cell.
       diagonal: "zero", as in EASE, or "free", as in LAE.
       tolerance: relative residual of the linear systems at which the iterations stop, in the norm of the
@@ -147,7 +147,7 @@ class WeightedEase(HostOrDevices):
     def _needs(self, n_users: int, n_items: int, nnz: int, on: Hardware, host: bool) -> Needs:
         """With the default weights; one matrix more where q varies.
 
-        The flops are those of iterations in proportion to sqrt(1 + alpha / unobserved_weight).
+        The flops are for iterations in proportion to sqrt(1 + alpha / unobserved_weight).
         """
         iterations = 4 + 6 * (1 + self.alpha / self.unobserved_weight) ** 0.5
         size = np.dtype(self.dtype).itemsize
@@ -175,7 +175,7 @@ class WeightedEase(HostOrDevices):
 def certify(train: Interactions, weights: Weights, solution: Solution, settings: Settings) -> Certificate:
     """The evidence on a solution, as told in `WeightedEase.fit`.
 
-    The status is that of the first check that fails: all c_jj are above 0; every system is solved to the tolerance; the
+    The status tells the first check that fails: all c_jj are above 0; every system is solved to the tolerance; the
     estimated rounding error of the weights, eps / 2 max_j (H_j)_jj c_jj, is below a hundredth; the gradient is below
     its limit.
 

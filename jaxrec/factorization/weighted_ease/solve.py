@@ -16,7 +16,7 @@ from jaxrec.data import Interactions
 from jaxrec.factorization.weighted_ease.iterate import (
     Settings,
     Solution,
-    finish,
+    columns_of_weights,
     groups,
     has_constant_col,
     solve_on_host,
@@ -61,7 +61,7 @@ def solve_rank_one(train: Interactions, weights: Weights, settings: Settings, dt
     shrunk = vectors.T / (np.maximum(values, 0)[:, None] * np.asarray(weights.col)[None, :] + settings.reg)
     c = np.empty(shrunk.shape)
     add_product(c, np.ascontiguousarray(vectors), np.ascontiguousarray(shrunk), beta=0)
-    b, unexplained = finish(c, np.eye(len(c)), settings, 0)
+    b, unexplained = columns_of_weights(c, np.eye(len(c)), settings, 0)
     return Solution(b.astype(dtype), unexplained[0], np.zeros(len(c)), np.zeros(len(c)))
 
 
