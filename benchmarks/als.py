@@ -45,16 +45,16 @@ def jaxrec(x, start, mode, threads):
     rank = start[0].shape[1]
     own = {"cg": "cg", "exact": "cholesky", "block": "block"}[mode]
     method = made.method(rank=rank, mode=own, cg_steps=OWN_STEPS, block_size=min(BLOCK, rank))
-    how = method._how(None)
-    problem, _ = method.problem(data, made.weights)
-    sides = sweeps.sides(problem, rank, how)
-    state = sweeps.place(sweeps.State(*start), sides, how)
+    settings = method._settings(None)
+    problem, _ = method.problem(data, made.cell_weights)
+    sides = sweeps.sides(problem, rank, settings)
+    state = sweeps.place(sweeps.State(*start), sides, settings)
 
     def epoch():
         nonlocal state
-        state, _ = jax.block_until_ready(sweeps.step(state, sides, problem.constant, how))
+        state, _ = jax.block_until_ready(sweeps.step(state, sides, problem.constant, settings))
 
-    return epoch, lambda: sweeps.fetch(state, sides, how)
+    return epoch, lambda: sweeps.fetch(state, sides, settings)
 
 
 def implicit(x, start, mode, threads):
@@ -152,7 +152,7 @@ def compare(x, rank, mode, options):
             process.process.wait()
         data = Interactions.from_csr(x)
         made = conventions.implicit(data, ALPHA, REG)
-        problem, _ = made.method().problem(data, made.weights)
+        problem, _ = made.method().problem(data, made.cell_weights)
         losses = {}
         for library in libraries:
             saved = (np.load(folder / f"{library}-{number}.npz") for number in range(options.rounds + 1))

@@ -26,7 +26,7 @@ x = small.to_csr().toarray()
 
 # %%
 weights = jaxrec.Weights.ips(small, beta=0.5, alpha=5.0)
-fitted = jaxrec.WeightedEase(reg=20.0).fit(small, weights=weights)
+fitted = jaxrec.WeightedEase(reg=20.0).fit(small, cell_weights=weights)
 print(f"weighted EASE: {fitted.info.certificate}")
 
 

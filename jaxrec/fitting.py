@@ -42,6 +42,7 @@ class Stopwatch:
         self.seconds[name] = time.perf_counter() - begun
 
 
+@dataclasses.dataclass(frozen=True)
 class Method(abc.ABC):
     """A frozen dataclass of hyper-parameters that can fit and plan.
 
@@ -139,21 +140,43 @@ class Method(abc.ABC):
 
 
 @dataclasses.dataclass(frozen=True)
-class HostOrDevices(Method):
-    """A method with a solver on the CPU besides the JAX kernel.
+class HostOrJax(Method):
+    """A method with a solver on the CPU besides the JAX kernels.
 
     Attributes:
-      solver: "host" takes the CPU; "jax" the JAX kernel on the default device; "auto" takes "host" where the default
+      solver: "host" takes the CPU; "jax" the JAX kernels on the default device; "auto" takes "host" if the default
         device is a CPU, else "jax".
-      dtype: "float32", or "float64" for nearly collinear items ("host" only).
     """
 
     solver: Literal["auto", "host", "jax"] = dataclasses.field(default="auto", kw_only=True)
-    dtype: Literal["float32", "float64"] = dataclasses.field(default="float32", kw_only=True)
 
     def __post_init__(self):
         _checks.plain_numbers(self)
         _checks.one_of("solver", self.solver, ("auto", "host", "jax"))
+
+    @property
+    def on_host(self) -> bool:
+        """Whether a fit without devices takes the path of the CPU."""
+        return self.solver == "host" or (self.solver == "auto" and jax.default_backend() == "cpu")
+
+    def _mesh(self, devices: Any) -> Any:
+        if devices is not None and self.solver == "host":
+            raise InputError("solver='host' runs without a mesh; leave out devices, or the solver.")
+        return super()._mesh(devices)
+
+
+@dataclasses.dataclass(frozen=True)
+class HostOrDevices(HostOrJax):
+    """A method with a solver on the CPU, in either precision, besides the JAX kernel.
+
+    Attributes:
+      dtype: "float32", or "float64" for nearly collinear items ("host" only).
+    """
+
+    dtype: Literal["float32", "float64"] = dataclasses.field(default="float32", kw_only=True)
+
+    def __post_init__(self):
+        super().__post_init__()
         _checks.one_of("dtype", self.dtype, ("float32", "float64"))
         if (self.solver, self.dtype) == ("jax", "float64"):
             raise InputError("solver='jax' computes in float32; for dtype='float64' use solver='host'.")
@@ -161,8 +184,7 @@ class HostOrDevices(Method):
     @property
     def on_host(self) -> bool:
         """Whether a fit without devices takes the path of the CPU."""
-        on_cpu = jax.default_backend() == "cpu" or self.dtype == "float64"
-        return self.solver == "host" or (self.solver == "auto" and on_cpu)
+        return super().on_host or self.dtype == "float64"
 
     def _mesh(self, devices: Any) -> Any:
         if devices is not None and (self.solver == "host" or self.dtype == "float64"):

@@ -2,68 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
-from jaxrec import _checks
-from jaxrec.data import Interactions
-from jaxrec.deep import Autoencoder, MultDae, MultVae, RecVae
-from jaxrec.factorization import Awmf, Ials, WeightedEase
-from jaxrec.linear import (
-    Dan,
-    Deql,
-    Ease,
-    Edlae,
-    Elsa,
-    HigherOrder,
-    ItemKnn,
-    Lae,
-    LowRankEdlae,
-    Mrf,
-    NonnegativeEase,
-    Popularity,
-    PureSvd,
-    Rlae,
-    Slim,
-)
-from jaxrec.models import Fitted
+from jaxrec import _checks, deep, factorization, linear
+from jaxrec.fitting import Method
 from jaxrec.runtime.memory import Plan
 
-
-class Method(Protocol):
-    """A frozen dataclass of hyper-parameters that can fit."""
-
-    def fit(self, train: Interactions, devices: Any = None) -> Fitted:
-        """The fitted model, and what is known about it; on a mesh, split over its devices."""
-        ...
-
-    def plan(self, n_users: int, n_items: int, nnz: int, devices: Any = None) -> Plan:
-        """What a fit on data of this size takes, without a mesh or on these devices."""
-        ...
-
-
-METHODS: dict[str, Any] = {
-    "ease": Ease,
-    "edlae": Edlae,
-    "lae": Lae,
-    "rlae": Rlae,
-    "low-rank-edlae": LowRankEdlae,
-    "mrf": Mrf,
-    "higher-order": HigherOrder,
-    "popularity": Popularity,
-    "ease-nonnegative": NonnegativeEase,
-    "slim": Slim,
-    "dan": Dan,
-    "deql": Deql,
-    "item-knn": ItemKnn,
-    "pure-svd": PureSvd,
-    "elsa": Elsa,
-    "ials": Ials,
-    "mult-vae": MultVae,
-    "mult-dae": MultDae,
-    "rec-vae": RecVae,
-    "autoencoder": Autoencoder,
-    "weighted-ease": WeightedEase,
-    "awmf": Awmf,
+# Every method that a room shows, by the name it has itself.
+METHODS: dict[str, type[Method]] = {
+    shown.name: shown
+    for room in (linear, factorization, deep)
+    for shown in map(vars(room).get, room.__all__)
+    if isinstance(shown, type) and issubclass(shown, Method) and "name" in vars(shown)
 }
 
 
@@ -75,12 +25,12 @@ def plan(n_users: int, n_items: int, nnz: int, method: Method | str = "ease", de
       n_items: I.
       nnz: number of interactions.
       method: a configured method such as `Ease(reg=500.0)`, or the name of one.
-      devices: a mesh, a sequence of devices, or such as "8xH100" or "v5e", which need not be at hand; default what
-        `fit` takes without a mesh.
+      devices: a sequence of devices or a mesh; or such as "8xH100" or "v5e", which need not be at hand; default what
+        `fit` takes without devices.
     """
     for name, value in {"n_users": n_users, "n_items": n_items, "nnz": nnz}.items():
         _checks.count(name, value, at_least=1)
     if isinstance(method, str):
         _checks.one_of("method", method, tuple(METHODS))
-    chosen: Method = METHODS[method]() if isinstance(method, str) else method
+    chosen = METHODS[method]() if isinstance(method, str) else method
     return chosen.plan(n_users, n_items, nnz, devices)

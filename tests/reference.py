@@ -50,6 +50,19 @@ def ease(x: np.ndarray, reg: float) -> np.ndarray:
     return weights
 
 
+def weighted_full_rank(x: np.ndarray, w: np.ndarray, reg: float, free: bool = False) -> np.ndarray:
+    """The B that minimises sum W (X - X B)^2 + reg ||B||^2, item by item; its diagonal is 0, or free."""
+    n = x.shape[1]
+    columns = []
+    for j in range(n):
+        others = np.full(n, True) if free else np.arange(n) != j
+        features = x[:, others]
+        left = features.T @ (w[:, [j]] * features) + reg * np.eye(len(features.T))
+        columns.append(np.zeros(n))
+        columns[-1][others] = np.linalg.solve(left, features.T @ (w[:, j] * x[:, j]))
+    return np.array(columns).T
+
+
 def top_k(scores: np.ndarray, k: int, seen: list[set[int]]) -> list[list[int]]:
     """Item lists by a full sort: score descending, then item index ascending; a user's seen items left out."""
     lists = []

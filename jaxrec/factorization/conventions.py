@@ -28,16 +28,16 @@ from jaxrec.factorization.weights import WeightRule, Weights
 
 
 class Convention(NamedTuple):
-    """A loss in the terms of this package: `made.method(rank=64).fit(x, weights=made.weights)`.
+    """A loss in the terms of this package: `made.method(rank=64).fit(x, cell_weights=made.cell_weights)`.
 
     Attributes:
-      weights: W.
+      cell_weights: W.
       reg: L2 strength.
       reg_exponent: nu.
       target: of the entries, "one" or "shrunk".
     """
 
-    weights: Weights
+    cell_weights: Weights
     reg: float
     reg_exponent: float
     target: str
@@ -48,7 +48,7 @@ class Convention(NamedTuple):
 
 
 class ForImplicit(NamedTuple):
-    """Hyper-parameters of the package implicit, and what its user factors are times those of iALS."""
+    """Hyper-parameters of the package implicit, and what its user factors are times the user factors of iALS."""
 
     alpha: float
     regularization: float
@@ -79,7 +79,7 @@ def ials(x: Interactions, alpha0: float = 0.1, reg: float = 0.003, nu: float = 1
 
 
 def alx(x: Interactions, unobserved_weight: float = 0.1, reg: float = 0.003) -> Convention:
-    """The loss of ALX (Mehta et al. 2021): that of iALS with nu = 1."""
+    """The loss of ALX (Mehta et al. 2021): the loss of iALS with nu = 1."""
     return ials(x, unobserved_weight, reg)
 
 
@@ -115,8 +115,8 @@ def irspack(
 def to_implicit(alpha0: float, reg: float) -> ForImplicit:
     """What to give implicit for the loss of iALS with nu = 0 and 0/1 feedback.
 
-    For the same item factors the user factors of implicit are `scale` times those of iALS, so that rankings agree. The
-    joint optimum differs in how the factor is shared between users and items under the regularization.
+    For the same item factors the user factors of implicit are `scale` times the ones of iALS, so that rankings agree.
+    The joint optimum differs in how the factor is shared between users and items under the regularization.
 
     Args:
       alpha0: > 0, weight of a missing cell.

@@ -28,7 +28,7 @@ from jaxrec.data import Interactions
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class WeightRule:
-    """How the weights of a user follow from the user's history, so that those of unseen users do.
+    """How the weights of a user follow from the user's history, so that the weights of unseen users do.
 
     p_u = row_scale n_u^row_exponent, and S_ui = slope_i h(x_ui) + offset_i where x_ui is not 0, with
     h(x) = eps log(1 + x / eps), which is x itself for eps = inf.
@@ -70,7 +70,7 @@ class WeightRule:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Weights:
-    """W = p q' + S >= 0, or a dense W. Build one with a constructor below, which all check what they are given.
+    """W = p q' + S >= 0. Build one with a constructor below, which all check what they are given.
 
     `x` is the matrix of interactions whose errors are weighted. The schemes that read its values take them for
     strengths (plays, hours, ratings); the targets of a fit may well be 1 for all of them.
@@ -79,7 +79,6 @@ class Weights:
       row: [U] float64 p.
       col: [I] float64 q.
       entries: [nnz] float64 S in the order of the entries of X, or None where S = 0 (W has rank 1).
-      full: [U, I] W itself, for reference paths, or None; then `row` and `col` are 0 and `entries` is None.
       rule: how the weights of unseen users follow from their histories, or None where that is not known.
       pattern: digest of the pattern of X that `entries` belongs to; "" where there are none.
     """
@@ -87,7 +86,6 @@ class Weights:
     row: Any
     col: Any
     entries: Any = None
-    full: Any = None
     rule: WeightRule | None = None
     pattern: str = dataclasses.field(default="", metadata={"static": True})
 
@@ -192,7 +190,7 @@ class Weights:
           row: [U] p >= 0.
           col: [I] q >= 0.
         """
-        p, q = _weights_given("row", row, 1), _weights_given("col", col, 1)
+        p, q = _weights_given("row", row), _weights_given("col", col)
         scale = np.float64(p.mean() if len(p) else 1.0)
         return cls(
             p, q, rule=WeightRule(q, np.zeros_like(q), np.zeros_like(q), scale, np.float64(0), np.float64(np.inf))
@@ -208,17 +206,11 @@ class Weights:
           unobserved_weight: > 0, weight of a missing cell.
         """
         _checks.positive("unobserved_weight", unobserved_weight)
-        given = _weights_given("values", values, 1)
+        given = _weights_given("values", values)
         if len(given) != x.nnz:
             raise InputError(f"values must hold one weight for each of the {x.nnz:,} entries, got {len(given):,}.")
         ones = np.ones(x.n_users), np.full(x.n_items, float(unobserved_weight))
         return cls(*ones, given - unobserved_weight, pattern=pattern_of(x))
-
-    @classmethod
-    def dense(cls, w: ArrayLike) -> Weights:
-        """Any W [U, I] >= 0: a slow path, for reference and small data; it says nothing of unseen users."""
-        full = _weights_given("w", w, 2)
-        return cls(np.zeros(full.shape[0]), np.zeros(full.shape[1]), full=full)
 
     # -- what solvers ask ---------------------------------------------------------------------------------------------
 
@@ -247,16 +239,14 @@ class Weights:
 
     def on_pattern(self, x: Interactions) -> np.ndarray:
         """[nnz] W on the entries of X."""
-        if self.full is not None:
-            return np.asarray(self.full)[x.user_of_entry, x.indices]
         base = np.asarray(self.row)[x.user_of_entry] * np.asarray(self.col)[x.indices]
         return base if self.entries is None else base + np.asarray(self.entries)
 
     def ratio_bounds(self, x: Interactions) -> tuple[float, float]:
         """(c1, c2) with c1 p q' <= W <= c2 p q' and c1 <= 1 <= c2.
 
-        The eigenvalues of the weighted system, preconditioned by that of S = 0, lie between these two: their quotient
-        bounds its condition number, whatever the data and the regularization.
+        The eigenvalues of the weighted system, preconditioned by the system of S = 0, lie between these two: their
+        quotient bounds its condition number, whatever the data and the regularization.
         """
         if self.entries is None or x.nnz == 0:
             return 1.0, 1.0
@@ -272,23 +262,18 @@ class Weights:
             self.rule, col=factor * self.rule.col, slope=factor * self.rule.slope, offset=factor * self.rule.offset
         )
         entries = None if self.entries is None else factor * self.entries
-        full = None if self.full is None else factor * self.full
-        return dataclasses.replace(self, col=factor * self.col, entries=entries, full=full, rule=rule)
+        return dataclasses.replace(self, col=factor * self.col, entries=entries, rule=rule)
 
     def of_unseen(self, histories: Interactions) -> Weights:
         """The weights of users who were not trained on, by the same rule as those who were."""
         if self.rule is None:
-            raise InputError(
-                "these weights (dense, or given entry by entry) have no rule for unseen users; pass their weights."
-            )
+            raise InputError("these weights (given entry by entry) have no rule for unseen users; pass their weights.")
         if histories.n_items != self.shape[1]:
             raise InputError(f"the histories have {histories.n_items:,} items and the weights {self.shape[1]:,}.")
         return _from_rule(histories, self.rule, sparse=self.entries is not None)
 
     def to_dense(self, x: Interactions) -> np.ndarray:
         """[U, I] W, for checking."""
-        if self.full is not None:
-            return np.asarray(self.full)
         return np.outer(self.row, self.col) + self.sparse(x).toarray()
 
 
@@ -326,10 +311,10 @@ def _from_rule(x: Interactions, rule: WeightRule, sparse: bool = True) -> Weight
     return Weights(row, rule.col, entries, rule=rule, pattern=pattern_of(x))
 
 
-def _weights_given(name: str, given: ArrayLike, dimensions: int) -> np.ndarray:
+def _weights_given(name: str, given: ArrayLike) -> np.ndarray:
     array = np.asarray(given, np.float64)
-    if array.ndim != dimensions:
-        raise InputError(f"{name} must have {dimensions} dimension{'s' * (dimensions > 1)}, got shape {array.shape}.")
+    if array.ndim != 1:
+        raise InputError(f"{name} must have 1 dimension, got shape {array.shape}.")
     if array.size and not (np.isfinite(array).all() and array.min() >= 0):
         worst = array[~np.isfinite(array)][0] if not np.isfinite(array).all() else array.min()
         raise InputError(f"{name}: weights must be finite and not negative, got {worst:g}.")

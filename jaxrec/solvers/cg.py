@@ -1,7 +1,8 @@
-"""Preconditioned conjugate gradients for many systems P + E_j at once, with P^-1 at hand: on the host or in a kernel.
+"""Preconditioned conjugate gradients, one system or many at once: the loop of every solver here, in NumPy or JAX.
 
-P itself is never multiplied by: P times a direction obeys the recurrence of the direction. So an iteration is one
-product with P^-1 and one with E_j, however dense P. The same lines serve NumPy and JAX.
+Vectors are arrays of any shape; what a scalar product is, over which axes and devices, the caller says by `dot`. Where
+the matrix is P + E with P^-1 as preconditioner, P itself need not be multiplied by: P times a direction obeys the
+recurrence of the direction, and `apply` is given both.
 """
 
 from __future__ import annotations
@@ -13,80 +14,93 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+Apply = Callable[[Any, Any], Any]
+Precondition = Callable[[Any], Any]
+Dot = Callable[[Any, Any], Any]
 
-class State(NamedTuple):
-    """Of systems (P + E_j) c_j = b_j, where c_j is P^-1 b_j and a correction, each a column of what follows, or a row.
+
+class Iterate(NamedTuple):
+    """Where the iterations are.
 
     Attributes:
-      correction: what is added.
-      residual: what is left.
+      solution: so far.
+      residual: the right-hand side less the matrix times the solution.
       direction: where to go next.
-      image: P times that.
-      size: squared norm of the residuals in P^-1, of each system.
-      limit: at which a system is done.
-      iterations: of each system.
+      image: P times the direction, P^-1 being the preconditioner.
+      square: squared norm of the residual in P^-1, of each system.
+      steps: taken, of each system.
     """
 
-    correction: Any
+    solution: Any
     residual: Any
     direction: Any
     image: Any
-    size: Any
-    limit: Any
-    iterations: Any
+    square: Any
+    steps: Any
 
 
-Product = Callable[[Any], Any]
-Excess = Callable[[Any, Any], Any]
-
-
-def start(first: Any, right: Any, spread: Product, excess: Excess, limit: Any, along: int) -> State:
-    """The state at c_j = P^-1 b_j.
+def begin(solution: Any, residual: Any, precondition: Precondition, dot: Dot) -> Iterate:
+    """The iterations before their first step.
 
     Args:
-      first: P^-1 b_j.
-      right: b_j.
-      spread: multiplies by P^-1.
-      excess: from v and P v to E_j v.
-      limit: the squared norm of its residual in P^-1 at which a system is done; not below rounding of the first one.
-      along: the axis along which a system lies, 0 for columns.
+      solution: where to begin.
+      residual: of `solution`.
+      precondition: multiplies by P^-1.
+      dot: the scalar products of two vectors, a number for each system that broadcasts against a vector.
     """
-    residual = -excess(first, right)
-    direction = spread(residual)
-    size = (residual * direction).sum(along, keepdims=True)
-    xp = jnp if isinstance(residual, jax.Array) else np
-    limit = xp.maximum(limit, xp.finfo(size.dtype).eps ** 2 * size)
-    return State(first * 0, residual, direction, residual, size, limit, size * 0)
+    direction = precondition(residual)
+    square = dot(residual, direction)
+    return Iterate(solution, residual, direction, residual, square, square * 0)
 
 
-def step(state: State, spread: Product, excess: Excess, along: int) -> State:
-    """One iteration of preconditioned conjugate gradients on every system that is not done; the others stay.
+def step(state: Iterate, apply: Apply, precondition: Precondition, dot: Dot, enough: Any = 0.0) -> Iterate:
+    """One iteration on every system that is active: its residual is above `enough`, its curvature above 0.
 
-    The denominators are guarded, so that a system without a residual, as of an item without users, makes no NaN.
+    The others stay as they are: rounding, or a system without a residual, makes no NaN.
+
+    Args:
+      state: from `begin` or `step`.
+      apply: from v and P v to the matrix times v.
+      precondition: multiplies by P^-1.
+      dot: the scalar products of two vectors, see `begin`.
+      enough: the `square` at which a system is solved.
     """
-    xp = jnp if isinstance(state.residual, jax.Array) else np
-    x, residual, direction, image, size, limit, iterations = state
-    bent = image + excess(direction, image)
-    curvature = (direction * bent).sum(along, keepdims=True)
-    active = (size > limit) & (curvature > 0)
-    length = xp.where(active, size / xp.where(active, curvature, 1), 0)
-    x = x + length * direction
-    residual = residual - length * bent
-    at = spread(residual)
-    new = xp.maximum((residual * at).sum(along, keepdims=True), 0)
-    share = xp.where(active, new / xp.where(active, size, 1), 0)
-    return State(
-        x, residual, at + share * direction, residual + share * image, xp.where(active, new, size), limit,
-        iterations + active,
-    )  # fmt: skip
+    solution, residual, direction, image, square, steps = state
+    bent = apply(direction, image)
+    curvature = dot(direction, bent)
+    active = (square > enough) & (curvature > 0)
+    length = ratio(square, curvature, active)
+    solution, residual = solution + length * direction, residual - length * bent
+    conditioned = precondition(residual)
+    following = dot(residual, conditioned)
+    share = ratio(following, square, active)
+    following = _chosen(active, following, square)
+    return Iterate(
+        solution, residual, conditioned + share * direction, residual + share * image, following, steps + active
+    )
 
 
-def busy(state: State) -> Any:
-    """Whether some system is not done."""
-    return (state.size > state.limit).any()
+def ratio(a: Any, b: Any, active: Any) -> Any:
+    """A / b where `active`, else 0."""
+    if isinstance(a, float):  # which stays one: NumPy's would turn float32 vectors into float64
+        return a / b if active else 0.0
+    xp = jnp if isinstance(a, jax.Array) else np
+    return xp.where(active, a / xp.where(active, b, 1), 0)
 
 
-def left_over(state: State) -> Any:
-    """Of each system, the norm of its residual over that at which it is done."""
-    xp = jnp if isinstance(state.residual, jax.Array) else np
-    return xp.sqrt(state.size / xp.where(state.limit > 0, state.limit, 1))
+def any_active(state: Iterate, enough: Any) -> Any:
+    """Whether some system is not solved."""
+    return (state.square > enough).any()
+
+
+def relative_residual(state: Iterate, enough: Any) -> Any:
+    """The norm of the residual over the norm at which it is enough, of each system."""
+    xp = jnp if isinstance(state.square, jax.Array) else np
+    return xp.sqrt(state.square / xp.where(enough > 0, enough, 1))
+
+
+def _chosen(active: Any, a: Any, b: Any) -> Any:
+    if isinstance(a, float):
+        return a if active else b
+    xp = jnp if isinstance(a, jax.Array) else np
+    return xp.where(active, xp.maximum(a, 0), b)

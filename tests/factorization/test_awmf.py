@@ -32,7 +32,6 @@ WEIGHTS = {
     "activity and more": lambda x: Weights.user_activity(x, -0.4, alpha=1.0),
     "rank one": lambda x: Weights.rank_one(0.5 + np.arange(x.n_users) / 9, 0.5 + np.arange(x.n_items) / 9),
     "on entries": lambda x: Weights.on_entries(x, 0.2 + np.arange(x.nnz) % 5, unobserved_weight=0.7),
-    "dense": lambda x: Weights.dense(0.2 + np.random.default_rng(1).random(x.shape)),
 }
 weighted = pytest.mark.parametrize("make", WEIGHTS.values(), ids=WEIGHTS)
 
@@ -53,9 +52,9 @@ def dense(data):
 def parts(data, weights, kind, reg, mesh=None, host=True, exact=True, rank=RANK):
     """The problem, and its products on the host or on devices."""
     problem = sweeps.problem(data, weights, reg)
-    found, _ = spectrum(data, problem.base, kind, reg, exact)
+    found, _ = spectrum(data, problem.users, kind, reg, exact, True)
     given = problem.x, problem.users, problem.items, found
-    return problem, OnHost(*given, np.float64) if host else OnDevices(*given, rank, mesh)
+    return problem, OnHost(*given, np.float64) if host else OnDevices(*given, rank, mesh or parallel.default_mesh())
 
 
 def kronecker(x, w, v, kind, reg):
@@ -134,7 +133,7 @@ def test_without_weights_it_is_one_of_three_shrinkage_curves(data, kind, start, 
     key = None if start == "closed form" else jax.random.key(1)
     if key is None:
         method = dataclasses.replace(method, sweeps=1)  # it starts at the solution
-    fitted = method.fit(data, weights=Weights.uniform(data), key=key)
+    fitted = method.fit(data, cell_weights=Weights.uniform(data), key=key)
     _, sigma, turn = np.linalg.svd(dense(data))
     kept = shrinkage(sigma[:RANK], 2.0, kind)
     expected = turn[:RANK].T * kept @ turn[:RANK]
@@ -175,10 +174,10 @@ def test_preconditioned_eigenvalues_lie_between_the_ratios_of_weights(data, kind
     for name in ("constant", "popular zeros", "activity and more", "rank one"):
         weights = WEIGHTS[name](data)
         problem, products = parts(data, weights, kind, 0.7)
-        base = np.outer(*problem.base)
+        base = np.outer(problem.users.scale, problem.users.col)
         left, _ = kronecker(dense(data), weights.to_dense(data), v, kind, 0.7)
         plain, _ = kronecker(dense(data), base, v, kind, 0.7)
-        t, turn = np.linalg.eigh(v.T @ (problem.base[1][:, None] * v))
+        t, turn = np.linalg.eigh(v.T @ (problem.users.col[:, None] * v))
         ridge_ = 0.7 if products.ridge is None else products.ridge
 
         def solve(b, products=products, t=t, turn=turn, ridge_=ridge_):
@@ -211,7 +210,7 @@ def test_iterations_are_bounded_by_alpha(kind, alpha, rng, x64):
     assert 2 < info.steps <= np.ceil(np.log(2 * root / 1e-6) / np.log((root + 1) / (root - 1)))
 
 
-@pytest.mark.parametrize("make", (WEIGHTS["constant"], WEIGHTS["dense"], WEIGHTS["on entries"]))
+@pytest.mark.parametrize("make", (WEIGHTS["constant"], WEIGHTS["on entries"]))
 def test_at_full_rank_product_is_the_full_rank_optimum(data, make, x64):
     """Brute force over vec B, item by item."""
     weights, x = make(data), dense(data)
@@ -219,24 +218,28 @@ def test_at_full_rank_product_is_the_full_rank_optimum(data, make, x64):
     columns = [np.linalg.solve(x.T @ (w[:, [j]] * x) + 2 * np.eye(ITEMS), x.T @ (w * x)[:, j]) for j in range(ITEMS)]
     b = np.array(columns).T
     method = Awmf(ITEMS, 2.0, "product", sweeps=120, tolerance=0.0, cg_tolerance=1e-6)
-    fitted = method.fit(data, weights=weights)
+    fitted = method.fit(data, cell_weights=weights)
     np.testing.assert_allclose(fitted.model.encoder @ fitted.model.decoder.T, b, atol=1e-7)
     best = np.sum(w * (x - x @ b) ** 2) + 2 * np.sum(b**2)
     assert fitted.info.certificate.detail["loss"] == pytest.approx(best, rel=1e-10)
 
 
-@weighted
-@kinds
-def test_structured_weights_equal_dense_ones(data, make, kind, rng, x64):
-    weights = make(data)
-    state = sweeps.State(*rng.normal(size=(2, ITEMS, RANK)))
+def test_where_items_share_no_users_the_product_penalty_is_a_knob_of_alpha(rng, x64):
+    """X'X = I, so that ||A V'|| = ||X A V'||: (alpha, reg) ranks as (alpha / (1 + reg / unobserved_weight), 0)."""
+    counts = 1 + np.arange(ITEMS)
+    items = np.repeat(np.arange(ITEMS), counts)
+    x = Interactions.from_triples(np.arange(len(items)), items, 1 / np.sqrt(counts[items]))
+    start = sweeps.State(*rng.normal(size=(2, ITEMS, RANK)))
     found = []
-    for one in (weights, Weights.dense(weights.to_dense(data))):
-        problem, products = parts(data, one, kind, 0.7)
-        (a, v), info = sweeps.step(state, products, problem, kind, 0.7, (1e-11, 300))
-        found.append((a @ v.T, info.objective))
-    np.testing.assert_allclose(dense(data) @ found[0][0], dense(data) @ found[1][0], atol=1e-8)
-    assert found[0][1] == pytest.approx(found[1][1], rel=1e-10)
+    for alpha, reg in ((3.0, 0.5), (1.5, 1e-9)):
+        weights = Weights.constant(x.binarised(), alpha, unobserved_weight=0.5)
+        problem, products = parts(x, weights, "product", reg)
+        state = start
+        for _ in range(3):
+            state, _ = sweeps.step(state, products, problem, "product", reg, (1e-11, 300))
+        product = state.encoder @ state.decoder.T
+        found.append(product / np.linalg.norm(product))
+    np.testing.assert_allclose(*found, atol=1e-6)
 
 
 # -- one body, anywhere -----------------------------------------------------------------------------------------------
@@ -288,7 +291,9 @@ def test_float32_is_close_to_float64(data, kind):
 
 
 floats = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.float32)  # noqa: E731
-systems = ridge.Systems(jax.ShapeDtypeStruct((4, 8), jnp.int32), floats(4, 8), floats(4, 8), floats(4), floats(4))
+systems = ridge.RegressionBatch(
+    jax.ShapeDtypeStruct((4, 8), jnp.int32), floats(4, 8), floats(4, 8), floats(4), floats(4)
+)
 near, few = (systems, floats(4, 8, RANK), floats(4, RANK)), floats(RANK, RANK)
 KERNELS = {
     "sums": (on_devices.summed, near),
@@ -316,11 +321,11 @@ def losses(fitted):
 
 
 @kinds
-@pytest.mark.parametrize("make", (WEIGHTS["constant"], WEIGHTS["popular zeros"], WEIGHTS["dense"]))
+@pytest.mark.parametrize("make", (WEIGHTS["constant"], WEIGHTS["popular zeros"], WEIGHTS["on entries"]))
 @pytest.mark.parametrize("preconditioner", ("exact", "diagonal"))
 def test_the_loss_never_rises_and_it_certifies_itself(data, kind, make, preconditioner):
     method = Awmf(RANK, 0.5, kind, sweeps=12, tolerance=0.0, preconditioner=preconditioner)
-    fitted = method.fit(data, weights=make(data))
+    fitted = method.fit(data, cell_weights=make(data))
     course, certificate = losses(fitted), fitted.info.certificate
     assert all(after <= before * (1 + 1e-5) for before, after in itertools.pairwise(course)) and len(course) == 12
     assert certificate.status is Status.OK and certificate.residual < 1e-4
@@ -372,7 +377,7 @@ def test_a_checkpoint_continues_with_the_very_result(data, solver, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, resumed.model, whole.model)
     assert resumed.info.certificate == whole.info.certificate
     with pytest.raises(InputError, match=r"belongs to another run \(weights is"):
-        method.fit(data, checkpoint=file, weights=Weights.log(data, 2.0))
+        method.fit(data, checkpoint=file, cell_weights=Weights.log(data, 2.0))
 
 
 def changed(field, value):
@@ -412,11 +417,19 @@ def negative(x):
     [
         (Awmf(9), {}, "rank must be at most the number of users and of items, here 8, got 9"),
         (Awmf(RANK, reg=0.0), {}, "reg = 0 leaves items without interactions undetermined, and .* has 1 of them"),
-        (Awmf(RANK), {"weights": lambda x: Weights.uniform(x.rows(np.arange(4)))}, "make the weights from these"),
-        (Awmf(RANK), {"weights": lambda x: Weights.constant(x.rows(np.arange(USERS)[::-1]), 1.0)}, "another pattern"),
-        (Awmf(RANK), {"weights": negative}, "weights must be finite and not negative, got -2"),
-        (Awmf(RANK), {"weights": lambda x: Weights.dense(np.zeros(x.shape))}, "weights of all interactions are 0"),
-        (Awmf(RANK, solver="host"), {"mesh": lambda x: jax.devices()}, "runs without a mesh"),
+        (Awmf(RANK), {"cell_weights": lambda x: Weights.uniform(x.rows(np.arange(4)))}, "make the weights from these"),
+        (
+            Awmf(RANK),
+            {"cell_weights": lambda x: Weights.constant(x.rows(np.arange(USERS)[::-1]), 1.0)},
+            "another pattern",
+        ),
+        (Awmf(RANK), {"cell_weights": negative}, "weights must be finite and not negative, got -2"),
+        (
+            Awmf(RANK),
+            {"cell_weights": lambda x: Weights.rank_one(np.zeros(USERS), np.ones(ITEMS))},
+            "weights of all interactions are 0",
+        ),
+        (Awmf(RANK, solver="host"), {"devices": lambda x: jax.devices()}, "runs without a mesh"),
     ],
 )
 def test_bad_fits_are_refused(data, method, arguments, complaint):
@@ -445,7 +458,7 @@ def test_more_items_than_users(rng, kind, alpha):
     x[:, 1], x[:, 3] = x[:, 0], 0
     data = Interactions.from_triples(*np.nonzero(x), n_users=40, n_items=90)
     weights = Weights.constant(data, alpha) if alpha else Weights.uniform(data)
-    fitted = Awmf(6, 2.0, kind, sweeps=60).fit(data, weights=weights)
+    fitted = Awmf(6, 2.0, kind, sweeps=60).fit(data, cell_weights=weights)
     losses = [value for name, value in fitted.info.certificate.detail.items() if name.startswith("loss after")]
     assert np.all(np.diff(losses) <= 1e-5 * losses[0])
     if not alpha:

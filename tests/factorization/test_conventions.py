@@ -27,11 +27,11 @@ def start():
 
 def sweep(data, convention, start, n=1):
     method = convention.method(rank=RANK, mode="cholesky", solver="host")
-    how = method._how(None)
-    problem, _ = method.problem(data, convention.weights)
-    sides, state = sweeps.sides(problem, RANK, how), start
+    settings = method._settings(None)
+    problem, _ = method.problem(data, convention.cell_weights)
+    sides, state = sweeps.sides(problem, RANK, settings), start
     for _ in range(n):
-        state, info = sweeps.step(state, sides, problem.constant, how)
+        state, info = sweeps.step(state, sides, problem.constant, settings)
     return state, info
 
 
@@ -112,7 +112,7 @@ def test_every_loss_is_its_row_of_the_table(data, rng, name):
     """Up to a constant, which the shrunk targets add: differences between two sets of factors agree."""
     make, row = TABLE[name]
     convention = make(data)
-    problem, _ = convention.method(rank=RANK).problem(data, convention.weights)
+    problem, _ = convention.method(rank=RANK).problem(data, convention.cell_weights)
     points = [(rng.normal(size=(USERS, RANK)), rng.normal(size=(ITEMS, RANK))) for _ in range(2)]
     found = [sweeps.loss_and_gradients(problem, *point)[0] for point in points]
     expected = [cell_by_cell(data, *point, *row) for point in points]
@@ -131,7 +131,9 @@ def test_to_implicit(data, rng):
 def test_same_total_reg(data):
     def total(reg, nu):
         problem, _ = (
-            conventions.ials(data, 0.2, reg, nu).method(rank=RANK).problem(data, conventions.ials(data, 0.2).weights)
+            conventions.ials(data, 0.2, reg, nu)
+            .method(rank=RANK)
+            .problem(data, conventions.ials(data, 0.2).cell_weights)
         )
         return problem.users.ridge.sum() + problem.items.ridge.sum()
 
@@ -153,5 +155,5 @@ def test_refusals(data):
 
 def test_they_fit(data):
     made = conventions.hu(data, 3.0, 0.5)
-    fitted = made.method(rank=RANK, sweeps=3).fit(data, weights=made.weights)
+    fitted = made.method(rank=RANK, sweeps=3).fit(data, cell_weights=made.cell_weights)
     assert fitted.info.method == Ials(RANK, 0.5, reg_exponent=0.0, target="one", sweeps=3)

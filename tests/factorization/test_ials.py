@@ -22,12 +22,19 @@ from jaxrec.factorization.ridge import FoldIn
 from jaxrec.runtime import parallel
 
 USERS, ITEMS, RANK = 43, 31, 5
+
+
+def on_entries(x: Interactions, level: float) -> Weights:
+    """Weights without a rule: of the values, so that rows and columns of X have theirs."""
+    return Weights.on_entries(x, level * np.sqrt(x.values), unobserved_weight=0.4)
+
+
 WEIGHTS = {
     "constant": lambda x: Weights.constant(x, 2.0, unobserved_weight=0.3),
     "log": lambda x: Weights.log(x, 3.0, 0.5),
     "popular zeros": lambda x: Weights.popularity_zeros(x, 0.7, unobserved_weight=0.4),
     "activity": lambda x: Weights.user_activity(x, -0.4, alpha=1.0),
-    "dense": lambda x: Weights.dense(0.2 + np.random.default_rng(1).random(x.shape)),
+    "on entries": lambda x: on_entries(x, 3),
 }
 weighted = pytest.mark.parametrize("make", WEIGHTS.values(), ids=WEIGHTS)
 MODES = {
@@ -51,11 +58,8 @@ def data(rng) -> Interactions:
 
 def dense_parts(data, weights, method):
     """0/1 matrix, p q', S, and the strengths of both sides, from the formulas."""
-    x = data.to_csr(np.float64).toarray() != 0
-    if weights.full is not None:
-        base, entries = np.zeros(x.shape), np.asarray(weights.full)
-    else:
-        base, entries = np.outer(weights.row, weights.col), weights.sparse(data).toarray()
+    x = (data.to_csr(np.float64).toarray() != 0).astype(float)
+    base, entries = np.outer(weights.row, weights.col), weights.sparse(data).toarray()
     user_reg, item_reg = (method.reg * (x.sum(axis) + base.sum(axis)) ** method.reg_exponent for axis in (1, 0))
     return x, base, entries, user_reg, item_reg
 
@@ -77,15 +81,15 @@ def dense_sweep(parts, p, v, target):
 
 def run(data, method, weights=None, n=1, mesh=None, state=None):
     """The state after n sweeps, on the host, and what each reported."""
-    how = method._how(mesh)
+    settings = method._settings(method._mesh(mesh))
     problem, _ = method.problem(data, weights)
-    sides = sweeps.sides(problem, method.rank, how)
+    sides = sweeps.sides(problem, method.rank, settings)
     state = sweeps.init(jax.random.key(0), *data.shape, method.rank, method.init_std) if state is None else state
-    state, course = sweeps.place(state, sides, how), []
+    state, course = sweeps.place(state, sides, settings), []
     for _ in range(n):
-        state, info = sweeps.step(state, sides, problem.constant, how)
+        state, info = sweeps.step(state, sides, problem.constant, settings)
         course.append(info)
-    return sweeps.fetch(state, sides, how), course, problem
+    return sweeps.fetch(state, sides, settings), course, problem
 
 
 @weighted
@@ -108,17 +112,16 @@ def test_sweeps_equal_dense_solves(data, make, target, exact, x64):
     np.testing.assert_allclose(found.item_factors, v, atol=1e-8)
     x, base, entries, *regs = parts
     expected = ials.objective(x, base, entries, p, v, *regs, target)
-    if weights.full is None:
-        assert course[-1].objective == pytest.approx(float(expected), rel=1e-10)
+    assert course[-1].objective == pytest.approx(float(expected), rel=1e-10)
 
 
 @weighted
 @pytest.mark.parametrize("target", ("shrunk", "one"))
 def test_loss_and_gradients_are_those_of_the_literal_objective(data, make, target, rng, x64):
-    """Away from any optimum; dense weights have the whole loss in their entries."""
+    """Away from any optimum."""
     weights = make(data)
     method = Ials(RANK, 0.05, reg_exponent=0.8, target=target)
-    if weights.full is not None or (target == "shrunk" and weights.entries.min() < 0):
+    if target == "shrunk" and weights.entries.min() < 0:
         pytest.skip("no such objective")
     problem, _ = method.problem(data, weights)
     p, v = rng.normal(size=(USERS, RANK)), rng.normal(size=(ITEMS, RANK))
@@ -138,89 +141,14 @@ def clustered(rng) -> Interactions:
     return Interactions.from_triples(*np.nonzero(x), n_users=USERS, n_items=ITEMS)
 
 
-@pytest.mark.parametrize("regularizer", ("l2", "product"))
-def test_without_weights_it_is_a_shrunken_svd(clustered, regularizer, x64):
-    """P V' is X cut at K, its singular values lowered by reg, and P'P = V'V; or divided by 1 + reg, with any basis."""
-    settings = {"target": "one", "mode": "cholesky", "init_std": 1.0, "regularizer": regularizer}
+def test_without_weights_it_is_a_shrunken_svd(clustered, x64):
+    """P V' is X cut at K, its singular values lowered by reg, and P'P = V'V."""
+    settings = {"target": "one", "mode": "cholesky", "init_std": 1.0}
     (p, v), course, _ = run(clustered, Ials(RANK, 0.7, reg_exponent=0.0, **settings), Weights.uniform(clustered), 400)
     left, sigma, right = np.linalg.svd((clustered.to_csr(np.float64) != 0).toarray().astype(float))
-    shrunk = (sigma - 0.7 if regularizer == "l2" else sigma / 1.7)[:RANK]
-    np.testing.assert_allclose(p @ v.T, left[:, :RANK] * shrunk @ right[:RANK], atol=1e-8)
-    if regularizer == "l2":
-        np.testing.assert_allclose(p.T @ p, v.T @ v, atol=1e-8)
+    np.testing.assert_allclose(p @ v.T, left[:, :RANK] * (sigma - 0.7)[:RANK] @ right[:RANK], atol=1e-8)
+    np.testing.assert_allclose(p.T @ p, v.T @ v, atol=1e-8)
     assert course[-1].gradient < 1e-9
-
-
-# -- the product penalty ----------------------------------------------------------------------------------------------
-
-
-@weighted
-@pytest.mark.parametrize("target", ("shrunk", "one"))
-@pytest.mark.parametrize(
-    "exact", ({"solver": "host"}, {"solver": "jax"}, {"mode": "cg", "cg_steps": 40}), ids=("host", "jax", "cg")
-)
-def test_product_equals_heavier_weights_on_smaller_targets(data, make, target, exact, x64):
-    """W + reg with targets W x / (W + reg) and no penalty at all, by dense solves: the same P V' after each sweep."""
-    weights = make(data)
-    if (target == "shrunk" and weights.entries is not None and weights.entries.min() < 0) or (
-        exact == {"solver": "jax"} and weights.full is not None
-    ):
-        pytest.skip("no shrunk target, or compiled for nothing")
-    method = Ials(RANK, 0.4, regularizer="product", target=target, **{"mode": "cholesky", **exact})
-    found, course, _ = run(data, method, weights, 3)
-    x, base, entries, *_ = dense_parts(data, weights, method)
-    w = base + entries
-    wanted = x * (w if target == "one" else entries)
-    p, v = (np.array(factors) for factors in sweeps.init(jax.random.key(0), USERS, ITEMS, RANK, method.init_std))
-    solve = lambda other, w, b: np.linalg.solve(other.T @ (w[:, None] * other), other.T @ b)  # noqa: E731
-    for _ in range(3):
-        p = np.array([solve(v, w_u + 0.4, b_u) for w_u, b_u in zip(w, wanted, strict=True)])
-        v = np.array([solve(p, w_i + 0.4, b_i) for w_i, b_i in zip(w.T, wanted.T, strict=True)])
-    np.testing.assert_allclose(found.user_factors @ found.item_factors.T, p @ v.T, atol=1e-9)
-    none = np.zeros(USERS), np.zeros(ITEMS)
-    expected = ials.objective(x, base, entries, p, v, *none, target, product_reg=0.4)
-    if weights.full is None:
-        assert course[-1].objective == pytest.approx(float(expected), rel=1e-10)
-    heavier = np.sum((w + 0.4) * (wanted / (w + 0.4) - p @ v.T) ** 2) - np.sum(wanted**2 / (w + 0.4))
-    if weights.full is None:
-        assert heavier == pytest.approx(float(expected) - wanted.sum(), rel=1e-10)
-
-
-def test_under_the_product_penalty_alpha_and_reg_are_one_knob(data, x64):
-    """Constant weights: (alpha, reg) ranks as (alpha / (1 + reg / unobserved_weight), 0)."""
-    full = data.binarised()
-    scores = []
-    for alpha, reg in ((3.0, 0.5), (1.5, 1e-9)):
-        method = Ials(RANK, reg, regularizer="product", target="one", mode="cholesky", init_std=1.0)
-        (p, v), _, _ = run(full, method, Weights.constant(full, alpha, unobserved_weight=0.5), 300)
-        scores.append(p @ v.T / np.linalg.norm(p @ v.T))
-    np.testing.assert_allclose(*scores, atol=1e-6)
-
-
-@modes
-def test_a_product_fit_folds_in_what_it_would_solve_for(data, mode):
-    """Users and items, from one model, whose basis no longer is that of the sweeps; the certificate knows the loss."""
-    weights = Weights.user_activity(data, -0.4, alpha=1.0)
-    method = Ials(RANK, 0.5, regularizer="product", target="one", sweeps=60, **mode)
-    fitted = method.fit(data, weights=weights)
-    certificate = fitted.info.certificate
-    assert certificate.status is Status.OK
-    assert certificate.detail["loss after sweep 60"] == pytest.approx(certificate.detail["loss"], rel=1e-5)
-    p, v = (np.asarray(f, np.float64) for f in (fitted.model.user_factors, fitted.model.item_factors))
-    np.testing.assert_allclose(v.T @ v, np.eye(RANK), atol=1e-5)
-    x, base, entries, *_ = dense_parts(data, weights, method)
-    some = np.array([0, 7, 9])
-    users = [solve_product(v, (base + entries)[u], x[u], 0.5) for u in some]
-    np.testing.assert_allclose(fold_in(fitted.model, data.rows(some)), users, atol=1e-4)
-    items = [solve_product(p, (base + entries)[:, i], x[:, i], 0.5) for i in some]
-    found = fold_in_items(fitted.model, data.to_csr().T.tocsr()[some])
-    np.testing.assert_allclose(found, items, atol=1e-4)
-    np.testing.assert_allclose(found, v[some], atol=0.02 if mode["mode"] in ("cg", "block") else 2e-3)
-
-
-def solve_product(other, w, x, reg):
-    """One row's factors by a dense solve."""
-    return np.linalg.solve(other.T @ ((w + reg)[:, None] * other), other.T @ (w * x))
 
 
 @modes
@@ -241,14 +169,11 @@ def test_empty_rows_are_zero_and_copies_agree(data, mode):
     np.testing.assert_allclose(v[10], v[11], atol=1e-3 * np.abs(v).max())
 
 
-@pytest.mark.parametrize(
-    ("mode", "devices", "regularizer"),
-    [("cg", 8, "l2"), ("cg", 2, "product"), ("cholesky", 8, "product"), ("block", 8, "l2"), ("block", 1, "l2")],
-)
-def test_sharded_equals_single(data, mode, devices, regularizer, x64):
+@pytest.mark.parametrize(("mode", "devices"), [("cg", 8), ("cg", 2), ("cholesky", 8), ("block", 8), ("block", 1)])
+def test_sharded_equals_single(data, mode, devices, x64):
     """Few lengths of rows, since each is compiled; the single fit is that of the host where there is one."""
     data = data.rows(np.arange(3, 18)).select_items(np.arange(13))
-    method = Ials(RANK, 0.05, mode=mode, block_size=3, regularizer=regularizer)
+    method = Ials(RANK, 0.05, mode=mode, block_size=3)
     weights = Weights.user_activity(data, -0.4, alpha=1.0)
     single, expected, _ = run(data, method, weights, 3)
     split, found, _ = run(data, method, weights, 3, mesh=jax.devices()[:devices])
@@ -262,12 +187,12 @@ def test_a_mesh_splits_the_tables_and_fits(data):
     mesh = parallel.make_mesh(jax.devices()[:8])
     fitted, plain = (Ials(RANK, mode="cg").fit(data, devices=m) for m in (mesh, None))
     np.testing.assert_allclose(fitted.model.item_factors, plain.model.item_factors, atol=1e-4)
-    how = Ials(RANK)._how(mesh)
+    settings = Ials(RANK)._settings(mesh)
     problem, _ = Ials(RANK).problem(data)
-    sides = sweeps.sides(problem, RANK, how)
-    state = sweeps.place(sweeps.init(jax.random.key(0), USERS, ITEMS, RANK, 0.1), sides, how)
+    sides = sweeps.sides(problem, RANK, settings)
+    state = sweeps.place(sweeps.init(jax.random.key(0), USERS, ITEMS, RANK, 0.1), sides, settings)
     assert {part.data.shape for part in state.user_factors.addressable_shards} == {(6, RANK)}
-    state, _ = sweeps.step(state, sides, problem.constant, how)
+    state, _ = sweeps.step(state, sides, problem.constant, settings)
     assert {part.data.shape for part in state.item_factors.addressable_shards} == {(4, RANK)}
 
 
@@ -301,7 +226,7 @@ def test_kernels_compile_once_for_all_settings_and_both_sides(data):
         for counts in (data.user_counts, data.item_counts)
         for w in 2 ** np.ceil(np.log2(np.maximum(counts[counts > 0], 8)))
     }
-    assert sweeps._compiled("cg", 0, None)["solve"]._cache_size() == len(widths)
+    assert sweeps._compiled("cg", 0, parallel.default_mesh())._cache_size() == len(widths)
 
 
 # -- fit --------------------------------------------------------------------------------------------------------------
@@ -325,7 +250,7 @@ def test_fit_certifies_itself(data, mode):
 def test_folding_in_is_the_exact_half_sweep(data, make):
     """Users of the training set, folded in, get what solving for the users gives them; so do items."""
     weights = make(data)
-    fitted = Ials(RANK, 0.05, target="one", mode="cholesky", sweeps=4).fit(data, weights=weights)
+    fitted = Ials(RANK, 0.05, target="one", mode="cholesky", sweeps=4).fit(data, cell_weights=weights)
     parts = dense_parts(data, weights, fitted.info.method)
     v, p = (np.array(f, np.float64) for f in (fitted.model.item_factors, fitted.model.user_factors))
     expected, _ = dense_sweep(parts, p.copy(), v.copy(), "one")
@@ -336,20 +261,24 @@ def test_folding_in_is_the_exact_half_sweep(data, make):
             fold_in(fitted.model, data.rows(some))
         with pytest.raises(InputError, match="no rule for unseen users"):
             recommend(fitted, data.rows(some))
-        explicit = Weights.dense(weights.full[some])
+        explicit = on_entries(data.rows(some), 3)
     found = fold_in(fitted.model, data.rows(some), explicit)
     np.testing.assert_allclose(found, expected[some], atol=2e-4)
     if explicit is None:
         np.testing.assert_allclose(fitted.model.score_host(data.to_csr())[some], found @ v.T, atol=1e-4)
 
 
-@pytest.mark.parametrize("make", (WEIGHTS["constant"], WEIGHTS["activity"], WEIGHTS["dense"]))
+@pytest.mark.parametrize("make", (WEIGHTS["constant"], WEIGHTS["activity"], WEIGHTS["on entries"]))
 def test_new_items_are_folded_in(data, make):
     weights = make(data)
-    fitted = Ials(RANK, 0.05, target="one", mode="cholesky", sweeps=4).fit(data, weights=weights)
+    fitted = Ials(RANK, 0.05, target="one", mode="cholesky", sweeps=4).fit(data, cell_weights=weights)
     some = np.array([0, 7, 9])
     columns = data.to_csr().T.tocsr()[some]
-    explicit = None if weights.rule is not None else Weights.dense(weights.full.T[some])
+    explicit = None
+    if weights.rule is None:
+        turned = Interactions.from_csr(columns)
+        given = on_entries(turned, 3)
+        explicit = dataclasses.replace(given, row=np.full(len(some), 0.4), col=np.ones(USERS))
     found = fold_in_items(fitted.model, columns, explicit)
     np.testing.assert_allclose(found, np.asarray(fitted.model.item_factors)[some], atol=2e-4)
 
@@ -362,7 +291,7 @@ def test_what_cannot_be_folded_in_is_refused(data):
         fold_in(model, data.select_items(np.arange(7)))
     with pytest.raises(InputError, match="the model has 43 users"):
         fold_in_items(model, data)
-    model = Ials(RANK, target="one").fit(data, weights=WEIGHTS["popular zeros"](data)).model
+    model = Ials(RANK, target="one").fit(data, cell_weights=WEIGHTS["popular zeros"](data)).model
     with pytest.raises(InputError, match="differ from item to item"):
         fold_in_items(model, data.to_csr().T.tocsr()[[0]])
     assert not Ials(RANK).fit(data).model.score_host(data.to_csr()[[3]]).any()  # scoring gives zeros instead
@@ -438,7 +367,7 @@ def test_checkpoints_that_do_not_belong_are_refused(data, tmp_path):
         (Ials(RANK, reg=0.5), data, {}, "method"),
         (Ials(RANK), data.rows(np.arange(20)), {}, "data"),
         (Ials(RANK), data, {"key": jax.random.key(7)}, "key"),
-        (Ials(RANK), data, {"weights": Weights.log(data, 2.0)}, "weights"),
+        (Ials(RANK), data, {"cell_weights": Weights.log(data, 2.0)}, "weights"),
     ):
         with pytest.raises(InputError, match=f"belongs to another run \\(({name}) is"):
             method.fit(other, checkpoint=file, **extra)
@@ -465,7 +394,6 @@ def test_checkpoints_that_do_not_belong_are_refused(data, tmp_path):
         (lambda: Ials(target="two"), "target must be one of"),
         (lambda: Ials(solver="gpu"), "solver must be one of"),
         (lambda: Ials(mode="block", solver="host"), "solver='host' is for mode='cg' or 'cholesky'"),
-        (lambda: Ials(regularizer="l1"), "regularizer must be one of l2, product"),
         (lambda: Ials(sweeps=0), "sweeps must be at least 1"),
     ],
 )
@@ -479,10 +407,14 @@ def test_bad_settings_are_refused(make, complaint):
     [
         (Ials(32, reg=0.0), {}, "without reg the rank must be at most the number of users and of items, here 31"),
         (Ials(RANK, reg=0.0), {}, "has 1 such users and 1 such items; raise reg"),
-        (Ials(RANK), {"weights": lambda x: Weights.uniform(x)}, "use target='one'"),
-        (Ials(RANK), {"weights": lambda x: Weights.uniform(x.rows(np.arange(4)))}, "make the weights from these"),
-        (Ials(RANK), {"weights": lambda x: Weights.constant(x.rows(np.arange(USERS)[::-1]), 1.0)}, "another pattern"),
-        (Ials(RANK, mode="cholesky", solver="host"), {"mesh": lambda x: jax.devices()}, "runs without a mesh"),
+        (Ials(RANK), {"cell_weights": lambda x: Weights.uniform(x)}, "use target='one'"),
+        (Ials(RANK), {"cell_weights": lambda x: Weights.uniform(x.rows(np.arange(4)))}, "make the weights from these"),
+        (
+            Ials(RANK),
+            {"cell_weights": lambda x: Weights.constant(x.rows(np.arange(USERS)[::-1]), 1.0)},
+            "another pattern",
+        ),
+        (Ials(RANK, mode="cholesky", solver="host"), {"devices": lambda x: jax.devices()}, "runs without a mesh"),
     ],
 )
 def test_bad_fits_are_refused(data, method, arguments, complaint):

@@ -15,7 +15,7 @@ from jaxrec.data import row_batches
 from jaxrec.factorization import ridge
 from jaxrec.factorization.ridge import host_cg, host_short_rows
 from jaxrec.factorization.ridge.batches import positions
-from jaxrec.runtime import blas
+from jaxrec.runtime import blas, parallel
 
 USERS, ITEMS, RANK = 37, 29, 6
 
@@ -33,7 +33,6 @@ WEIGHTS = {
     "constant": lambda x: Weights.constant(x, 2.0, unobserved_weight=0.3),
     "popular zeros": lambda x: Weights.popularity_zeros(x, 1.0, unobserved_weight=1.5),  # some S below 0
     "activity": lambda x: Weights.user_activity(x, -0.5, alpha=1.0),
-    "dense": lambda x: Weights.dense(np.random.default_rng(1).random(x.shape)),
 }
 weighted = pytest.mark.parametrize("make", WEIGHTS.values(), ids=WEIGHTS)
 FOLD = ridge.FoldIn(0.2, 0.7, 1.0, None)
@@ -75,7 +74,7 @@ def run(kernel, rows, factors, start, *steps):
     own, size = positions(rows.counts, 1)
     gram = ridge.gram(factors, rows.col)
     y, sums = np.zeros(start.shape), np.zeros(6)
-    for batch in ridge.batches(rows, own, np.arange(len(factors)), size, shapes, None):
+    for batch in ridge.batches(rows, own, np.arange(len(factors)), size, shapes, parallel.default_mesh()):
         begun = jnp.asarray(start).at[batch.at].get(mode="fill", fill_value=0)
         solved = compiled(kernel)(batch.systems, jnp.asarray(factors)[batch.systems.items], gram, begun, *steps)
         real = np.asarray(batch.at) < size
@@ -138,12 +137,12 @@ def test_rows_with_few_entries_are_solved_by_their_entries(data, make, share, dt
     few = host_short_rows.has_few(rows, rank)
     below = np.array([(rows.weights[a:b] < 0).any() for a, b in itertools.pairwise(rows.indptr)])
     np.testing.assert_array_equal(few, (rows.counts <= 20) & ~below)
-    assert make is WEIGHTS["dense"] or (few.any() and not few.all())
+    assert few.any() and not few.all()
     expected = by_dense_solves(data, weights, factors, share)
     found = ridge.solve_on_host(rows, factors, gram, start)
     np.testing.assert_allclose(found.factors, expected, atol=tolerance * np.abs(expected).max())
     np.testing.assert_allclose(found[4:], loss_by_dense(rows, factors, expected), rtol=10 * tolerance)
-    monkeypatch.setattr(host_short_rows, "FEW", -1)
+    monkeypatch.setattr(host_short_rows, "SHORT_ROW_SHARE", -1)
     other = ridge.solve_on_host(rows, factors, gram, start)
     np.testing.assert_allclose(found[1:2] + found[3:], other[1:2] + other[3:], rtol=10 * tolerance)
     errors = [np.abs(each.factors - expected)[few].max(initial=0) for each in (found, other)]
@@ -232,10 +231,7 @@ def test_items_are_the_users_of_the_transposed_matrix(data, make):
     rows = FOLD.rows(data, weights)
     items = ridge.transposed(rows, data.item_counts, FOLD)
     turned = Interactions.from_csr(data.to_csr().T.tocsr())
-    if weights.full is not None:
-        again = Weights.dense(weights.full.T)
-    else:
-        again = Weights(weights.col, weights.row, np.asarray(weights.sparse(data).T.tocsr().data))
+    again = Weights(weights.col, weights.row, np.asarray(weights.sparse(data).T.tocsr().data))
     expected = FOLD.rows(turned, again)
     for found, wanted in zip(items, expected, strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-12)
@@ -244,7 +240,7 @@ def test_items_are_the_users_of_the_transposed_matrix(data, make):
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_rows_without_targets_are_zero_and_nothing_is_nan(kernel):
     """Entries without weight, no ridge at all and factors of 0 give 0, not 0/0."""
-    systems = ridge.Systems(jnp.zeros((3, 8), int), *jnp.zeros((2, 3, 8)), jnp.array([1.0, 0, 0]), jnp.zeros(3))
+    systems = ridge.RegressionBatch(jnp.zeros((3, 8), int), *jnp.zeros((2, 3, 8)), jnp.array([1.0, 0, 0]), jnp.zeros(3))
     near = jnp.zeros((3, 8, RANK)).at[0].set(1.0)
     found = KERNELS[kernel](systems, near, jnp.eye(RANK), jnp.ones((3, RANK)))
     np.testing.assert_array_equal(found.factors, 0)
@@ -285,7 +281,7 @@ def test_shapes_are_few_and_shared(data):
     assert set(cut.batch) == {8, 16, 32} and all(b & (b - 1) == 0 for b in cut.batch.values())
     for side in (users, items):
         own, size = positions(side.counts, 1)
-        made = list(ridge.batches(side, own, np.arange(len(side.col)), size, cut, None))
+        made = list(ridge.batches(side, own, np.arange(len(side.col)), size, cut, parallel.default_mesh()))
         assert {batch.systems.items.shape for batch in made} <= {(b, width) for width, b in cut.batch.items()}
         seen = np.concatenate([np.asarray(batch.at) for batch in made])
         assert sorted(seen[seen < size]) == np.flatnonzero(side.counts).tolist()
@@ -304,7 +300,7 @@ def test_all_devices_get_rows_of_all_lengths(rng):
 @pytest.mark.parametrize("kernel", ("cholesky", "conjugate gradients", "blocks of 4"))
 def test_kernels_lower_for_every_platform(platform, kernel):
     floats = partial(jax.ShapeDtypeStruct, dtype=jnp.float32)
-    systems = ridge.Systems(
+    systems = ridge.RegressionBatch(
         jax.ShapeDtypeStruct((4, 8), jnp.int32), floats((4, 8)), floats((4, 8)), floats((4,)), floats((4,))
     )
     arguments = systems, floats((4, 8, RANK)), floats((RANK, RANK)), floats((4, RANK))

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import reference
 from test_mesh_methods import most_sent, shape_of
 
 from jaxrec import Ease, FitError, Ials, InputError, Interactions, Lae, Status, WeightedEase, Weights
@@ -28,7 +29,6 @@ WEIGHTS = {
     "rank one": lambda x: Weights.rank_one(np.linspace(0, 2, x.n_users), np.geomspace(0.01, 30, x.n_items)),
     "rank one with zeros": lambda x: Weights.rank_one(*(np.arange(n) / n for n in x.shape)),
     "entries": lambda x: Weights.on_entries(x, np.linspace(0, 5, x.nnz), unobserved_weight=1.3),
-    "dense": lambda x: Weights.dense(np.random.default_rng(1).random(x.shape)),
 }
 weighted = pytest.mark.parametrize("make", WEIGHTS.values(), ids=WEIGHTS)
 diagonals = pytest.mark.parametrize("diagonal", ("zero", "free"))
@@ -77,11 +77,10 @@ def test_equals_the_normal_equations(make, diagonal, data):
     weights = make(data)
     expected = brute_force(dense(data), weights.to_dense(data), REG, diagonal)
     method = WeightedEase(REG, diagonal=diagonal, **EXACT)
-    for way in (method, dataclasses.replace(method, solver="direct")):
-        np.testing.assert_allclose(fitted(way, data, weights=weights), expected, rtol=0, atol=1e-10)
-    as_dense = Weights.dense(weights.to_dense(data))
-    np.testing.assert_allclose(fitted(method, data, weights=as_dense), expected, rtol=0, atol=1e-10)
-    single = fitted(WeightedEase(REG, diagonal=diagonal), data, weights=weights)
+    np.testing.assert_allclose(fitted(method, data, cell_weights=weights), expected, rtol=0, atol=1e-10)
+    by_item = reference.weighted_full_rank(dense(data), weights.to_dense(data), REG, diagonal == "free")
+    np.testing.assert_allclose(by_item, expected, rtol=0, atol=1e-10)
+    single = fitted(WeightedEase(REG, diagonal=diagonal), data, cell_weights=weights)
     assert single.dtype == np.float32
     np.testing.assert_allclose(single, expected, rtol=0, atol=1e-5)
 
@@ -90,7 +89,7 @@ def test_equals_the_normal_equations(make, diagonal, data):
 @weighted
 def test_the_gradient_of_the_objective_is_zero(make, diagonal, data, x64):
     weights = make(data)
-    b = jnp.asarray(fitted(WeightedEase(REG, diagonal=diagonal, **EXACT), data, weights=weights))
+    b = jnp.asarray(fitted(WeightedEase(REG, diagonal=diagonal, **EXACT), data, cell_weights=weights))
     x, w = dense(data), weights.to_dense(data)
     slope = np.array(jax.grad(weighted_ease.objective, argnums=2)(x, w, b, REG))
     if diagonal == "zero":
@@ -105,7 +104,7 @@ def test_without_weights_it_is_ease(diagonal, plain, data):
     method = WeightedEase(REG, diagonal=diagonal, **EXACT)
     ones = Weights.on_entries(data, np.ones(data.nnz))  # S = 0, entry by entry
     for weights in (Weights.uniform(data), ones, Weights.rank_one(np.ones(USERS), np.ones(ITEMS))):
-        np.testing.assert_allclose(fitted(method, data, weights=weights), expected, rtol=0, atol=1e-10)
+        np.testing.assert_allclose(fitted(method, data, cell_weights=weights), expected, rtol=0, atol=1e-10)
     solved = iterate.solve_on_host(data, ones, method.settings, np.float64)
     np.testing.assert_allclose(solved.weights, expected, rtol=0, atol=1e-10)
     assert solved.iterations.max() == 0
@@ -113,10 +112,10 @@ def test_without_weights_it_is_ease(diagonal, plain, data):
 
 def test_by_default_observed_cells_weigh_more_and_values_are_those_of_ease(data):
     method = WeightedEase(REG, alpha=2.5, unobserved_weight=0.5)
-    np.testing.assert_array_equal(method.weights(data).to_dense(data), 0.5 + 2.5 * (dense(data) > 0))
+    np.testing.assert_array_equal(method.cell_weights(data).to_dense(data), 0.5 + 2.5 * (dense(data) > 0))
     binary = data.binarised()
-    of_ials = Ials(alpha=2.5, unobserved_weight=0.5).weights(binary)
-    np.testing.assert_array_equal(fitted(method, binary), fitted(method, binary, weights=of_ials))
+    of_ials = Ials(alpha=2.5, unobserved_weight=0.5).cell_weights(binary)
+    np.testing.assert_array_equal(fitted(method, binary), fitted(method, binary, cell_weights=of_ials))
 
 
 @weighted
@@ -124,20 +123,17 @@ def test_duplicated_users_are_doubled_weights(make, data):
     weights = make(data)
     twice = data.rows(np.tile(np.arange(USERS), 2))
     method = WeightedEase(REG, **EXACT)
-    both = Weights.dense(np.tile(weights.to_dense(data), (2, 1)))
-    if weights.entries is not None:
-        both = dataclasses.replace(
-            weights, row=np.tile(weights.row, 2), entries=np.tile(weights.entries, 2), pattern="", rule=None
-        )
-    expected = fitted(method, data, weights=weights.scaled(2.0))
-    np.testing.assert_allclose(fitted(method, twice, weights=both), expected, rtol=0, atol=1e-10)
+    entries = None if weights.entries is None else np.tile(weights.entries, 2)
+    both = dataclasses.replace(weights, row=np.tile(weights.row, 2), entries=entries, pattern="", rule=None)
+    expected = fitted(method, data, cell_weights=weights.scaled(2.0))
+    np.testing.assert_allclose(fitted(method, twice, cell_weights=both), expected, rtol=0, atol=1e-10)
 
 
 @weighted
 def test_only_the_ratio_of_weights_and_reg_counts(make, data):
     weights = make(data)
-    one = fitted(WeightedEase(REG, **EXACT), data, weights=weights)
-    other = fitted(WeightedEase(7 * REG, **EXACT), data, weights=weights.scaled(7.0))
+    one = fitted(WeightedEase(REG, **EXACT), data, cell_weights=weights)
+    other = fitted(WeightedEase(7 * REG, **EXACT), data, cell_weights=weights.scaled(7.0))
     np.testing.assert_allclose(other, one, rtol=0, atol=1e-10)
 
 
@@ -146,7 +142,7 @@ def test_edges(data):
     assert not b[3].any() and not b[:, 3].any()  # an item without users
     np.testing.assert_array_equal(b[:, 1][[0, 2, 4, 5, 7]], b[:, 6][[0, 2, 4, 5, 7]])  # copies are tied
     apart = Weights.on_entries(data, np.where(data.indices == 1, 3.0, 1.0))
-    b = fitted(WeightedEase(REG), data, weights=apart)  # ... but not where their weights differ
+    b = fitted(WeightedEase(REG), data, cell_weights=apart)  # ... but not where their weights differ
     assert np.abs(b[:, 1] - b[:, 6])[[0, 2, 4, 5, 7]].max() > 1e-3
     single = Interactions.from_triples([0, 1], [0, 0])
     np.testing.assert_array_equal(fitted(WeightedEase(), single), [[0]])
@@ -208,12 +204,12 @@ def test_items_that_float32_cannot_tell_apart_are_refused(data):
 def test_blocks_of_many_shapes_give_the_same(rng, monkeypatch):
     data = odd_data(rng, 120, 50)
     weights = WEIGHTS["popular zeros"](data)
-    expected = fitted(WeightedEase(REG, solver="direct"), data, weights=weights)
+    expected = reference.weighted_full_rank(dense(data), weights.to_dense(data), REG)
     for width, entries, columns in ((3, 2**25, 5), (256, 100, 13), (1, 1, 50)):
         for name, value in (("WIDTH", width), ("ENTRIES", entries), ("COLUMNS", columns)):
             monkeypatch.setattr(iterate, name, value)
         for mesh in (None, jax.devices()[:2])[: 2 if columns == 13 else 1]:
-            found = fitted(WeightedEase(REG), data, weights=weights, devices=mesh)
+            found = fitted(WeightedEase(REG), data, cell_weights=weights, devices=mesh)
             np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
 
@@ -222,8 +218,8 @@ def test_blocks_of_many_shapes_give_the_same(rng, monkeypatch):
 
 def test_the_certificate_sees_a_wrong_column(data):
     method = WeightedEase(REG)
-    weights = method.weights(data)
-    solution = full_rank_solvers.solve(data, weights, method.settings, np.dtype(np.float32), None, False)
+    weights = method.cell_weights(data)
+    solution = full_rank_solvers.solve(data, weights, method.settings, np.dtype(np.float32), None)
     assert weighted_ease.certify(data, weights, solution, method.settings).status is Status.OK
     for wrong in (solution.weights.T.copy(), 1.01 * solution.weights):
         found = weighted_ease.certify(data, weights, solution._replace(weights=wrong), method.settings)
@@ -235,7 +231,7 @@ def test_the_certificate_sees_a_wrong_column(data):
 # -- meshes -------------------------------------------------------------------------------------------------------
 
 
-ON_A_MESH = ("constant", "popular zeros", "activity", "rank one with zeros", "dense")
+ON_A_MESH = ("constant", "popular zeros", "activity", "rank one with zeros")
 
 
 @pytest.mark.parametrize(("name", "devices"), [("constant", 1), *((name, 8) for name in ON_A_MESH)])
@@ -243,12 +239,8 @@ def test_a_mesh_gives_the_same(name, devices, rng):
     data = odd_data(rng, 90, 67)
     weights = WEIGHTS[name](data)
     method = WeightedEase(3.0, diagonal="zero" if devices == 8 else "free")
-    if weights.full is not None:
-        with pytest.raises(InputError, match="leave out devices"):
-            method.fit(data, devices=jax.devices(), weights=weights)
-        return
-    expected = fitted(method, data, weights=weights)
-    found = fitted(method, data, weights=weights, devices=jax.devices()[:devices])
+    expected = fitted(method, data, cell_weights=weights)
+    found = fitted(method, data, cell_weights=weights, devices=jax.devices()[:devices])
     np.testing.assert_allclose(found, expected, rtol=0, atol=5e-5 * np.abs(expected).max())
 
 
@@ -312,9 +304,9 @@ def test_weights_that_make_no_sense_are_refused(data):
     }
     for complaint, weights in wrong.items():
         with pytest.raises(InputError, match=complaint):
-            WeightedEase().fit(data, weights=weights)
+            WeightedEase().fit(data, cell_weights=weights)
     with pytest.raises(InputError, match="leave out devices"):
-        WeightedEase(solver="direct").fit(data, devices=jax.devices()[:2])
+        WeightedEase(solver="host").fit(data, devices=jax.devices()[:2])
     with pytest.raises(InputError, match="no interactions"):
         WeightedEase().fit(Interactions.from_triples([], [], n_users=2, n_items=2))
 

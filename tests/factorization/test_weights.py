@@ -114,24 +114,17 @@ def test_scaled(data, formula):
     np.testing.assert_allclose(twice.of_unseen(data).to_dense(data), 2 * weights.to_dense(data), rtol=1e-12)
 
 
-def test_rank_one_dense_and_entries(data, rng):
+def test_rank_one_and_entries(data, rng):
     p, q = rng.random(USERS), rng.random(ITEMS)
     rank_one = Weights.rank_one(p, q)
     np.testing.assert_array_equal(rank_one.to_dense(data), np.outer(p, q))
     np.testing.assert_allclose(rank_one.of_unseen(data).row, p.mean())
-    full = rng.random((USERS, ITEMS))
-    dense = Weights.dense(full)
-    dense.require(data)
-    np.testing.assert_array_equal(dense.to_dense(data), full)
-    np.testing.assert_array_equal(dense.on_pattern(data), full[data.user_of_entry, data.indices])
-    np.testing.assert_array_equal(dense.scaled(3.0).to_dense(data), 3 * full)
     given = Weights.on_entries(data, np.arange(data.nnz), unobserved_weight=0.5)
     expected = np.full((USERS, ITEMS), 0.5)
     expected[data.user_of_entry, data.indices] = np.arange(data.nnz)
     np.testing.assert_allclose(given.to_dense(data), expected)
-    for weights in (dense, given):
-        with pytest.raises(InputError, match="no rule for unseen users"):
-            weights.of_unseen(data)
+    with pytest.raises(InputError, match="no rule for unseen users"):
+        given.of_unseen(data)
 
 
 def test_weights_are_a_pytree(data):
@@ -156,8 +149,7 @@ def test_weights_are_a_pytree(data):
         (lambda x: Weights.user_activity(x, math.inf), "beta must be a finite number"),
         (lambda x: Weights.rank_one([1.0, -2.0], [1.0]), "row: weights must be finite and not negative, got -2"),
         (lambda x: Weights.rank_one([[1.0]], [1.0]), "row must have 1 dimension, got shape"),
-        (lambda x: Weights.dense([[1.0, math.nan]]), "w: weights must be finite and not negative, got nan"),
-        (lambda x: Weights.dense([1.0]), "w must have 2 dimensions"),
+        (lambda x: Weights.rank_one([1.0, math.nan], [1.0]), "row: weights must be finite and not negative, got nan"),
         (lambda x: Weights.on_entries(x, -np.ones(x.nnz)), "values: weights must be finite and not negative, got -1"),
         (lambda x: Weights.on_entries(x, [1.0]), "one weight for each of the"),
         (lambda x: Weights.constant(x, 1.0).of_unseen(x.select_items(np.arange(3))), "have 3 items and the weights 11"),

@@ -92,20 +92,20 @@ def full(task: Task, diagonal: Any) -> Fitted:
     """EASE or LAE, or the same with weights."""
     if task.weights is None:
         return (Ease if diagonal == "zero" else Lae)(task.reg).fit(task.train)
-    return WeightedEase(task.reg, diagonal=diagonal).fit(task.train, weights=task.weights)
+    return WeightedEase(task.reg, diagonal=diagonal).fit(task.train, cell_weights=task.weights)
 
 
 def asymmetric(task: Task, regularizer: Any) -> Fitted:
     """X A V'."""
     weights = task.weights or Weights.uniform(task.train)
-    return Awmf(task.rank, task.reg, regularizer).fit(task.train, weights=weights)
+    return Awmf(task.rank, task.reg, regularizer).fit(task.train, cell_weights=weights)
 
 
 def symmetric(task: Task, exponent: float) -> Fitted:
     """P Q', with one strength for all rows, or one in proportion to their weight."""
     weights = task.weights or Weights.uniform(task.train)
     method = Ials(task.rank, task.reg, reg_exponent=exponent, target="one", sweeps=30, tolerance=1e-4)
-    return method.fit(task.train, weights=weights, key=jax.random.key(task.seed))
+    return method.fit(task.train, cell_weights=weights, key=jax.random.key(task.seed))
 
 
 FAMILIES = {

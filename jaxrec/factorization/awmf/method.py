@@ -6,7 +6,7 @@ with W = p q' + S (`jaxrec.Weights`) and one of three regularizers: "l2" ||A||^2
 "factor" ||X A||^2 + ||V||^2, which is weight decay on the embeddings of users X A and of items V. Without weights all
 three have closed forms, see `jaxrec.closed_form.spectral`. With them A and V are solved for in turn; given X A the
 items are independent weighted ridge regressions, while A is one system of I K equations. The models and the comparison
-of their weights and regularizers are those of Ayoub, Robertson, Liang, Steck & Kallus, "Does Weighting Improve Matrix
+of their weights and regularizers follow Ayoub, Robertson, Liang, Steck & Kallus, "Does Weighting Improve Matrix
 Factorization for Recommender Systems?" (WWW 2025, arXiv 2510.10440). The problem is not convex.
 """
 
@@ -14,9 +14,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import time
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -36,11 +35,11 @@ from jaxrec.factorization.awmf.on_host import OnHost
 from jaxrec.factorization.awmf.start import spectrum, start
 from jaxrec.factorization.awmf.sweeps import Info, Problem, State
 from jaxrec.factorization.weights import Weights
-from jaxrec.models import FitInfo, Fitted, ItemFactors
-from jaxrec.runtime import parallel
-from jaxrec.runtime.memory import Needs, Plan, hardware, plan_on
+from jaxrec.fitting import HostOrJax, Stopwatch
+from jaxrec.models import Fitted, ItemFactors
+from jaxrec.runtime.memory import Hardware, Needs
 from jaxrec.solvers.columns import HIGHEST
-from jaxrec.status import Certificate, FitError, Status
+from jaxrec.status import Certificate, Status
 
 LIMIT = 1e-3  # of the relative gradient in V, whose equations were solved last, exactly
 EXACT_UP_TO = {"cpu": 8192, "gpu": 20_000, "tpu": 20_000}  # items, where I^3 flops are a small part of a fit
@@ -49,7 +48,7 @@ Callback = Callable[[int, Info, State], Any]
 
 def objective(
     x: Float[ArrayLike, "U I"],
-    weights: Float[ArrayLike, "U I"],
+    cell_weights: Float[ArrayLike, "U I"],
     encoder: Float[ArrayLike, "I K"],
     decoder: Float[ArrayLike, "I K"],
     reg: Any,
@@ -59,22 +58,22 @@ def objective(
 
     Args:
       x: [U, I] interactions.
-      weights: [U, I] W.
+      cell_weights: [U, I] W.
       encoder: [I, K] A.
       decoder: [I, K] V.
       reg: scalar >= 0.
       regularizer: "l2", "product" or "factor".
     """
-    x, weights, a, v = map(jnp.asarray, (x, weights, encoder, decoder))
+    x, w, a, v = map(jnp.asarray, (x, cell_weights, encoder, decoder))
     z = jnp.matmul(x, a, precision=HIGHEST)
-    loss = jnp.sum(weights * (x - jnp.matmul(z, v.T, precision=HIGHEST)) ** 2)
+    loss = jnp.sum(w * (x - jnp.matmul(z, v.T, precision=HIGHEST)) ** 2)
     if regularizer == "product":
         return loss + reg * jnp.sum(jnp.matmul(a, v.T, precision=HIGHEST) ** 2)
     return loss + reg * (jnp.sum((z if regularizer == "factor" else a) ** 2) + jnp.sum(v**2))
 
 
 @dataclasses.dataclass(frozen=True)
-class Awmf:
+class Awmf(HostOrJax):
     """Asymmetric weighted matrix factorization: scores x A V', errors weighted (Ayoub et al. 2025).
 
     Attributes:
@@ -88,11 +87,15 @@ class Awmf:
       tolerance: stop once a sweep lowers the loss by less than this share; 0 never does.
       cg_tolerance: how far each sweep takes the equations for A: the residual at its end over that at its start.
       cg_steps: the most steps of conjugate gradients in a sweep.
-      preconditioner: "exact" solves these equations without S, by an eigendecomposition of I^3 flops once a fit;
-        "diagonal" takes diagonals of X'X instead, for many items; "auto" the former up to some thousands of items.
+      preconditioner: "exact" solves these equations without S, by an eigendecomposition of I^3 flops once a fit, of an
+        I x I matrix that is factored whole, on the host or the default device, before it is split: no decomposition
+        over devices is at hand. "diagonal" takes diagonals of X'X instead, for many items; "auto" the former up to
+        8,192 items on a CPU, 20,000 elsewhere.
       solver: "host" takes sparse products and LAPACK on the CPU, "jax" the JAX kernels on the default device; "auto"
         the former where that device is a CPU and there is no mesh.
     """
+
+    name: ClassVar[str] = "awmf"
 
     rank: int = 16
     reg: float = 10.0
@@ -104,10 +107,9 @@ class Awmf:
     cg_tolerance: float = 0.1
     cg_steps: int = 30
     preconditioner: Literal["auto", "exact", "diagonal"] = "auto"
-    solver: Literal["auto", "host", "jax"] = "auto"
 
     def __post_init__(self):
-        _checks.plain_numbers(self)
+        super().__post_init__()
         for name in ("rank", "sweeps", "cg_steps"):
             _checks.count(name, getattr(self, name), at_least=1)
         for name in ("alpha", "unobserved_weight"):
@@ -117,25 +119,19 @@ class Awmf:
         _checks.fraction("cg_tolerance", self.cg_tolerance)
         _checks.one_of("regularizer", self.regularizer, KINDS)
         _checks.one_of("preconditioner", self.preconditioner, ("auto", "exact", "diagonal"))
-        _checks.one_of("solver", self.solver, ("auto", "host", "jax"))
 
-    def weights(self, train: Interactions) -> Weights:
+    def cell_weights(self, train: Interactions) -> Weights:
         """W of a fit that is given none: unobserved_weight, and alpha more where there is an interaction."""
         return Weights.constant(train.binarised(), self.alpha, unobserved_weight=self.unobserved_weight)
 
-    def problem(self, train: Interactions, weights: Weights | None = None) -> Problem:
+    def problem(self, train: Interactions, cell_weights: Weights | None = None) -> Problem:
         """What the sweeps work on.
 
         Raises:
           InputError: the weights do not belong to `train`, or nothing can be learned with them.
         """
-        weights = self.weights(train) if weights is None else weights
+        weights = self.cell_weights(train) if cell_weights is None else cell_weights
         weights.require(train)
-        if self.reg == 0 and not train.item_counts.all():
-            raise InputError(
-                f"reg = 0 leaves items without interactions undetermined, and {train.name} has "
-                f"{np.sum(train.item_counts == 0)} of them; raise reg, or drop them."
-            )
         parts = (weights.row, weights.col, weights.on_pattern(train))
         least = min(float(np.min(part, initial=0.0)) for part in parts)
         if not all(np.isfinite(part).all() for part in parts) or least < -1e-9:
@@ -150,7 +146,7 @@ class Awmf:
         train: Interactions,
         devices: Any = None,
         *,
-        weights: Weights | None = None,
+        cell_weights: Weights | None = None,
         key: PRNGKeyArray | None = None,
         callback: Callback | None = None,
         checkpoint: str | os.PathLike | None = None,
@@ -165,10 +161,10 @@ class Awmf:
         Args:
           train: U x I interactions X, both what is predicted and what it is predicted from. Values other than 1 are
             used as they are, as in `Ease`. Where they are strengths that shall only weigh (`Ials` reads them so), fit
-            `train.binarised()` with `weights=Weights.constant(train, alpha)`.
+            `train.binarised()` with `cell_weights=Weights.constant(train, alpha)`.
           devices: what to split users and items over (see `jaxrec.runtime.parallel.make_mesh`). The I x I matrix of an
-            exact preconditioner is factored whole before it is split, see `plan`.
-          weights: W in place of unobserved_weight + alpha on the interactions, made from `train`.
+            exact preconditioner is factored whole before it is split.
+          cell_weights: W in place of unobserved_weight + alpha on the interactions, made from `train`.
           key: random key of a random start. Default is the solution in closed form for weights without S, which
             depends on no key.
           callback: called after each sweep with its number (from 1), its `Info` and the state; stops the fit where it
@@ -185,109 +181,95 @@ class Awmf:
 
         Cost: see `plan`.
         """
-        if train.nnz == 0:
-            raise InputError(f"{train.name}: there are no interactions to learn from.")
+        return self._fit(train, devices, cell_weights=cell_weights, key=key, callback=callback, checkpoint=checkpoint)
+
+    def _refuse(self, train: Interactions) -> None:
+        super()._refuse(train)
         if self.rank > min(train.shape):
             raise InputError(
                 f"rank must be at most the number of users and of items, here {min(train.shape):,}, got {self.rank}."
             )
-        host = self._on_host(devices)
-        mesh = None if devices is None else parallel.make_mesh(devices)
-        self.plan(train.n_users, train.n_items, train.nnz, mesh).require()
-        begun = time.perf_counter()
-        weights = self.weights(train) if weights is None else weights
-        problem = self.problem(train, weights)
-        found, pairs = spectrum(
-            train, problem.base, self.regularizer, self.reg, self._exact(train.n_items, jax.default_backend())
-        )
-        dtype = np.dtype(jnp.zeros(()).dtype)
-        parts = problem.x, problem.users, problem.items, found
-        with np.errstate(over="ignore"):
-            products = OnHost(*parts, dtype) if host else OnDevices(*parts, self.rank, mesh)
-        seconds = {"prepare": time.perf_counter() - begun}
+        if self.reg == 0 and not train.item_counts.all():
+            raise InputError(
+                f"reg = 0 leaves items without interactions undetermined, and {train.name} has "
+                f"{np.sum(train.item_counts == 0)} of them; raise reg, or drop them."
+            )
 
-        begun = time.perf_counter()
-        if key is None:
-            simple = weights.entries is None and weights.full is None and np.ptp(weights.col) == 0
-            simple = simple and (self.regularizer != "factor" or np.ptp(weights.row) == 0)
-            first = State(*start(train, problem, pairs, self.rank, self.regularizer, self.reg, simple))
-        else:
-            shape = train.n_items, self.rank
-            draws = (jax.random.normal(k, shape, dtype) for k in jax.random.split(key))
-            first = State(*(np.asarray(draw) / np.sqrt(train.n_items) for draw in draws))
-        seconds["start"] = time.perf_counter() - begun
-
-        begun = time.perf_counter()
-        state, course = alternate(
-            "AWMF",
-            lambda state: sweeps.step(
-                state, products, problem, self.regularizer, self.reg, (self.cg_tolerance, self.cg_steps)
-            ),
-            first,
-            Info,
-            sweeps=self.sweeps,
-            tolerance=self.tolerance,
-            place=lambda state: State(*map(products.place, state)),
-            fetch=lambda state: State(*map(products.fetch, state)),
-            callback=callback,
-            checkpoint=checkpoint,
-            belongs_to=None if checkpoint is None else identity(self, train.fingerprint, problem.users[2:], key),
-        )
-        seconds["sweeps"] = time.perf_counter() - begun
-
-        begun = time.perf_counter()
-        certificate = certify(problem, state, course, self.regularizer, self.reg)
-        seconds["certificate"] = time.perf_counter() - begun
-        if certificate.status is not Status.OK:
-            raise FitError(certificate.status, f"{certificate}; raise reg.")
-        model = ItemFactors(*(np.asarray(part) for part in state))
-        return Fitted(model, FitInfo(self, certificate, train.items, train.summary(), seconds))
-
-    def _on_host(self, mesh: Any) -> bool:
-        if self.solver == "host" and mesh is not None:
-            raise InputError("solver='host' runs without a mesh; leave out devices, or the solver.")
-        return self.solver == "host" or (self.solver == "auto" and mesh is None and jax.default_backend() == "cpu")
+    def _solve(
+        self,
+        train: Interactions,
+        mesh: Any,
+        clock: Stopwatch,
+        *,
+        cell_weights: Weights | None = None,
+        key: Any = None,
+        callback: Callback | None = None,
+        checkpoint: str | os.PathLike | None = None,
+        **_: Any,
+    ) -> tuple[ItemFactors, Certificate]:
+        kind, reg, dtype = self.regularizer, self.reg, np.dtype(jnp.zeros(()).dtype)
+        with clock.stage("prepare"):
+            weights = self.cell_weights(train) if cell_weights is None else cell_weights
+            problem = self.problem(train, weights)
+            platform = "cpu" if mesh is None else mesh.devices.flat[0].platform
+            exact = self._exact(train.n_items, platform)
+            found, pairs = spectrum(train, problem.users, kind, reg, exact, platform == "cpu")
+            parts = problem.x, problem.users, problem.items, found
+            with np.errstate(over="ignore"):
+                products = OnHost(*parts, dtype) if mesh is None else OnDevices(*parts, self.rank, mesh)
+        with clock.stage("start"):
+            if key is None:
+                simple = weights.entries is None and np.ptp(weights.col) == 0
+                simple = simple and (kind != "factor" or np.ptp(weights.row) == 0)
+                first = State(*start(train, problem, pairs, self.rank, kind, reg, simple))
+            else:
+                shape = train.n_items, self.rank
+                draws = (jax.random.normal(k, shape, dtype) for k in jax.random.split(key))
+                first = State(*(np.asarray(draw) / np.sqrt(train.n_items) for draw in draws))
+        with clock.stage("sweeps"):
+            state, course = alternate(
+                "AWMF",
+                lambda state: sweeps.step(state, products, problem, kind, reg, (self.cg_tolerance, self.cg_steps)),
+                first,
+                Info,
+                sweeps=self.sweeps,
+                tolerance=self.tolerance,
+                place=lambda state: State(*map(products.place, state)),
+                fetch=lambda state: State(*map(products.fetch, state)),
+                callback=callback,
+                checkpoint=checkpoint,
+                belongs_to=None if checkpoint is None else identity(self, train.fingerprint, problem.users[2:], key),
+            )
+        with clock.stage("certificate"):
+            certificate = certify(problem, state, course, kind, reg)
+        return ItemFactors(*(np.asarray(part) for part in state)), certificate
 
     def _exact(self, n_items: int, platform: str) -> bool:
         if self.preconditioner == "auto":
             return n_items <= EXACT_UP_TO[platform]
         return self.preconditioner == "exact"
 
-    def plan(self, n_users: int, n_items: int, nnz: int, devices: Any = None) -> Plan:
-        """What a fit on data of this size takes, on each device.
-
-        Args:
-          n_users: U.
-          n_items: I.
-          nnz: number of interactions.
-          devices: a mesh or its devices, or such as "8xH100"; None is what `fit` takes without a mesh. The I x I matrix
-            of the exact preconditioner is factored whole, on the host or the default device, and then split by rows: no
-            decomposition over devices is at hand. Above 8,192 items on a CPU, 20,000 elsewhere, "auto" does without.
-        """
+    def _needs(self, n_users: int, n_items: int, nnz: int, on: Hardware, host: bool) -> Needs:
         rank = min(self.rank, n_users, n_items)
-        found = hardware(devices)
-        split = devices is not None and found.count > 1
-        host = devices is None and self._on_host(None)
-        copies = found.on_host  # of what is whole on every device
-        batch = 0 if host else 8 * ridge.batch_numbers(found.platform)
+        batch = 0 if host else 8 * ridge.batch_numbers(on.platform)
         parts = {
-            "factors and images": found.share(4 * rank * (4 * n_users + 12 * n_items)),
-            "factors of the other side, gathered": 4 * rank * max(n_users, n_items) * copies * split,
+            "factors and images": on.share(4 * rank * (4 * n_users + 12 * n_items)),
+            "factors of the other side, gathered": 4 * rank * max(n_users, n_items) * on.on_host * (on.count > 1),
             "interactions by user and by item": 100 * nnz,
-            "interactions padded": 0 if host else found.share(72 * nnz),
-            "a batch of rows": batch * copies,
+            "interactions padded": 0 if host else on.share(72 * nnz),
+            "a batch of rows": batch * on.on_host,
         }
         # A product with the matrix of the equations for A, the right-hand side, and V; about 4 steps a sweep.
         flops = 6 * (8.0 * nnz * rank + 4.0 * (n_users + n_items) * rank**2)
         flops += 2.0 * nnz * rank**2 + n_items * rank**3 / 3
         once = 0.0
-        if self._exact(n_items, found.platform):
-            parts["preconditioner"] = found.share(4 * n_items**2)
+        if self._exact(n_items, on.platform):
+            parts["preconditioner"] = on.share(4 * n_items**2)
             parts["its factorization"] = 16 * n_items**2
             once = 9.0 * n_items**3
             flops += 24.0 * n_items**2 * rank
         advice = "use a lower rank, preconditioner='diagonal', or more devices with devices="
-        return plan_on(found, self, (n_users, n_items, nnz), Needs(parts, once + self.sweeps * flops, advice))
+        return Needs(parts, once + self.sweeps * flops, advice)
 
 
 def certify(problem: Problem, state: State, course: np.ndarray, kind: str, reg: float) -> Certificate:

@@ -1,6 +1,6 @@
-"""Products with X and with the weighted errors on the host, for the sweeps of `asymmetric`.
+"""Products with X and with the weighted errors on the host, for the sweeps of `awmf`.
 
-Z = X A belongs to the users, A and V to the items. `asymmetric_devices` has the same products for devices, so that a
+Z = X A belongs to the users, A and V to the items. `on_devices` has the same products for devices, so that a
 sweep is written once.
 """
 
@@ -14,7 +14,7 @@ import scipy.linalg
 import scipy.sparse as sp
 
 from jaxrec.factorization import ridge
-from jaxrec.factorization.ridge import Rows, Solved
+from jaxrec.factorization.ridge import Regressions, Solved
 from jaxrec.runtime.threads import map_in_order
 
 ENTRIES_AT_ONCE = 2**15  # of predictions on the host: gathered factors then stay in the cache
@@ -32,7 +32,7 @@ class OnHost:
       dtype: float32 or float64.
     """
 
-    def __init__(self, x: sp.csr_array, users: Rows, items: Rows, spectrum: Any, dtype: Any):
+    def __init__(self, x: sp.csr_array, users: Regressions, items: Regressions, spectrum: Any, dtype: Any):
         self.dtype = dtype
         self.x: Any = x.astype(dtype)
         self.by_item: Any = self.x.T.tocsr()
@@ -93,9 +93,9 @@ class OnHost:
         """[K, K] Z'D(p)Z, or Z'Z."""
         return z.T @ (self.p[:, None] * z) if weighted else z.T @ z
 
-    def item_gram(self, v: np.ndarray, col: np.ndarray | None = None) -> np.ndarray:
-        """[K, K] V'D(q)V, with q or the one given."""
-        return v.T @ ((self.q if col is None else col.astype(self.dtype))[:, None] * v)
+    def item_gram(self, v: np.ndarray) -> np.ndarray:
+        """[K, K] V'D(q)V."""
+        return v.T @ (self.q[:, None] * v)
 
     def gram(self, table: np.ndarray) -> np.ndarray:
         """[K, K] of a table of the items."""

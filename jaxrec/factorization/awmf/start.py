@@ -1,4 +1,4 @@
-"""What a fit of `asymmetric` works out once: its equations without S in diagonal form, and factors to start from."""
+"""What a fit of `Awmf` works out once: its equations without S in diagonal form, and factors to start from."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from scipy.sparse.linalg import ArpackError
 from jaxrec.closed_form.gram import gram_matrix, mesh_gram, squared_norms, with_user_weights
 from jaxrec.closed_form.spectral import closed_form_factor, closed_form_l2, closed_form_product, eigenpairs
 from jaxrec.data import Interactions
+from jaxrec.factorization.ridge import Regressions
 from jaxrec.models import ItemFactors
 from jaxrec.runtime import parallel
 from jaxrec.solvers.lanczos import Eigenpairs
 
 CLOSED_FORMS = {"product": closed_form_product, "factor": closed_form_factor, "l2": closed_form_l2}
 FLOOR = {4: 2e-6, 8: 1e-10}  # eigenvalues of the Gram matrix below this share of the largest count as rounding
-SMALLEST = 1e-8  # the same where X'X is inverted
+NEARLY_SINGULAR = 1e-8  # the same where X'X is inverted
 POWER_ITERATIONS = 10  # of the subspace to start from, where it need not be exact
 
 
@@ -47,20 +48,23 @@ class Spectrum:
     ridge: float | None = None
 
 
-def spectrum(train: Interactions, base: Any, kind: str, reg: float, exact: bool) -> tuple[Spectrum, Eigenpairs | None]:
+def spectrum(
+    train: Interactions, users: Regressions, kind: str, reg: float, exact: bool, on_cpu: bool
+) -> tuple[Spectrum, Eigenpairs | None]:
     """The preconditioner, and all eigenpairs of X'D(p)X where it needed them.
 
     Args:
       train: U x I interactions X.
-      base: p [U] and q [I].
+      users: the weights by user: p is its `scale`, q its `col`.
       kind: "l2", "product" or "factor".
       reg: the strength.
       exact: whether to factor the whole matrix; else only its diagonal counts.
+      on_cpu: where the matrix is factored; else on the default device.
 
     Cost: exact: for "product" where q is the same for all items, and for "factor" where p is for all users, on a CPU
       I^3 flops and 20 I^2 bytes; else an eigendecomposition, 9 I^3 flops.
     """
-    row, col = base
+    row, col = users.scale, users.col
     weighted = with_user_weights(train, row)
     same = bool(np.ptp(row) == 0)
     if not exact:
@@ -69,20 +73,20 @@ def spectrum(train: Interactions, base: Any, kind: str, reg: float, exact: bool)
             return Spectrum(values, None, np.ones_like(values)), None
         plain = _floored(squared_norms(train), 1e-10)
         return Spectrum(values / plain, None, 1 / np.sqrt(plain)), None
-    dtype, on_cpu = np.dtype(jnp.zeros(()).dtype), jax.default_backend() == "cpu"
+    dtype = np.dtype(jnp.zeros(()).dtype)
     if kind == "product" and np.ptp(col) == 0 and reg > 0 and on_cpu:
         matrix = col[0] * gram_matrix(weighted, np.float64)
-        np.einsum("ii->i", matrix)[:] += max(reg, 2 * SMALLEST * float(matrix.diagonal().max()))
+        np.einsum("ii->i", matrix)[:] += max(reg, 2 * NEARLY_SINGULAR * float(matrix.diagonal().max()))
         basis = _inverse_root_on_range(matrix)
         return Spectrum(np.zeros(len(basis)), basis.astype(dtype), ridge=1.0), None
     if kind != "factor":
-        values, vectors = _eigh(weighted)
+        values, vectors = _eigh(weighted, on_cpu)
         return Spectrum(_floored(values), vectors), Eigenpairs(values[::-1], vectors[:, ::-1])
     if on_cpu:
         gram, pairs = gram_matrix(train, np.float64), None
         basis = _inverse_root_on_range(gram).astype(dtype)
     else:
-        values, vectors = _eigh(train)
+        values, vectors = _eigh(train, on_cpu)
         basis = vectors / np.sqrt(_floored(values)).astype(vectors.dtype)
         pairs = Eigenpairs(float(row.mean()) * values[::-1], vectors[:, ::-1])
     if same:
@@ -107,7 +111,7 @@ def start(
       exact: whether this is the very solution. If not, directions that it drops are kept small: alternating steps never
         leave 0, and other weights may want them.
     """
-    row, col = problem.base
+    row, col = problem.users.scale, problem.users.col
     level = float(col.mean()) or 1.0
     if pairs is None:
         pairs = leading(with_user_weights(train, row), rank, exact)
@@ -147,9 +151,9 @@ def leading(data: Interactions, rank: int, exact: bool) -> Eigenpairs:
     return Eigenpairs(values[::-1][:rank], (basis @ turn[:, ::-1][:, :rank]))
 
 
-def _eigh(data: Interactions) -> tuple[np.ndarray, np.ndarray]:
+def _eigh(data: Interactions, on_cpu: bool) -> tuple[np.ndarray, np.ndarray]:
     """Eigenvalues, ascending, and eigenvectors of the Gram matrix, by the host or the default device."""
-    if jax.default_backend() == "cpu":
+    if on_cpu:
         gram = gram_matrix(data, np.dtype(jnp.zeros(()).dtype))
         values, vectors = scipy.linalg.eigh(gram, driver="evd", overwrite_a=True, check_finite=False)
     else:
@@ -163,7 +167,7 @@ def _inverse_root(matrix: np.ndarray) -> np.ndarray | None:
     """[I, I] E with E'matrix E = I, the transposed inverse of its Cholesky factor; None where it is nearly singular."""
     potrf, trtri = lapack.get_lapack_funcs(("potrf", "trtri"), (matrix,))
     factor, failed = potrf(matrix.T, lower=1, clean=1)
-    if failed or factor.diagonal().min() ** 2 <= SMALLEST * matrix.diagonal().max(initial=0.0):
+    if failed or factor.diagonal().min() ** 2 <= NEARLY_SINGULAR * matrix.diagonal().max(initial=0.0):
         return None
     return np.ascontiguousarray(trtri(factor, lower=1, overwrite_c=1)[0].T)
 
@@ -177,7 +181,7 @@ def _inverse_root_on_range(matrix: np.ndarray) -> np.ndarray:
     if (root := _inverse_root(matrix)) is not None:
         return root
     values, vectors = scipy.linalg.eigh(matrix, driver="evd", overwrite_a=True, check_finite=False)
-    kept = values > SMALLEST * values[-1]
+    kept = values > NEARLY_SINGULAR * values[-1]
     return vectors[:, kept] / np.sqrt(values[kept])
 
 

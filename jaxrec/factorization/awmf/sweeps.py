@@ -12,10 +12,10 @@ Without S they are solved by what makes X'D(p)X and R diagonal at once, which `S
 sweep, but is K x K. Where c1 p q' <= W <= c2 p q', the eigenvalues of the preconditioned matrix lie in
 [min(c1, 1), max(c2, 1)], whatever the data, reg and I.
 
-"product" sees only A V'. The factor that is not solved for is kept orthonormal, which turns its penalty into that of
-"l2" on the other one: ||A V'||^2 is ||A||^2 where V'V = I and ||V||^2 where A'A = I. The other two penalties are, for a
-given A V', lowest where A (or X A) and V have the same K x K moments; each sweep begins by making them so. Without it
-"l2" takes several times as many.
+"product" sees only A V'. The factor that is not solved for is kept orthonormal, which turns its penalty into the
+penalty of "l2" on the other one: ||A V'||^2 is ||A||^2 where V'V = I and ||V||^2 where A'A = I. The other two penalties
+are, for a given A V', lowest where A (or X A) and V have the same K x K moments; each sweep begins by making them so.
+Without it "l2" takes several times as many.
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ import numpy as np
 import scipy.sparse as sp
 
 from jaxrec.data import Interactions
-from jaxrec.factorization.ridge import FoldIn, Rows, transposed
+from jaxrec.factorization.ridge import FoldIn, Regressions, transposed
 from jaxrec.factorization.weights import Weights
+from jaxrec.solvers import cg
 
 ENTRIES_AT_ONCE = 2**17  # of predictions, in float64
-NOTHING = 1e-30  # a squared norm of factors below which they are zero
+ZERO_FACTORS = 1e-30  # a squared norm of factors below which they are zero
 
 
 class State(NamedTuple):
@@ -46,8 +47,8 @@ class Info(NamedTuple):
 
     Attributes:
       objective: the loss after it, regularization included.
-      gradient: norm of the gradient in A before its step, over that of the right-hand side of its equations.
-      residual: the same after it.
+      gradient: norm of the gradient in A before its step, over the norm of the right-hand side of its equations.
+      residual: norm of the gradient in A after its step, over the same.
       steps: of conjugate gradients.
     """
 
@@ -64,14 +65,12 @@ class Problem(NamedTuple):
       x: [U, I] X in float64.
       users: weights and weighted targets of the cells, by user, with ridge 0.
       items: the regressions of the items.
-      base: p [U] and q [I] of the preconditioner; those of the weights, or for dense ones those of the nearest p q'.
       constant: the loss of factors that are 0, sum of W x^2.
     """
 
     x: sp.csr_array
-    users: Rows
-    items: Rows
-    base: tuple[np.ndarray, np.ndarray]
+    users: Regressions
+    items: Regressions
     constant: float
 
 
@@ -79,15 +78,10 @@ def problem(x: Interactions, weights: Weights, reg: float) -> Problem:
     """The regressions of the items of `x`, and what else the sweeps need."""
     sparse = x.to_csr(np.float64)
     users = FoldIn(0.0, 0.0, 1.0, 0.0).rows(x, weights)  # targets W on the entries of X
-    values = sparse.toarray().ravel() if weights.full is not None else sparse.data
-    constant = float(users.targets @ values**2)
-    users = users._replace(targets=users.targets * values)
+    constant = float(users.targets @ sparse.data**2)
+    users = users._replace(targets=users.targets * sparse.data)
     items = transposed(users, x.item_counts, FoldIn(reg, 0.0, 1.0, 0.0))
-    base = users.scale, users.col
-    if weights.full is not None:
-        full = np.asarray(weights.full)
-        base = full.sum(axis=1) / np.sqrt(full.sum() or 1), full.sum(axis=0) / np.sqrt(full.sum() or 1)
-    return Problem(sparse, users, items, base, constant)
+    return Problem(sparse, users, items, constant)
 
 
 @np.errstate(all="ignore")  # what overflows is not certified
@@ -108,8 +102,7 @@ def step(
     """
     a, v = balanced(state, products, kind)
     gram = products.item_gram(v)
-    base = products.item_gram(v, problem.base[1])
-    t, turn = _eigh(np.asarray(base, np.float64))
+    t, turn = _eigh(np.asarray(gram, np.float64))
     t = np.maximum(t, 1e-12 * max(t[-1], np.finfo(float).tiny))
 
     apply, right = equations(products, v, gram, kind, reg)
@@ -169,7 +162,7 @@ def balance(own: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     The identity where a factor is zero, all of it penalized away.
     """
     own, other = (np.asarray(part, np.float64) for part in (own, other))
-    if min(np.trace(own), np.trace(other)) < NOTHING:
+    if min(np.trace(own), np.trace(other)) < ZERO_FACTORS:
         return np.eye(len(own)), np.eye(len(own))
     values, vectors = _eigh(own)
     root = np.sqrt(np.maximum(values, 1e-12 * values[-1] + 1e-300))
@@ -208,28 +201,19 @@ def conjugate_gradient(
       dot: the scalar product.
       start: where to begin.
       right: the right-hand side.
-      tolerance: of the residual, relative to that of `start`.
+      tolerance: of the residual, relative to the residual of `start`.
       most: steps at most.
       least: a decrease of the loss too small to matter; 0 for none.
     """
-    a, residual = start, right - apply(start)
-    before = np.sqrt(dot(residual, residual))
-    direction = precondition(residual)
-    square = dot(residual, direction)
-    enough = max(tolerance**2 * square, least)
-    steps = 0
-    while steps < most and square > enough:
-        image = apply(direction)
-        curvature = dot(direction, image)
-        if not curvature > 0:  # rounding, or NaN
+    state = cg.begin(start, right - apply(start), precondition, dot)
+    before = np.sqrt(dot(state.residual, state.residual))
+    enough = max(tolerance**2 * state.square, least)
+    while state.steps < most and state.square > enough:
+        taken = state.steps
+        state = cg.step(state, lambda v, _: apply(v), precondition, dot, enough)
+        if state.steps == taken:  # rounding, or NaN
             break
-        length = square / curvature
-        a, residual = a + length * direction, residual - length * image
-        steps += 1
-        near = precondition(residual)
-        following = dot(residual, near)
-        direction, square = near + following / square * direction, following
-    return a, steps, float(before), float(np.sqrt(dot(residual, residual)))
+    return state.solution, int(state.steps), float(before), float(np.sqrt(dot(state.residual, state.residual)))
 
 
 def loss_and_gradients(problem: Problem, state: State, kind: str, reg: float) -> tuple[float, np.ndarray, np.ndarray]:

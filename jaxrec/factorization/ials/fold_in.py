@@ -1,4 +1,4 @@
-"""Users and items that were not trained on: their exact factors, given those of the other side."""
+"""Users and items that were not trained on: their exact factors, given the factors of the other side."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from jaxrec.factorization.ials.model import UserItemFactors
 from jaxrec.factorization.weights import WeightRule, Weights
 
 
-def fold_in(model: UserItemFactors, histories: Interactions | sp.sparray, weights: Weights | None = None) -> np.ndarray:
+def fold_in(
+    model: UserItemFactors, histories: Interactions | sp.sparray, cell_weights: Weights | None = None
+) -> np.ndarray:
     """[B, K] the exact factors of users with these histories, given the item factors, seen in training or not.
 
     The whole history is needed, not only what is new in it. The model's scores are these times the item factors.
@@ -22,46 +24,37 @@ def fold_in(model: UserItemFactors, histories: Interactions | sp.sparray, weight
     Args:
       model: from a fit.
       histories: B users' histories, [B, I].
-      weights: of the histories; default by the rule of the fit's weights.
+      cell_weights: of the histories; default by the rule of the fit's weights.
 
     Raises:
       InputError: another number of items, an empty history (it determines no factors), or weights without a rule.
     """
     x = _histories(histories, model.n_items, "items")
-    if weights is None:
+    if cell_weights is None:
         model.require_rule()
-    made: Weights = model.fold.rule.on(x) if weights is None else weights
+    made: Weights = model.fold.rule.on(x) if cell_weights is None else cell_weights
     made.require(x)
     return _folded(model.fold.rows(x, made), model.item_factors, model.item_gram)
 
 
 def fold_in_items(
-    model: UserItemFactors, columns: Interactions | sp.sparray, weights: Weights | None = None
+    model: UserItemFactors, columns: Interactions | sp.sparray, cell_weights: Weights | None = None
 ) -> np.ndarray:
     """[J, K] the exact factors of new items, given the user factors of the fit.
 
     Args:
       model: from a fit.
       columns: J new items' users, [J, U], in the order of the users of the fit.
-      weights: of `columns`, with its `row` for the items and its `col` for the users; default by the rule of the fit's
-        weights where that is the same for all items.
+      cell_weights: of `columns`, with its `row` for the items and its `col` for the users; default by the rule of the
+        fit's weights if that is the same for all items.
 
     Raises:
       InputError: another number of users, an item without users, or weights that say nothing of new items.
     """
     x = _histories(columns, len(model.user_factors), "users")
-    if weights is None:
-        weights = _like_all_items(model, x)
-    weights.require(x)
-    rows = model.fold.rows(x, weights)
-    if not model.fold.product:
-        return _folded(rows, model.user_factors, model.user_gram)
-    # Its ridge is that for orthonormal factors of the users, which those of the model are not: its items' are.
-    users = np.asarray(model.user_factors)
-    change, basis = ridge.orthonormal_on_host(np.eye(users.shape[1]), users.astype(np.float64))
-    basis = basis.astype(users.dtype)
-    found = _folded(rows, basis, (basis * np.asarray(model.user_weights)[:, None]).T @ basis)
-    return (found @ np.linalg.inv(change)).astype(users.dtype)
+    made = _like_all_items(model, x) if cell_weights is None else cell_weights
+    made.require(x)
+    return _folded(model.fold.rows(x, made), model.user_factors, model.user_gram)
 
 
 def _like_all_items(model: UserItemFactors, x: Interactions) -> Weights:
@@ -85,5 +78,5 @@ def _histories(given: Any, wanted: int, what: str) -> Interactions:
     return x
 
 
-def _folded(rows: ridge.Rows, factors: Any, gram: Any) -> np.ndarray:
+def _folded(rows: ridge.Regressions, factors: Any, gram: Any) -> np.ndarray:
     return ridge.solve_on_host(rows, np.ascontiguousarray(factors), np.asarray(gram)).factors

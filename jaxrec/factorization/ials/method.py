@@ -3,8 +3,6 @@
     min over P [U, K], V [I, K] of   sum over ALL u, i of W_ui (T_ui - p_u'v_i)^2
                                      + reg [ sum_u (n_u + p_u sum(q))^nu |p_u|^2 + sum_i (m_i + q_i sum(p))^nu |v_i|^2 ]
 
-or, with regularizer="product", + reg ||P V'||^2,
-
 with W = p q' + S (`jaxrec.Weights`). Given V the users are independent weighted ridge regressions, and the other way
 round; the sum over the missing cells is one Gram matrix (Hu, Koren & Volinsky, ICDM 2008). Regularization in
 proportion to the weight of a row, nu = 1, and enough factors are what made it competitive again (Rendle, Krichene,
@@ -15,9 +13,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import time
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -32,20 +29,20 @@ from jaxrec.factorization import ridge
 from jaxrec.factorization.alternation import alternate, identity
 from jaxrec.factorization.ials import sweeps
 from jaxrec.factorization.ials.model import UserItemFactors
-from jaxrec.factorization.ials.sweeps import How, Info, Problem, State
+from jaxrec.factorization.ials.sweeps import Info, Problem, SolverSettings, State
 from jaxrec.factorization.ridge import FoldIn
 from jaxrec.factorization.weights import Weights
-from jaxrec.models import FitInfo, Fitted
-from jaxrec.runtime import parallel
-from jaxrec.runtime.memory import Plan, available_bytes, hardware, rough_seconds
+from jaxrec.fitting import HostOrJax, Stopwatch
+from jaxrec.models import Fitted
+from jaxrec.runtime.memory import Hardware, Needs
 from jaxrec.runtime.threads import n_threads
 from jaxrec.solvers.columns import HIGHEST
-from jaxrec.status import Certificate, FitError, Status
+from jaxrec.status import Certificate, Status
 
 MODES = ("cg", "cholesky", "block")
 # Of the relative gradient in the item factors, whose equations were solved last: exactly, or for a few steps.
 LIMITS = {"cholesky": 1e-3, "cg": 0.1, "block": 0.1}
-PROGRAMS = 420_000_000  # bytes that XLA takes on a CPU to compile a solver for some ten widths
+COMPILED_BYTES = 420_000_000  # bytes that XLA takes on a CPU to compile a solver for some ten widths
 Callback = Callable[[int, Info, State], Any]
 
 
@@ -58,7 +55,6 @@ def objective(
     user_reg: Float[ArrayLike, " U"],
     item_reg: Float[ArrayLike, " I"],
     target: str = "shrunk",
-    product_reg: float = 0.0,
 ) -> Float[Array, ""]:
     """The loss, literally, for checking: it takes all matrices dense.
 
@@ -74,7 +70,6 @@ def objective(
       user_reg: [U] strength for each user.
       item_reg: [I] strength for each item.
       target: "shrunk" or "one".
-      product_reg: strength of ||P V'||^2, for which user_reg and item_reg are 0.
     """
     x, base, entries, p, v = map(jnp.asarray, (x, base, entries, user_factors, item_factors))
     predicted = jnp.matmul(p, v.T, precision=HIGHEST)
@@ -82,12 +77,11 @@ def objective(
         loss = jnp.sum((base + entries) * (x - predicted) ** 2)
     else:
         loss = jnp.sum(entries * (x - predicted) ** 2) + jnp.sum(base * predicted**2)
-    loss += product_reg * jnp.sum(predicted**2)
     return loss + jnp.sum(user_reg * jnp.sum(p**2, axis=1)) + jnp.sum(item_reg * jnp.sum(v**2, axis=1))
 
 
 @dataclasses.dataclass(frozen=True)
-class Ials:
+class Ials(HostOrJax):
     """Matrix factorization of implicit feedback by alternating least squares (iALS; Rendle et al. 2021).
 
     The defaults are the loss of the iALS papers: weight unobserved_weight on all cells and 1 more on observed ones,
@@ -101,12 +95,8 @@ class Ials:
       reg: L2 strength; with reg_exponent 1 in the unit of weights, the papers' lambda, 0.001 to 0.01.
       unobserved_weight: weight of a missing cell, the papers' alpha_0; published values 0.007 to 0.3.
       alpha: weight of a unit of strength (a count, an hour; 1 for plain feedback) on top of that.
-      reg_exponent: nu, of "l2"; 1 makes the strength proportional to the number of entries plus the weight of all
-        cells of the row, 0 the same for all.
-      regularizer: "l2", as above, which lowers singular values by a constant and so the rank; or "product", reg times
-        the sum of all squared predictions, which is the same as weights W + reg with targets W x / (W + reg). With
-        constant weights that is one knob less than there seem to be: (alpha, reg) rank items as
-        (alpha / (1 + reg / unobserved_weight), 0) do.
+      reg_exponent: nu; 1 makes the strength proportional to the number of entries plus the weight of all cells of the
+        row, 0 the same for all.
       target: what observed cells are to be. "shrunk": S (1 - y)^2 + p q y^2, the second pulling all cells to 0
         (iALS); "one": W (1 - y)^2 on them (Hu et al. 2008).
       mode: how a row's equations are solved: "cg" by `cg_steps` of conjugate gradients from the factors of the sweep
@@ -120,12 +110,13 @@ class Ials:
         device; "auto" the former where it can and the default device is a CPU.
     """
 
+    name: ClassVar[str] = "ials"
+
     rank: int = 64
     reg: float = 0.01
     unobserved_weight: float = 0.1
     alpha: float = 1.0
     reg_exponent: float = 1.0
-    regularizer: Literal["l2", "product"] = "l2"
     target: Literal["shrunk", "one"] = "shrunk"
     mode: Literal["cg", "cholesky", "block"] = "cg"
     sweeps: int = 16
@@ -133,52 +124,41 @@ class Ials:
     init_std: float = 0.1
     cg_steps: int = 2
     block_size: int = 128
-    solver: Literal["auto", "host", "jax"] = "auto"
 
     def __post_init__(self):
-        _checks.plain_numbers(self)
+        super().__post_init__()
         for name in ("rank", "sweeps", "cg_steps", "block_size"):
             _checks.count(name, getattr(self, name), at_least=1)
         for name in ("unobserved_weight", "alpha", "init_std"):
             _checks.positive(name, getattr(self, name))
         for name in ("reg", "reg_exponent", "tolerance"):
             _checks.nonnegative(name, getattr(self, name))
-        _checks.one_of("regularizer", self.regularizer, ("l2", "product"))
         _checks.one_of("target", self.target, ("shrunk", "one"))
         _checks.one_of("mode", self.mode, MODES)
-        _checks.one_of("solver", self.solver, ("auto", "host", "jax"))
         if self.solver == "host" and self.mode == "block":
             raise InputError("solver='host' is for mode='cg' or 'cholesky', got mode='block'; leave out the solver.")
 
-    def weights(self, train: Interactions) -> Weights:
+    @property
+    def on_host(self) -> bool:
+        """Whether a fit without devices takes the path of the CPU, which "block" has not."""
+        return super().on_host and self.mode != "block"
+
+    def cell_weights(self, train: Interactions) -> Weights:
         """W of a fit that is given none: unobserved_weight + alpha x_ui."""
         return Weights.constant(train, self.alpha, unobserved_weight=self.unobserved_weight)
 
-    def problem(self, train: Interactions, weights: Weights | None = None) -> tuple[Problem, FoldIn]:
-        """The regressions of all users and items, and the rule that makes those of others.
+    def problem(self, train: Interactions, cell_weights: Weights | None = None) -> tuple[Problem, FoldIn]:
+        """The regressions of all users and items, and the rule that makes the regressions of others.
 
         Raises:
           InputError: the weights do not belong to `train`, or nothing can be learned with them.
         """
-        weights = self.weights(train) if weights is None else weights
+        weights = self.cell_weights(train) if cell_weights is None else cell_weights
         weights.require(train)
-        if self.reg == 0 and self.rank > min(train.shape):
-            raise InputError(
-                f"without reg the rank must be at most the number of users and of items, here {min(train.shape):,}, "
-                f"got {self.rank}; raise reg, or lower the rank."
-            )
-        if self.reg == 0 and (not train.user_counts.all() or not train.item_counts.all()):
-            raise InputError(
-                f"reg = 0 leaves users and items without interactions undetermined, and {train.name} has "
-                f"{np.sum(train.user_counts == 0)} such users and {np.sum(train.item_counts == 0)} such items; raise "
-                "reg, or drop them."
-            )
         rule = weights.rule and jax.tree.map(np.float32, weights.rule)
-        product = self.regularizer == "product"
-        exponent = 0.0 if product else self.reg_exponent
-        scalars = (self.reg, exponent, float(self.target == "one"), float(np.sum(weights.col)))
-        fold = FoldIn(*map(np.float32, scalars), rule=rule, product=np.float32(product))
-        exact = dataclasses.replace(fold, reg=self.reg, reg_exponent=exponent)
+        scalars = (self.reg, self.reg_exponent, float(self.target == "one"), float(np.sum(weights.col)))
+        fold = FoldIn(*map(np.float32, scalars), rule=rule)
+        exact = dataclasses.replace(fold, reg=self.reg, reg_exponent=self.reg_exponent)
         problem = sweeps.problem(train, weights, exact)
         if not problem.constant > 0 or problem.users.targets.min() < 0:
             raise InputError(
@@ -192,7 +172,7 @@ class Ials:
         train: Interactions,
         devices: Any = None,
         *,
-        weights: Weights | None = None,
+        cell_weights: Weights | None = None,
         key: PRNGKeyArray | None = None,
         callback: Callback | None = None,
         checkpoint: str | os.PathLike | None = None,
@@ -210,7 +190,7 @@ class Ials:
         Args:
           train: U x I interactions X; with the default weights their values are strengths. The targets are 1.
           devices: what to split both tables of factors over by rows (see `jaxrec.runtime.parallel.make_mesh`).
-          weights: W in place of unobserved_weight + alpha x_ui, made from `train`.
+          cell_weights: W in place of unobserved_weight + alpha x_ui, made from `train`.
           key: random key of the start; default `jax.random.key(0)`.
           callback: called after each sweep with its number (from 1), its `Info` and the state; stops the fit where it
             returns something true.
@@ -226,29 +206,60 @@ class Ials:
 
         Cost: see `plan`.
         """
-        if train.nnz == 0:
-            raise InputError(f"{train.name}: there are no interactions to learn from.")
-        how = self._how(devices)
-        self.plan(train.n_users, train.n_items, train.nnz, how.mesh).require()
-        begun = time.perf_counter()
-        problem, fold = self.problem(train, weights)
-        sides = sweeps.sides(problem, self.rank, how)
-        key = jax.random.key(0) if key is None else key
-        seconds = {"prepare": time.perf_counter() - begun}
+        return self._fit(train, devices, cell_weights=cell_weights, key=key, callback=callback, checkpoint=checkpoint)
 
-        begun = time.perf_counter()
-        state, course = self._run(problem, sides, how, key, callback, checkpoint, train.fingerprint)
-        if how.product:  # the ridge of a history is that for orthonormal item factors
-            state = State(*ridge.orthonormal_on_host(*state))
-        seconds["sweeps"] = time.perf_counter() - begun
+    def _refuse(self, train: Interactions) -> None:
+        super()._refuse(train)
+        if self.reg == 0 and self.rank > min(train.shape):
+            raise InputError(
+                f"without reg the rank must be at most the number of users and of items, here {min(train.shape):,}, "
+                f"got {self.rank}; raise reg, or lower the rank."
+            )
+        if self.reg == 0 and not (train.user_counts.all() and train.item_counts.all()):
+            raise InputError(
+                f"reg = 0 leaves users and items without interactions undetermined, and {train.name} has "
+                f"{np.sum(train.user_counts == 0)} such users and {np.sum(train.item_counts == 0)} such items; raise "
+                "reg, or drop them."
+            )
 
+    def _settings(self, mesh: Any) -> SolverSettings:
+        return SolverSettings(self.mode, self.cg_steps, self.block_size, mesh)
+
+    def _solve(
+        self,
+        train: Interactions,
+        mesh: Any,
+        clock: Stopwatch,
+        *,
+        cell_weights: Weights | None = None,
+        key: Any = None,
+        callback: Callback | None = None,
+        checkpoint: str | os.PathLike | None = None,
+        **_: Any,
+    ) -> tuple[UserItemFactors, Certificate]:
+        with clock.stage("prepare"):
+            problem, fold = self.problem(train, cell_weights)
+            settings = self._settings(mesh)
+            sides = sweeps.sides(problem, self.rank, settings)
+            key = jax.random.key(0) if key is None else key
+        with clock.stage("sweeps"):
+            state, course = alternate(
+                "iALS",
+                lambda state: sweeps.step(state, sides, problem.constant, settings),
+                sweeps.init(key, *train.shape, self.rank, self.init_std),
+                Info,
+                sweeps=self.sweeps,
+                tolerance=self.tolerance,
+                place=lambda state: sweeps.place(state, sides, settings),
+                fetch=lambda state: sweeps.fetch(state, sides, settings),
+                callback=callback,
+                checkpoint=checkpoint,
+                belongs_to=None if checkpoint is None else identity(self, train.fingerprint, problem.users[2:], key),
+            )
         del sides
-        begun = time.perf_counter()
-        certificate = certify(problem, state, course, LIMITS[self.mode])
-        seconds["certificate"] = time.perf_counter() - begun
-        if certificate.status is not Status.OK:
-            raise FitError(certificate.status, f"{certificate}; raise reg, or use mode='cholesky'.")
-        put = np.asarray if how.host or how.mesh is not None else jnp.asarray
+        with clock.stage("certificate"):
+            certificate = certify(problem, state, course, LIMITS[self.mode])
+        put = np.asarray if mesh is None or mesh.size > 1 else jnp.asarray
         users, items = map(put, state)
         model = UserItemFactors(
             user_factors=users,
@@ -258,96 +269,44 @@ class Ials:
             user_weights=put(np.float32(problem.users.scale)),
             fold=fold,
         )
-        return Fitted(model, FitInfo(self, certificate, train.items, train.summary(), seconds))
+        return model, certificate
 
-    def _how(self, devices: Any) -> How:
-        on_cpu = jax.default_backend() == "cpu"
-        host = self.mode != "block" and (
-            self.solver == "host" or (self.solver == "auto" and on_cpu and devices is None)
-        )
-        if host and devices is not None:
-            raise InputError("solver='host' runs without a mesh; leave out devices, or the solver.")
-        mesh = None if devices is None else parallel.make_mesh(devices)
-        return How(self.mode, self.cg_steps, self.block_size, host, mesh, self.regularizer == "product")
-
-    def _run(
-        self, problem: Problem, sides: Any, how: How, key: Any, callback: Any, checkpoint: Any, data: str
-    ) -> tuple[State, np.ndarray]:
-        """The factors on the host, and [sweeps, 3] what the sweeps reported."""
-        shape = len(problem.users.scale), len(problem.items.scale)
-        return alternate(
-            "iALS",
-            lambda state: sweeps.step(state, sides, problem.constant, how),
-            sweeps.init(key, *shape, self.rank, self.init_std),
-            Info,
-            sweeps=self.sweeps,
-            tolerance=self.tolerance,
-            place=lambda state: sweeps.place(state, sides, how),
-            fetch=lambda state: sweeps.fetch(state, sides, how),
-            callback=callback,
-            checkpoint=checkpoint,
-            belongs_to=None if checkpoint is None else identity(self, data, problem.users[2:], key),
-        )
-
-    def plan(self, n_users: int, n_items: int, nnz: int, devices: Any = None) -> Plan:
-        """What a fit on data of this size takes, on each device.
-
-        Args:
-          n_users: U.
-          n_items: I.
-          nnz: number of interactions.
-          devices: a mesh or its devices, or such as "8xH100"; None is what `fit` takes without a mesh.
-        """
-        rank = self.rank
-        how = self._how(None if isinstance(devices, str) else devices)
-        found = hardware(devices if isinstance(devices, str) else how.mesh) if devices is not None else None
-        count, copies = (found.count, found.on_host) if found else (1, 1)
-        device = jax.devices()[0]
-        host = found is None and device.platform == "cpu"
+    def _needs(self, n_users: int, n_items: int, nnz: int, on: Hardware, host: bool) -> Needs:
+        rank, copies, on_cpu = self.rank, on.on_host, on.platform == "cpu"
         numbers = rank * (n_users + n_items)
-        on_cpu = host or (found is not None and found.platform == "cpu")
         parts = {
-            "factors, old and new": 8 * numbers * copies // count,
-            "factors of the other side, gathered": 4 * rank * max(n_users, n_items) * copies * (count > 1),
+            "factors, old and new": 8 * numbers * copies // on.count,
+            "factors of the other side, gathered": 4 * rank * max(n_users, n_items) * copies * (on.count > 1),
         }
         if on_cpu:  # on an accelerator these are in the memory of the host
             parts |= {
                 "factors on the host and their gradients": 12 * numbers,
                 "interactions by user and by item": 72 * nnz,
             }
-        if how.host:
+        if host:
             parts |= {
                 "interactions padded": 25 * nnz,
                 "a chunk of rows a thread": ridge.HOST_BYTES[self.mode] * n_threads(),
             }
         else:
             square = 1 if self.mode == "cg" else 2  # of K x K numbers a row, or none
-            batch = 4 * ridge.batch_numbers("cpu" if on_cpu else found.platform if found else device.platform)
+            batch = 4 * ridge.batch_numbers(on.platform)
             parts |= {
-                "interactions padded": 36 * nnz * copies // count,
+                "interactions padded": 36 * nnz * copies // on.count,
                 "batches of rows, in flight": ridge.IN_FLIGHT * (batch * square + 8 * rank**2) * copies,
             }
-            parts |= {"compiled programs": PROGRAMS} if on_cpu else {}
+            parts |= {"compiled programs": COMPILED_BYTES} if on_cpu else {}
+        size = min(self.block_size, rank)
         per_sweep = {
             "cholesky": 2.0 * nnz * rank**2 + (n_users + n_items) * rank**3 / 3,
             "cg": (self.cg_steps + 1) * (8.0 * nnz * rank + 2.0 * (n_users + n_items) * rank**2),
+            "block": 8.0 * nnz * rank + 4.0 * nnz * rank * size + (n_users + n_items) * rank * (2 * rank + size**2),
         }
-        size = min(self.block_size, rank)
-        per_sweep["block"] = (
-            8.0 * nnz * rank + 4.0 * nnz * rank * size + (n_users + n_items) * rank * (2 * rank + size**2)
-        )
-        flops = self.sweeps * per_sweep[self.mode]
-        seconds = rough_seconds(flops, found or device)
-        return Plan(
-            method=str(self),
-            shape=(n_users, n_items, nnz),
-            where="host" if host else found.device_kind if found else device.device_kind,
-            parts={part: int(size) for part, size in parts.items()},
-            available=found.available if found else available_bytes(None if host else device),
-            flops=flops,
-            seconds=seconds and seconds / (1 if found is None or found.platform == "cpu" else count),
-            advice="use a lower rank, or split it over more devices with devices=",
-        )
+        advice = "use a lower rank, or split it over more devices with devices="
+        return Needs(parts, self.sweeps * per_sweep[self.mode], advice)
+
+    def _advice(self, certificate: Certificate, train: Interactions) -> str:
+        return f"{certificate}; raise reg, or use mode='cholesky'."
 
 
 def certify(problem: Problem, state: State, course: np.ndarray, limit: float) -> Certificate:

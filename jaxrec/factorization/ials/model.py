@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from jaxrec._checks import InputError
 from jaxrec.data import Interactions, RowBatch
 from jaxrec.factorization import ridge
-from jaxrec.factorization.ridge import FoldIn, Systems
+from jaxrec.factorization.ridge import FoldIn, RegressionBatch
 
 NUMBERS_AT_ONCE = 2**24  # of the systems that fold histories in, when scoring on a device
 
@@ -31,7 +31,7 @@ class UserItemFactors:
       user_factors: [U, K] of the users of the fit, as it left them.
       item_factors: [I, K] V.
       user_gram: [K, K] sum over users of p_u times the outer product of their factors.
-      item_gram: [K, K] sum over items of q_i times the outer product of theirs.
+      item_gram: [K, K] sum over items of q_i times the outer product of their factors.
       user_weights: [U] p.
       fold: what makes a regression of a history.
     """
@@ -60,11 +60,11 @@ class UserItemFactors:
             jnp.pad(part, fill + [(0, 0)] * (part.ndim - 1)).reshape(-1, size, *part.shape[1:]) for part in systems
         ]
 
-        def solve(some: Systems) -> Any:
+        def solve(some: RegressionBatch) -> Any:
             return ridge.cholesky(some, factors[some.items], gram, jnp.zeros((size, k), factors.dtype)).factors
 
         # One batched LAPACK call at a time: several at once can hang JAX on a CPU.
-        return jax.lax.map(solve, Systems(*parts)).reshape(-1, k)[:n]
+        return jax.lax.map(solve, RegressionBatch(*parts)).reshape(-1, k)[:n]
 
     def score(self, history: RowBatch) -> Float[Array, "B I"]:
         """[B, I] scores of the folded-in histories."""
@@ -82,6 +82,6 @@ class UserItemFactors:
         """Refuses to fold in where the weights of unseen users are not known."""
         if self.fold.rule is None:
             raise InputError(
-                "the weights of this fit (dense, or given entry by entry) have no rule for unseen users; call "
+                "the weights of this fit (given entry by entry) have no rule for unseen users; call "
                 "jaxrec.factorization.fold_in with their weights."
             )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -20,7 +20,7 @@ from jaxtyping import PRNGKeyArray
 
 from jaxrec.data import Interactions
 from jaxrec.factorization import ridge
-from jaxrec.factorization.ridge import FoldIn, Rows, Side, Solved
+from jaxrec.factorization.ridge import FoldIn, HalfStep, Regressions, Solved
 from jaxrec.factorization.weights import Weights
 from jaxrec.runtime import blas, parallel
 
@@ -39,7 +39,7 @@ class Info(NamedTuple):
 
     Attributes:
       objective: the loss after it, regularization included.
-      gradient: norm of the gradient in the user factors before it, over that of their right-hand sides.
+      gradient: norm of the gradient in the user factors before it, over the norm of their right-hand sides.
       residual: relative residual of the equations that it solved: of rounding size for "cholesky", else of how far
         conjugate gradients came but for the last step, or blocks.
     """
@@ -50,27 +50,28 @@ class Info(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """The regressions of both sides, the loss of factors that are 0, and reg of ||P V'||^2 in place of their ridges."""
+    """The regressions of both sides, and the loss of factors that are 0."""
 
-    users: Rows
-    items: Rows
+    users: Regressions
+    items: Regressions
     constant: float
-    product: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
-class How:
-    """How the equations are solved: `mode`, its `cg_steps` or `block_size`, on the `host` or by JAX, on which mesh.
+class SolverSettings:
+    """How the equations are solved.
 
-    With `product` the factors that are not solved for are made orthonormal first.
+    Attributes:
+      mode: "cg", "cholesky" or "block".
+      cg_steps: of "cg".
+      block_size: of "block".
+      mesh: what `parallel.make_mesh` returned; None is the host.
     """
 
     mode: str = "cholesky"
     cg_steps: int = 2
     block_size: int = 128
-    host: bool = False
     mesh: Any = None
-    product: bool = False
 
 
 def problem(x: Interactions, weights: Weights, fold: FoldIn) -> Problem:
@@ -78,7 +79,7 @@ def problem(x: Interactions, weights: Weights, fold: FoldIn) -> Problem:
     users = fold.rows(x, weights)
     items = ridge.transposed(users, x.item_counts, fold)
     constant = float(users.targets.sum())  # the targets are 1, so that b t^2 / t = b
-    return Problem(users, items, constant, float(fold.reg) * float(fold.product))
+    return Problem(users, items, constant)
 
 
 def loss_and_gradients(problem: Problem, user_factors: Any, item_factors: Any) -> tuple[float, np.ndarray, np.ndarray]:
@@ -89,15 +90,14 @@ def loss_and_gradients(problem: Problem, user_factors: Any, item_factors: Any) -
 
     Cost: 8 nnz K + 2 (U + I) K^2 flops; the gradients, the item factors in float64 and a block of rows.
     """
-    users, items, constant, product = problem
+    users, items, loss = problem
     v = np.asarray(item_factors, np.float64)
-    v_gram, v_plain = v.T @ (items.scale[:, None] * v), v.T @ v
+    v_gram = v.T @ (items.scale[:, None] * v)
     in_users, in_items = np.empty((len(users.scale), v.shape[1])), np.zeros_like(v)
-    p_gram = p_plain = np.zeros_like(v_gram)
-    loss = constant
+    p_gram = np.zeros_like(v_gram)
     for some, p, entries, indices, indptr in _blocks(users, user_factors):
         scale = users.scale[some, None]
-        p_gram, p_plain = p_gram + p.T @ (scale * p), p_plain + p.T @ p
+        p_gram += p.T @ (scale * p)
         row = np.repeat(np.arange(len(p)), np.diff(indptr))
         predicted, error = np.empty(len(row)), np.empty(len(row))
         for start in range(0, len(row), max(1, NUMBERS_AT_ONCE // v.shape[1])):
@@ -106,13 +106,13 @@ def loss_and_gradients(problem: Problem, user_factors: Any, item_factors: Any) -
         error[:] = users.weights[entries] * predicted - users.targets[entries]
         loss += predicted @ (error - users.targets[entries])
         sparse = sp.csr_array((error, indices, indptr), (len(p), len(v)))
-        penalty = product * (p @ v_plain) if product else users.ridge[some, None] * p
+        penalty = users.ridge[some, None] * p
         loss += np.sum(penalty * p)
         in_users[some] = sparse @ v + scale * (p @ v_gram) + penalty
         in_items += sparse.T @ p
-    penalty = product * (v @ p_plain) if product else items.ridge[:, None] * v
+    penalty = items.ridge[:, None] * v
     in_items += items.scale[:, None] * (v @ p_gram) + penalty
-    loss += np.sum(p_gram * v_gram) + (0 if product else np.sum(penalty * v))
+    loss += np.sum(p_gram * v_gram) + np.sum(penalty * v)
     return float(loss), in_users, in_items
 
 
@@ -127,7 +127,7 @@ def right_sides(problem: Problem, user_factors: Any, item_factors: Any) -> tuple
     return float(np.sqrt(of_users)), float(np.linalg.norm(of_items))
 
 
-def _blocks(users: Rows, factors: Any) -> Iterator[tuple[slice, np.ndarray, slice, np.ndarray, np.ndarray]]:
+def _blocks(users: Regressions, factors: Any) -> Iterator[tuple[slice, np.ndarray, slice, np.ndarray, np.ndarray]]:
     """Some users at a time: which, their factors in float64, their entries, and the items and row pointers of these."""
     size = max(1, NUMBERS_AT_ONCE // factors.shape[1])
     for start in range(0, len(users.scale), size):
@@ -146,100 +146,87 @@ def init(key: PRNGKeyArray, n_users: int, n_items: int, rank: int, std: float) -
     return State(*map(np.asarray, draws))
 
 
-def sides(problem: Problem, rank: int, how: How) -> tuple[Side, Side]:
+def sides(problem: Problem, rank: int, settings: SolverSettings) -> tuple[HalfStep, HalfStep]:
     """Users and items in batches on the devices, or in chunks on the host; its exact solver needs neither.
 
     Cost: 12 bytes an entry, padded, for each side.
     """
-    if how.host:
-        cut = (lambda rows: ridge.chunks(rows, rank)) if how.mode == "cg" else lambda rows: []
+    if settings.mesh is None:
+        cut = (lambda rows: ridge.chunks(rows, rank)) if settings.mode == "cg" else lambda rows: []
         users, items = (
-            Side(rows, cut(rows), np.arange(len(rows.scale)), len(rows.scale), rows.col) for rows in problem[:2]
+            HalfStep(rows, cut(rows), np.arange(len(rows.scale)), len(rows.scale), rows.col) for rows in problem[:2]
         )
         return users, items
-    devices = how.mesh.size if how.mesh else 1
+    devices = settings.mesh.size
     users, items = (ridge.positions(rows.counts, devices) for rows in problem[:2])
-    shapes = ridge.shapes(list(problem[:2]), rank, devices, square=how.mode != "cg")
+    shapes = ridge.shapes(list(problem[:2]), rank, devices, square=settings.mode != "cg")
     return (
-        ridge.side(problem.users, users, items, shapes, how.mesh),
-        ridge.side(problem.items, items, users, shapes, how.mesh),
+        ridge.side(problem.users, users, items, shapes, settings.mesh),
+        ridge.side(problem.items, items, users, shapes, settings.mesh),
     )
 
 
-def place(state: State, sides: tuple[Side, Side], how: How) -> State:
+def place(state: State, sides: tuple[HalfStep, HalfStep], settings: SolverSettings) -> State:
     """Factors in the order of users and items, from the host to where the sweeps want them."""
-    if how.host:
+    if settings.mesh is None:
         return State(*map(np.asarray, state))
     placed = (
-        ridge.put(ridge.at_positions(np.asarray(factors), (side.own, side.size)), how.mesh)
+        ridge.put(ridge.at_positions(np.asarray(factors), (side.own, side.size)), settings.mesh)
         for factors, side in zip(state, sides, strict=True)
     )
     return State(*placed)
 
 
-def fetch(state: State, sides: tuple[Side, Side], how: How) -> State:
+def fetch(state: State, sides: tuple[HalfStep, HalfStep], settings: SolverSettings) -> State:
     """The opposite of `place`."""
-    if how.host:
+    if settings.mesh is None:
         return state
     return State(*(parallel.to_host(table)[side.own] for table, side in zip(state, sides, strict=True)))
 
 
-def step(state: State, sides: tuple[Side, Side], constant: float, how: How) -> tuple[State, Info]:
+def step(
+    state: State, sides: tuple[HalfStep, HalfStep], constant: float, settings: SolverSettings
+) -> tuple[State, Info]:
     """One sweep: the users' factors given the items', then the items' given the users'. Changes no argument.
 
     Args:
       state: the factors, from `place`.
       sides: from `sides`.
       constant: of the problem.
-      how: the same as for `sides`.
+      settings: the same as for `sides`.
 
     Cost: nnz K^2 + (U + I) K^3/3 flops by Cholesky; (steps + 1/2) (8 nnz K + 2 (U + I) K^2) by conjugate gradients.
     """
-    half = _half_on_host if how.host else _half
-    p, v = state
-    if how.product:
-        p, v = _orthonormal(p, v, how)
-    users = half(sides[0], p, v, how)
-    p = users.factors
-    if how.product:
-        v, p = _orthonormal(v, p, how)
-    items = half(sides[1], v, p, how)
-    penalty = items.penalty if how.product else users.penalty + items.penalty
+    half = _half_on_host if settings.mesh is None else _half
+    users = half(sides[0], *state, settings)
+    items = half(sides[1], state.item_factors, users.factors, settings)
+    penalty = users.penalty + items.penalty
     tiny = np.finfo(float).tiny
     with np.errstate(all="ignore"):  # what overflows is not certified
         objective = constant + items.entries + items.everywhere + penalty
         gradient = np.sqrt(users.before / np.maximum(users.right, tiny))
         residual = np.sqrt((users.after + items.after) / np.maximum(users.right + items.right, tiny))
-    return State(p, items.factors), Info(float(objective), float(gradient), float(residual))
+    return State(users.factors, items.factors), Info(float(objective), float(gradient), float(residual))
 
 
-def _orthonormal(own: Any, other: Any, how: How) -> tuple[Any, Any]:
-    if how.host:
-        return ridge.orthonormal_on_host(own, other)
-    functions, ones = ridge.moves(how.mesh), ridge.put(np.ones(len(other)), how.mesh)
-    return ridge.orthonormal(
-        own, other, lambda table: parallel.to_host(functions["gram"](table, ones)), functions["turned"]
-    )
-
-
-def _half_on_host(side: Side, own: np.ndarray, other: np.ndarray, how: How) -> Solved:
+def _half_on_host(side: HalfStep, own: np.ndarray, other: np.ndarray, settings: SolverSettings) -> Solved:
     with blas.one_thread():  # for the products before the rows too: threads of OpenBLAS spin for a while after a call
         gram = other.T @ (side.col.astype(other.dtype)[:, None] * other)
-        if how.mode == "cg":
-            return ridge.steps_on_host(side.batches, other, gram, own, how.cg_steps)
+        if settings.mode == "cg":
+            return ridge.steps_on_host(side.batches, other, gram, own, settings.cg_steps)
         return ridge.solve_on_host(side.rows, other, gram, own)
 
 
-def _half(side: Side, own: Any, other: Any, how: How) -> Solved:
-    solve = _compiled(how.mode, how.block_size if how.mode == "block" else 0, how.mesh)["solve"]
-    gram = ridge.moves(how.mesh)["gram"](other, side.col)
-    shared = (gram, ridge.spectrum(parallel.to_host(gram)), how.cg_steps) if how.mode == "cg" else (gram,)
-    table, sums = ridge.over_batches(solve, side, own, other, how.mesh, *shared)
+def _half(side: HalfStep, own: Any, other: Any, settings: SolverSettings) -> Solved:
+    solve = _compiled(settings.mode, settings.block_size if settings.mode == "block" else 0, settings.mesh)
+    gram = ridge.table_operations(settings.mesh).gram(other, side.col)
+    shared = (gram, ridge.spectrum(parallel.to_host(gram)), settings.cg_steps) if settings.mode == "cg" else (gram,)
+    table, sums = ridge.over_batches(solve, side, own, other, settings.mesh, *shared)
     return Solved(table, *sums)
 
 
 @functools.cache
-def _compiled(mode: str, block_size: int, mesh: Any) -> dict[str, Any]:
+def _compiled(mode: str, block_size: int, mesh: Any) -> Callable[..., Solved]:
     """The solver of a batch, which is dear to compile and knows nothing of the tables' sizes."""
 
     def solve(systems, near, start, gram, *steps, axis):
@@ -255,5 +242,4 @@ def _compiled(mode: str, block_size: int, mesh: Any) -> dict[str, Any]:
     rows, same = parallel.ROWS, parallel.REPLICATED
     outputs = Solved(rows, *[same] * 6)
     inputs = (rows, rows, rows, same) + ((ridge.Spectrum(same, same), same) if mode == "cg" else ())
-    over = parallel.over_columns(solve, mesh, inputs=inputs, outputs=outputs)
-    return {"solve": jax.jit(over)}
+    return jax.jit(parallel.over_columns(solve, mesh, inputs=inputs, outputs=outputs))

@@ -4,9 +4,9 @@ from jaxrec.factorization.ridge.batches import Batch, Shapes, batch_numbers, bat
 from jaxrec.factorization.ridge.host_cg import CHUNK_NUMBERS, Chunk, chunks, steps_on_host
 from jaxrec.factorization.ridge.host_cholesky import solve_on_host
 from jaxrec.factorization.ridge.kernels import (
+    RegressionBatch,
     Solved,
     Spectrum,
-    Systems,
     apply,
     block_sweep,
     cholesky,
@@ -15,9 +15,16 @@ from jaxrec.factorization.ridge.kernels import (
     right_sides,
     spectrum,
 )
-from jaxrec.factorization.ridge.orthonormal import orthonormal, orthonormal_on_host
-from jaxrec.factorization.ridge.rows import FoldIn, Rows, transposed
-from jaxrec.factorization.ridge.tables import IN_FLIGHT, Side, at_positions, moves, over_batches, put, side
+from jaxrec.factorization.ridge.rows import FoldIn, Regressions, transposed
+from jaxrec.factorization.ridge.tables import (
+    IN_FLIGHT,
+    HalfStep,
+    at_positions,
+    over_batches,
+    put,
+    side,
+    table_operations,
+)
 
 # Of a thread on the host: gathered factors and what is made of them; in "cholesky" also what OpenBLAS takes.
 HOST_BYTES = {"cg": 12 * CHUNK_NUMBERS, "cholesky": 60_000_000}
@@ -28,12 +35,12 @@ __all__ = [
     "Batch",
     "Chunk",
     "FoldIn",
-    "Rows",
+    "HalfStep",
+    "RegressionBatch",
+    "Regressions",
     "Shapes",
-    "Side",
     "Solved",
     "Spectrum",
-    "Systems",
     "apply",
     "at_positions",
     "batch_numbers",
@@ -43,9 +50,6 @@ __all__ = [
     "chunks",
     "conjugate_gradient",
     "gram",
-    "moves",
-    "orthonormal",
-    "orthonormal_on_host",
     "over_batches",
     "positions",
     "put",
@@ -55,5 +59,6 @@ __all__ = [
     "solve_on_host",
     "spectrum",
     "steps_on_host",
+    "table_operations",
     "transposed",
 ]

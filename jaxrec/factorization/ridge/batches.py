@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrec.factorization.ridge.kernels import Systems
-from jaxrec.factorization.ridge.rows import Rows
+from jaxrec.factorization.ridge.kernels import RegressionBatch
+from jaxrec.factorization.ridge.rows import Regressions
 from jaxrec.runtime import parallel
 
 LEAST_WIDTH = 8
@@ -44,10 +44,10 @@ class Batch(NamedTuple):
     """
 
     at: Any
-    systems: Systems
+    systems: RegressionBatch
 
 
-def shapes(sides: list[Rows], rank: int, devices: int = 1, *, square: bool = False) -> Shapes:
+def shapes(sides: list[Regressions], rank: int, devices: int = 1, *, square: bool = False) -> Shapes:
     """Few shapes for all sides: histories are padded to powers of two, and a width has one number of rows.
 
     The kernels of one side then serve the other without being compiled again.
@@ -80,7 +80,9 @@ def positions(counts: np.ndarray, devices: int) -> tuple[np.ndarray, int]:
     return rank % devices * own + rank // devices, own * devices
 
 
-def batches(rows: Rows, own: np.ndarray, other: np.ndarray, size: int, shapes: Shapes, mesh: Any) -> Iterator[Batch]:
+def batches(
+    rows: Regressions, own: np.ndarray, other: np.ndarray, size: int, shapes: Shapes, mesh: Any
+) -> Iterator[Batch]:
     """The rows that have entries, shortest first; the others are 0 in any case.
 
     Args:
@@ -89,7 +91,7 @@ def batches(rows: Rows, own: np.ndarray, other: np.ndarray, size: int, shapes: S
       other: [M] positions of the other side's.
       size: rows of the table, a multiple of D.
       shapes: from `shapes`.
-      mesh: what `parallel.make_mesh` returned, or None.
+      mesh: what `parallel.make_mesh` returned.
     """
     each = size // shapes.devices
     widths = 2 ** _exponents(rows.counts)
@@ -105,7 +107,7 @@ def batches(rows: Rows, own: np.ndarray, other: np.ndarray, size: int, shapes: S
             yield _padded(rows, which.ravel(), own, other, each, width, mesh)
 
 
-def _padded(rows: Rows, which: np.ndarray, own: Any, other: Any, each: int, width: int, mesh: Any) -> Batch:
+def _padded(rows: Regressions, which: np.ndarray, own: Any, other: Any, each: int, width: int, mesh: Any) -> Batch:
     real = which >= 0
     counts = np.where(real, rows.counts[which], 0)
     starts = np.where(real, rows.indptr[which], 0)
@@ -118,13 +120,10 @@ def _padded(rows: Rows, which: np.ndarray, own: Any, other: Any, each: int, widt
     weights[row, column], targets[row, column] = rows.weights[entry], rows.targets[entry]
     at = np.where(real, own[which] % each, each).astype(np.int32)
     scale, ridge = np.where(real, rows.scale[which], 0), np.where(real, rows.ridge[which], 1)
-    arrays = Batch(at, Systems(items, weights, targets, scale, ridge))
-    if mesh is None:
-        return jax.tree.map(jnp.asarray, arrays)
     floats = jnp.zeros(()).dtype
     return jax.tree.map(
         lambda array: parallel.place(array.astype(floats) if array.dtype == float else array, mesh, parallel.ROWS),
-        arrays,
+        Batch(at, RegressionBatch(items, weights, targets, scale, ridge)),
     )
 
 

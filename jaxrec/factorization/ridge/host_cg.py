@@ -14,12 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrec.factorization.ridge.kernels import Solved, base, spectrum
-from jaxrec.factorization.ridge.rows import Rows
+from jaxrec.factorization.ridge.rows import Regressions
 from jaxrec.runtime import blas
 from jaxrec.runtime.threads import map_in_order
 
 CHUNK_NUMBERS = 2**20  # of gathered factors in a chunk: 4 MB in float32
-LONGER = 1.1  # how much longer the longest row of a chunk may be than its shortest
+MAX_LENGTH_RATIO = 1.1  # how much longer the longest row of a chunk may be than its shortest
 
 
 class Chunk(NamedTuple):
@@ -42,7 +42,7 @@ class Chunk(NamedTuple):
     ridge: np.ndarray
 
 
-def chunks(rows: Rows, rank: int, dtype: Any = None, some: np.ndarray | None = None) -> list[Chunk]:
+def chunks(rows: Regressions, rank: int, dtype: Any = None, some: np.ndarray | None = None) -> list[Chunk]:
     """The rows that have entries, shortest first; the others are 0 in any case. Cost: 12 bytes an entry.
 
     Args:
@@ -59,7 +59,7 @@ def chunks(rows: Rows, rank: int, dtype: Any = None, some: np.ndarray | None = N
     counts = rows.counts[order]
     made, start = [], 0
     while start < len(order):
-        like = int(np.searchsorted(counts, max(LONGER * counts[start], counts[start] + 2), side="right"))
+        like = int(np.searchsorted(counts, max(MAX_LENGTH_RATIO * counts[start], counts[start] + 2), side="right"))
         most = max(1, CHUNK_NUMBERS // (rank * int(counts[like - 1])))
         at = order[start : min(like, start + most)]
         start += len(at)
@@ -74,7 +74,7 @@ def chunks(rows: Rows, rank: int, dtype: Any = None, some: np.ndarray | None = N
 
 
 def steps_on_host(cut: list[Chunk], factors: np.ndarray, gram: np.ndarray, start: np.ndarray, steps: int) -> Solved:
-    """What `systems.conjugate_gradient` returns, for all rows at once, in the dtype of `factors`.
+    """What `kernels.conjugate_gradient` returns, for all rows at once, in the dtype of `factors`.
 
     Args:
       cut: from `chunks`.
@@ -90,8 +90,8 @@ def steps_on_host(cut: list[Chunk], factors: np.ndarray, gram: np.ndarray, start
     y = np.zeros_like(start)
     with blas.one_thread():
         # In the basis of the Gram matrix the preconditioner is diagonal, and so is what all rows share.
-        gathered = Gathered(factors @ turn, max((chunk.items.size for chunk in cut), default=0))
-        work = functools.partial(_chunk, gathered, values, start @ turn, steps, y)
+        gather = Gathered(factors @ turn, max((chunk.items.size for chunk in cut), default=0))
+        work = functools.partial(_chunk, gather, values, start @ turn, steps, y)
         sums = np.sum([np.zeros(6), *map_in_order(work, cut)], axis=0)
         return Solved(y @ turn.T, *sums)
 
@@ -109,28 +109,28 @@ class Gathered(threading.local):
 
     def __call__(self, items: np.ndarray) -> np.ndarray:
         """[B, L, K], until the next call of the thread."""
-        near = self.room[: items.size].reshape(*items.shape, -1)
-        return self.table.take(items, axis=0, out=near, mode="clip")  # any other mode takes a copy first
+        gathered = self.room[: items.size].reshape(*items.shape, -1)
+        return self.table.take(items, axis=0, out=gathered, mode="clip")  # any other mode takes a copy first
 
 
 @np.errstate(all="ignore")  # what overflows shows in the solution
-def _chunk(gathered: Gathered, values: np.ndarray, start: np.ndarray, steps: int, out: Any, chunk: Chunk) -> np.ndarray:
+def _chunk(gather: Gathered, values: np.ndarray, start: np.ndarray, steps: int, out: Any, chunk: Chunk) -> np.ndarray:
     """Solves the rows of a chunk into `out`; returns the sums of `Solved`."""
-    near = gathered(chunk.items)
+    gathered = gather(chunk.items)
     shared = chunk.scale[:, None] * values
     diagonal = shared + chunk.ridge[:, None]
 
     def predict(y: np.ndarray, rows: int = 1) -> np.ndarray:
         """[B, rows, L] the predictions of the entries in the first row; the others are left to the caller."""
-        predicted = np.empty((len(y), rows, near.shape[1]), y.dtype)
-        np.matmul(near, y[:, :, None], out=predicted[:, 0, :, None])
+        predicted = np.empty((len(y), rows, gathered.shape[1]), y.dtype)
+        np.matmul(gathered, y[:, :, None], out=predicted[:, 0, :, None])
         return predicted
 
     y = start[chunk.at]
     weighed = predict(y, rows=2)
     weighed[:, 0] *= chunk.weights
     weighed[:, 1] = chunk.targets  # their sum costs nothing in the same product
-    image, right = np.matmul(weighed, near).swapaxes(0, 1)
+    image, right = np.matmul(weighed, gathered).swapaxes(0, 1)
     residual, empty = right - image - diagonal * y, ~right.any(axis=1)
     y[empty] = residual[empty] = 0
     before = _dots(residual, residual)
@@ -140,7 +140,7 @@ def _chunk(gathered: Gathered, values: np.ndarray, start: np.ndarray, steps: int
     for _ in range(steps - 1):
         predicted = predict(direction)
         predicted[:, 0] *= chunk.weights
-        image = np.matmul(predicted, near)[:, 0]
+        image = np.matmul(predicted, gathered)[:, 0]
         image += diagonal * direction
         length = _quotient(square, _dots(direction, image))
         y += np.multiply(length, direction)

@@ -2,7 +2,7 @@
 
 XLA solves a batch of small systems at about a third of the speed, and would pad histories. A row is three calls through
 ctypes, which release the interpreter lock, so that threads work on different rows. Rows with few entries are left to
-`host_few`.
+`host_short_rows`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import scipy.sparse as sp
 
 from jaxrec.factorization.ridge.host_short_rows import has_few, solve_few
 from jaxrec.factorization.ridge.kernels import Solved
-from jaxrec.factorization.ridge.rows import Rows
+from jaxrec.factorization.ridge.rows import Regressions
 from jaxrec.runtime import blas
 from jaxrec.runtime.threads import map_in_order
 
@@ -27,8 +27,8 @@ BLOCK_NUMBERS = 2**20  # of gathered factors at a time and thread
 _SCALARS = {np.dtype(np.float32): ("s", ctypes.c_float), np.dtype(np.float64): ("d", ctypes.c_double)}
 
 
-def solve_on_host(rows: Rows, factors: np.ndarray, gram: np.ndarray, start: np.ndarray | None = None) -> Solved:
-    """What `systems.cholesky` returns, for all rows at once, in the dtype of `factors`.
+def solve_on_host(rows: Regressions, factors: np.ndarray, gram: np.ndarray, start: np.ndarray | None = None) -> Solved:
+    """What `kernels.cholesky` returns, for all rows at once, in the dtype of `factors`.
 
     Args:
       rows: the regressions.
@@ -37,7 +37,7 @@ def solve_on_host(rows: Rows, factors: np.ndarray, gram: np.ndarray, start: np.n
       start: [N, K] for the residual before; without it that is not computed.
 
     Cost: nnz K^2 + N K^3/3 flops; no padding, and one K x K matrix a thread. For rows with few
-      entries see `host_few`.
+      entries see `host_short_rows`.
     """
     few = has_few(rows, factors.shape[1])
     y = np.zeros((len(rows.scale), factors.shape[1]), factors.dtype)
@@ -52,7 +52,7 @@ def solve_on_host(rows: Rows, factors: np.ndarray, gram: np.ndarray, start: np.n
     return Solved(y, before, 0.0, right, -linear - everywhere - penalty, everywhere, penalty)
 
 
-def _solve_many(rows: Rows, factors: np.ndarray, gram: np.ndarray, start: Any, y: np.ndarray) -> np.ndarray:
+def _solve_many(rows: Regressions, factors: np.ndarray, gram: np.ndarray, start: Any, y: np.ndarray) -> np.ndarray:
     """What `solve_few` does, for rows with many entries."""
     blocks = _cuts(rows.indptr, max(1, BLOCK_NUMBERS // factors.shape[1]))
     work = functools.partial(_block, rows, factors, gram, start, y)
@@ -81,7 +81,9 @@ def _routines(dtype: np.dtype) -> tuple[Any, ...]:
 
 
 @np.errstate(all="ignore")  # what overflows shows in the solution
-def _block(rows: Rows, factors: np.ndarray, gram: np.ndarray, start: Any, y: np.ndarray, block: slice) -> np.ndarray:
+def _block(
+    rows: Regressions, factors: np.ndarray, gram: np.ndarray, start: Any, y: np.ndarray, block: slice
+) -> np.ndarray:
     """Solves some rows into `y`; returns the sums (before, right, everywhere, penalty, right-hand side times y)."""
     dtype, k = factors.dtype, factors.shape[1]
     syrk, gemm, symv, posv, scalar = _routines(dtype)
@@ -97,12 +99,12 @@ def _block(rows: Rows, factors: np.ndarray, gram: np.ndarray, start: Any, y: np.
     wanted: np.ndarray = np.any(right, axis=1)
     # With s >= 0 half of V_u'D(s)V_u is enough, and the other half of the work is spared.
     rooted = weights.size == 0 or weights.min() >= 0
-    near = factors.take(items, axis=0)  # twice as fast as indexing
+    gathered = factors.take(items, axis=0)  # twice as fast as indexing
     if rooted:
-        near *= np.sqrt(weights)[:, None]
-        left = near
+        gathered *= np.sqrt(weights)[:, None]
+        left = gathered
     else:
-        left = near * weights[:, None]
+        left = gathered * weights[:, None]
 
     matrix, base = np.empty((k, k), dtype), np.ascontiguousarray(gram, dtype)
     diagonal = np.einsum("kk->k", matrix)
@@ -110,7 +112,7 @@ def _block(rows: Rows, factors: np.ndarray, gram: np.ndarray, start: Any, y: np.
     values |= {"upper": ctypes.c_char(b"U"), "plain": ctypes.c_char(b"N"), "transposed": ctypes.c_char(b"T")}
     values |= {"one": scalar(1), "minus": scalar(-1)}
     at = {name: ctypes.addressof(value) for name, value in values.items()}
-    c, a, b, x = matrix.ctypes.data, left.ctypes.data, near.ctypes.data, out.ctypes.data
+    c, a, b, x = matrix.ctypes.data, left.ctypes.data, gathered.ctypes.data, out.ctypes.data
     r = residual.ctypes.data if residual is not None else 0
     begun = np.ascontiguousarray(start[block], dtype) if start is not None else None
     s = begun.ctypes.data if begun is not None else 0

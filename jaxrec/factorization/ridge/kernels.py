@@ -14,12 +14,13 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from jaxrec.solvers import cg
 from jaxrec.solvers.columns import HIGHEST
 
 FLOOR = 1e-6  # of the preconditioner's largest entry in a row: below it is rounding
 
 
-class Systems(NamedTuple):
+class RegressionBatch(NamedTuple):
     """B rows padded to L entries; padding has index 0 and weights 0.
 
     Attributes:
@@ -65,39 +66,43 @@ def gram(factors: Float[ArrayLike, "N K"], col: Float[ArrayLike, " N"]) -> Float
     return jnp.matmul((factors * jnp.asarray(col)[:, None]).T, factors, precision=HIGHEST)
 
 
-def right_sides(systems: Systems, near: Float[Array, "B L K"]) -> Float[Array, "B K"]:
+def right_sides(systems: RegressionBatch, gathered: Float[Array, "B L K"]) -> Float[Array, "B K"]:
     """[B, K] V_u'b_u."""
-    return jnp.einsum("bl,blk->bk", systems.targets, near, precision=HIGHEST)
+    return jnp.einsum("bl,blk->bk", systems.targets, gathered, precision=HIGHEST)
 
 
-def apply(systems: Systems, near: Any, gram: Any, y: Float[Array, "B K"]) -> Float[Array, "B K"]:
+def apply(systems: RegressionBatch, gathered: Any, gram: Any, y: Float[Array, "B K"]) -> Float[Array, "B K"]:
     """[B, K] the left-hand sides (p G + V_u'D(s)V_u + r I) y, without forming a matrix a row; 4 B L K flops."""
-    predicted = jnp.einsum("blk,bk->bl", near, y, precision=HIGHEST)
-    own = jnp.einsum("blk,bl->bk", near, systems.weights * predicted, precision=HIGHEST)
+    predicted = jnp.einsum("blk,bk->bl", gathered, y, precision=HIGHEST)
+    own = jnp.einsum("blk,bl->bk", gathered, systems.weights * predicted, precision=HIGHEST)
     everywhere = systems.scale[:, None] * jnp.matmul(y, gram, precision=HIGHEST)
     return own + everywhere + systems.ridge[:, None] * y
 
 
-def matrices(systems: Systems, near: Float[Array, "B L K"], gram: Float[Array, "K K"]) -> Float[Array, "B K K"]:
+def matrices(
+    systems: RegressionBatch, gathered: Float[Array, "B L K"], gram: Float[Array, "K K"]
+) -> Float[Array, "B K K"]:
     """[B, K, K] the left-hand sides; 2 B L K^2 flops."""
-    own = jnp.einsum("blk,blj->bkj", near, near * systems.weights[:, :, None], precision=HIGHEST)
+    own = jnp.einsum("blk,blj->bkj", gathered, gathered * systems.weights[:, :, None], precision=HIGHEST)
     eye = jnp.eye(gram.shape[0], dtype=gram.dtype)[None]
     return own + systems.scale[:, None, None] * gram[None] + systems.ridge[:, None, None] * eye
 
 
-def cholesky(systems: Systems, near: Float[Array, "B L K"], gram: Float[Array, "K K"], start: Any) -> Solved:
+def cholesky(
+    systems: RegressionBatch, gathered: Float[Array, "B L K"], gram: Float[Array, "K K"], start: Any
+) -> Solved:
     """The exact solutions; a row whose targets are all 0 is 0.
 
     Args:
       systems: the rows.
-      near: [B, L, K] V at `systems.items`.
+      gathered: [B, L, K] V at `systems.items`.
       gram: [K, K] V'D(q)V.
       start: [B, K], only for the residual before.
 
     Cost: B (2 L K^2 + K^3/3) flops; B K^2 numbers.
     Fails: NaN where a system is not numerically positive definite.
     """
-    left, right = matrices(systems, near, gram), right_sides(systems, near)
+    left, right = matrices(systems, gathered, gram), right_sides(systems, gathered)
     empty = jnp.all(right == 0, axis=1)  # such a row has the solution 0, whatever its matrix is
     before = right - jnp.einsum("bkj,bj->bk", left, jnp.where(empty[:, None], 0, start), precision=HIGHEST)
     left = jnp.where(empty[:, None, None], jnp.eye(gram.shape[0], dtype=gram.dtype)[None], left)
@@ -133,8 +138,8 @@ def base(values: Any, scale: Any, ridge: Any) -> Any:
 
 
 def conjugate_gradient(
-    systems: Systems,
-    near: Float[Array, "B L K"],
+    systems: RegressionBatch,
+    gathered: Float[Array, "B L K"],
     gram: Float[Array, "K K"],
     start: Float[Array, "B K"],
     steps: Any,
@@ -143,13 +148,13 @@ def conjugate_gradient(
     """The solutions after `steps` of conjugate gradients from `start`, preconditioned by p G + r I.
 
     Takacs, Pilaszy & Tikk (RecSys 2011) take plain conjugate gradients. With the exact solution for S = 0 as
-    preconditioner the condition number is at most that of W over p q', such as 1 + alpha, whatever the factors are; two
-    steps then come further than three plain ones. Every step lowers the loss of its row. A row that is solved stays as
-    it is, and one whose targets are all 0 is 0.
+    preconditioner the condition number is at most the one of W over p q', such as 1 + alpha, whatever the factors are;
+    two steps then come further than three plain ones. Every step lowers the loss of its row. A row that is solved stays
+    as it is, and one whose targets are all 0 is 0.
 
     Args:
       systems: the rows.
-      near: [B, L, K] V at `systems.items`.
+      gathered: [B, L, K] V at `systems.items`.
       gram: [K, K] V'D(q)V.
       start: [B, K], such as the factors of the sweep before.
       steps: how many; may be traced.
@@ -159,48 +164,39 @@ def conjugate_gradient(
     """
     values, turn = jnp.linalg.eigh(gram) if spectrum is None else spectrum
     below = base(jnp.maximum(values, 0), systems.scale, systems.ridge)
-    right = right_sides(systems, near)
+    right = right_sides(systems, gathered)
     start = jnp.where(jnp.all(right == 0, axis=1)[:, None], 0, start)
-    before = right - apply(systems, near, gram, start)
+    before = right - apply(systems, gathered, gram, start)
 
     def precondition(residual):
         turned = jnp.matmul(residual, turn, precision=HIGHEST) / below
         return jnp.matmul(turned, turn.T, precision=HIGHEST)
 
-    def body(_, carry):
-        y, residual, direction, square = carry
-        image = apply(systems, near, gram, direction)
-        length = _quotient(square, jnp.sum(direction * image, axis=1))
-        y, residual = y + length * direction, residual - length * image
-        conditioned = precondition(residual)
-        following = jnp.sum(residual * conditioned, axis=1)
-        return y, residual, conditioned + _quotient(following, square) * direction, following
+    def dot(a, b):
+        return jnp.sum(a * b, axis=1, keepdims=True)
 
-    first = precondition(before)
-    begun = start, before, first, jnp.sum(before * first, axis=1)
-    y, residual, direction, square = lax.fori_loop(0, steps - 1, body, begun)
+    def body(_, state):
+        return cg.step(state, lambda v, _: apply(systems, gathered, gram, v), precondition, dot)
+
+    y, residual, direction, _, square, _ = lax.fori_loop(0, steps - 1, body, cg.begin(start, before, precondition, dot))
     # Of the last step's image only the curvature is needed, which the predictions tell.
-    length = _quotient(square, _curvature(systems, near, gram, direction))
+    curvature = _curvature(systems, gathered, gram, direction)[:, None]
+    length = cg.ratio(square, curvature, curvature > 0)
     last = length * direction
-    quadratic = jnp.sum((y + 2 * last) * (right - residual), axis=1) + length[:, 0] * square
+    quadratic = jnp.sum((y + 2 * last) * (right - residual), axis=1) + (length * square)[:, 0]
     return _solved(systems, gram, y + last, right, before, residual, quadratic)
 
 
-def _curvature(systems: Systems, near: Any, gram: Any, y: Float[Array, "B K"]) -> Float[Array, " B"]:
+def _curvature(systems: RegressionBatch, gathered: Any, gram: Any, y: Float[Array, "B K"]) -> Float[Array, " B"]:
     """[B] y'(p G + V_u'D(s)V_u + r I) y; 2 B L K flops."""
-    predicted = jnp.einsum("blk,bk->bl", near, y, precision=HIGHEST)
+    predicted = jnp.einsum("blk,bk->bl", gathered, y, precision=HIGHEST)
     shared = systems.scale[:, None] * jnp.matmul(y, gram, precision=HIGHEST) + systems.ridge[:, None] * y
     return jnp.sum(systems.weights * predicted**2, axis=1) + jnp.sum(y * shared, axis=1)
 
 
-def _quotient(a: Float[Array, " B"], b: Float[Array, " B"]) -> Float[Array, "B 1"]:
-    """The step a / b, or 0 where b is not above 0: a row that is solved stays as it is."""
-    return jnp.where(b > 0, a / jnp.where(b > 0, b, 1), 0)[:, None]
-
-
 def block_sweep(
-    systems: Systems,
-    near: Float[Array, "B L K"],
+    systems: RegressionBatch,
+    gathered: Float[Array, "B L K"],
     gram: Float[Array, "K K"],
     start: Float[Array, "B K"],
     size: int,
@@ -214,7 +210,7 @@ def block_sweep(
 
     Args:
       systems: the rows.
-      near: [B, L, K] V at `systems.items`.
+      gathered: [B, L, K] V at `systems.items`.
       gram: [K, K] V'D(q)V.
       start: [B, K].
       size: of a block, at most K. Static.
@@ -224,16 +220,16 @@ def block_sweep(
     """
     k = gram.shape[0]
     n_blocks = -(-k // size)
-    right = right_sides(systems, near)
+    right = right_sides(systems, gathered)
     empty = jnp.all(right == 0, axis=1)
     start = jnp.where(empty[:, None], 0, start)
-    predicted = jnp.einsum("blk,bk->bl", near, start, precision=HIGHEST)
+    predicted = jnp.einsum("blk,bk->bl", gathered, start, precision=HIGHEST)
     eye = jnp.eye(size, dtype=gram.dtype)[None]
 
     def body(step, carry):
         y, predicted = carry
         at = jnp.minimum(step % n_blocks * size, k - size)
-        block = lax.dynamic_slice_in_dim(near, at, size, axis=2)
+        block = lax.dynamic_slice_in_dim(gathered, at, size, axis=2)
         rows = lax.dynamic_slice_in_dim(gram, at, size, axis=0)
         own = lax.dynamic_slice_in_dim(y, at, size, axis=1)
         slope = jnp.einsum("blk,bl->bk", block, systems.targets - systems.weights * predicted, precision=HIGHEST)
@@ -249,12 +245,14 @@ def block_sweep(
         y = lax.dynamic_update_slice_in_dim(y, own + move, at, axis=1)
         return y, predicted + jnp.einsum("blk,bk->bl", block, move, precision=HIGHEST)
 
-    before = right - apply(systems, near, gram, start)
+    before = right - apply(systems, gathered, gram, start)
     y, _ = lax.fori_loop(0, n_blocks * sweeps, body, (start, predicted))
-    return _solved(systems, gram, y, right, before, right - apply(systems, near, gram, y))
+    return _solved(systems, gram, y, right, before, right - apply(systems, gathered, gram, y))
 
 
-def _solved(systems: Systems, gram: Any, y: Any, right: Any, before: Any, after: Any, quadratic: Any = None) -> Solved:
+def _solved(
+    systems: RegressionBatch, gram: Any, y: Any, right: Any, before: Any, after: Any, quadratic: Any = None
+) -> Solved:
     """With `sum s (v'y)^2` from y'(p G + V_u'D(s)V_u + r I) y, `quadratic`, which spares a pass over the entries.
 
     Where that is None it is y'(right - after).

@@ -11,12 +11,12 @@ import numpy as np
 import scipy.sparse as sp
 
 from jaxrec.data import Interactions, RowBatch
-from jaxrec.factorization.ridge.kernels import Systems
+from jaxrec.factorization.ridge.kernels import RegressionBatch
 from jaxrec.factorization.weights import WeightRule, Weights
 
 
-class Rows(NamedTuple):
-    """N regressions in compressed sparse rows, on the host; see `systems` for what they minimise.
+class Regressions(NamedTuple):
+    """N regressions in compressed sparse rows, on the host; see `kernels` for what they minimise.
 
     Attributes:
       indptr: [N + 1] entries of row u are `indptr[u]:indptr[u + 1]`.
@@ -41,7 +41,7 @@ class Rows(NamedTuple):
         """[N] entries of each row."""
         return np.diff(self.indptr)
 
-    def take(self, some: np.ndarray) -> Rows:
+    def take(self, some: np.ndarray) -> Regressions:
         """Those rows for which [N] `some` is true."""
         entries = np.repeat(some, self.counts)
         return self._replace(
@@ -60,59 +60,48 @@ class FoldIn:
     """What makes a regression of a history: weights, targets and ridge, by the rule of the fit.
 
     The ridge is r = reg (n + p sum(q))^reg_exponent, n the number of entries (Rendle et al. 2021: reg (n + a0 I)^nu).
-    The targets of entries are 1: b = s + share p q. With share = 1 the loss is W (1 - prediction)^2 on them (Hu et al.
-    2008); with share = 0 the term p q prediction^2 pulls them to 0 as it does all cells (iALS 2021), which is the
+    The targets of entries are 1: b = s + one_targets p q. With one_targets = 1 the loss is W (1 - prediction)^2 on them
+    (Hu et al. 2008); with 0 the term p q prediction^2 pulls them to 0 as it does all cells (iALS 2021), which is the
     target s / (p q + s).
 
     Attributes:
       reg: scalar >= 0.
       reg_exponent: scalar.
-      share: scalar, 0 or 1.
-      total: scalar sum of q over the items of the fit.
-      product: scalar, 1 where the penalty is reg ||P V'||^2; the ridge is that for orthonormal factors of the other
-        side, and the exponent is 0.
+      one_targets: scalar: 1, or 0 for the smaller targets s / (p q + s).
+      col_sum: scalar sum of q over the items of the fit.
       rule: the weights of unseen users, or None where the fit's weights have none.
     """
 
     reg: Any
     reg_exponent: Any
-    share: Any
-    total: Any
-    product: Any = dataclasses.field(default=0.0, kw_only=True)
+    one_targets: Any
+    col_sum: Any
     rule: Any = dataclasses.field(default=None, metadata={"part": WeightRule})
 
-    def systems(self, history: RowBatch) -> Systems:
+    def systems(self, history: RowBatch) -> RegressionBatch:
         """The regressions of a batch of histories; can be traced."""
         rule: WeightRule = self.rule
         real = history.values != 0
         counts = jnp.sum(real, axis=1)
         weights, scale = rule.entries(history.items, history.values), rule.rows(counts)
-        base = jnp.where(real, self.share * scale[:, None] * jnp.asarray(rule.col)[history.items], 0)
-        ridge = self.reg * (counts + scale * self.total) ** self.reg_exponent
-        return Systems(history.items, weights, weights + base, scale, ridge)
+        base = jnp.where(real, self.one_targets * scale[:, None] * jnp.asarray(rule.col)[history.items], 0)
+        ridge = self.reg * (counts + scale * self.col_sum) ** self.reg_exponent
+        return RegressionBatch(history.items, weights, weights + base, scale, ridge)
 
-    def rows(self, x: Interactions, weights: Weights) -> Rows:
+    def rows(self, x: Interactions, weights: Weights) -> Regressions:
         """The regressions of the users of `x` with these weights, in float64."""
         row, col = np.asarray(weights.row), np.asarray(weights.col)
-        if weights.full is not None:
-            entries = np.asarray(weights.full).ravel()
-            indptr, indices = np.arange(x.n_users + 1) * x.n_items, np.tile(np.arange(x.n_items), x.n_users)
-            targets = np.zeros(x.shape)
-            targets[x.user_of_entry, x.indices] = np.asarray(weights.full)[x.user_of_entry, x.indices]
-            targets = targets.ravel()
-        else:
-            entries = np.zeros(x.nnz) if weights.entries is None else np.asarray(weights.entries)
-            indptr, indices = x.indptr, x.indices
-            targets = entries + float(self.share) * row[x.user_of_entry] * col[x.indices]
+        entries = np.zeros(x.nnz) if weights.entries is None else np.asarray(weights.entries)
+        targets = entries + float(self.one_targets) * row[x.user_of_entry] * col[x.indices]
         ridge = self.ridge(x.user_counts, row, float(col.sum()))
-        return Rows(indptr, indices, entries, targets, row, ridge, col)
+        return Regressions(x.indptr, x.indices, entries, targets, row, ridge, col)
 
-    def ridge(self, counts: np.ndarray, scale: np.ndarray, total: float) -> np.ndarray:
-        """[N] r of rows with so many entries and the weights p, where q sums to `total`."""
-        return float(self.reg) * (counts + scale * total) ** float(self.reg_exponent)
+    def ridge(self, counts: np.ndarray, scale: np.ndarray, col_sum: float) -> np.ndarray:
+        """[N] r of rows with so many entries and the weights p, where q sums to `col_sum`."""
+        return float(self.reg) * (counts + scale * col_sum) ** float(self.reg_exponent)
 
 
-def transposed(rows: Rows, counts: np.ndarray, fold: FoldIn) -> Rows:
+def transposed(rows: Regressions, counts: np.ndarray, fold: FoldIn) -> Regressions:
     """The regressions of the other side: the same entries, column by column.
 
     Args:
@@ -125,4 +114,4 @@ def transposed(rows: Rows, counts: np.ndarray, fold: FoldIn) -> Rows:
     ).tocsc()
     at = order.data - 1
     ridge = fold.ridge(counts, rows.col, float(rows.scale.sum()))
-    return Rows(order.indptr, order.indices, rows.weights[at], rows.targets[at], rows.col, ridge, rows.scale)
+    return Regressions(order.indptr, order.indices, rows.weights[at], rows.targets[at], rows.col, ridge, rows.scale)

@@ -36,7 +36,7 @@ from jaxrec.runtime import parallel
 from jaxrec.runtime.blas import add_product
 from jaxrec.runtime.progress import progress_bar
 from jaxrec.runtime.threads import map_in_order, n_threads
-from jaxrec.solvers.cg import busy, left_over, start, step
+from jaxrec.solvers import cg
 from jaxrec.solvers.columns import HIGHEST, columns_product
 from jaxrec.status import Status
 
@@ -71,19 +71,25 @@ class Settings(NamedTuple):
     max_iterations: Any
 
 
-def limits(first: Any, unit: Any, penalised: Any, settings: Settings, along: int) -> Any:
+def limits(first: Any, unit: Any, penalised: Any, settings: Settings, square: Any, along: int) -> Any:
     """The squared norm in P^-1 that a residual may keep, from the start c = P^-1 e_j and (P_jj) `penalised`.
 
     Relative to c without its own entry, of which the weights consist; its square in the norm of P is
     c_jj (P_jj c_jj - 1), and reg |c|^2 at least, which rounding leaves when reg is huge; and not above e_j's, c_jj.
+    Never below rounding of `square`, the squared norm at the start.
     """
     xp = jnp if isinstance(first, jax.Array) else np
     own = (first * unit).sum(along, keepdims=True)
     others = settings.reg * (xp.where(unit > 0, 0, first) ** 2).sum(along, keepdims=True)
-    return settings.tolerance**2 * xp.minimum(own, xp.maximum(own * (penalised * own - 1), others))
+    limit = settings.tolerance**2 * xp.minimum(own, xp.maximum(own * (penalised * own - 1), others))
+    return xp.maximum(limit, xp.finfo(square.dtype).eps ** 2 * square)
 
 
-def finish(c: Any, unit: Any, settings: Settings, along: int) -> tuple[Any, Any]:
+def _dot(a: Any, b: Any, along: int) -> Any:
+    return (a * b).sum(along, keepdims=True)
+
+
+def columns_of_weights(c: Any, unit: Any, settings: Settings, along: int) -> tuple[Any, Any]:
     """(columns of B, 1 / c_jj) from c_j: e_j - reg c_j where the diagonal is free, else -c_j / c_jj off it."""
     xp = jnp if isinstance(c, jax.Array) else np
     own = (c * unit).sum(along, keepdims=True)
@@ -204,28 +210,30 @@ def _solve_host_block(found: Solution, block: Any, inverse: Any, scales: Any, pa
     unit[np.arange(len(block)), block] = 1
     reg = inverse.dtype.type(settings.reg)
 
-    def spread(rows: np.ndarray) -> np.ndarray:
+    def apply_inverse(rows: np.ndarray) -> np.ndarray:
         out = np.empty_like(rows)
         add_product(out, rows, inverse, beta=0)
         return out
 
-    def excess(rows: np.ndarray, image: np.ndarray) -> np.ndarray:
+    def apply_excess(rows: np.ndarray, image: np.ndarray) -> np.ndarray:
         out = np.empty_like(rows) if parts else np.zeros_like(rows)
         for _ in map_in_order(lambda part: part.add(rows, out), parts):
             pass
         return out + shift * (image - reg * rows) if shift.any() else out
 
     first = inverse[block]
-    state = start(first, unit, spread, excess, limits(first, unit, penalised, settings, 1), 1)
+    dot = partial(_dot, along=1)
+    state = cg.begin(first * 0, -apply_excess(first, unit), apply_inverse, dot)
+    enough = limits(first, unit, penalised, settings, state.square, 1)
     for _ in range(settings.max_iterations):
-        if not busy(state):
+        if not cg.any_active(state, enough):
             break
-        state = step(state, spread, excess, 1)
-    weights, unexplained = finish(first + state.correction, unit, settings, 1)
+        state = cg.step(state, lambda v, image: image + apply_excess(v, image), apply_inverse, dot, enough)
+    weights, unexplained = columns_of_weights(first + state.solution, unit, settings, 1)
     found.weights[:, block] = weights.T
     found.unexplained[block] = unexplained[:, 0]
-    found.iterations[block] = state.iterations[:, 0]
-    found.residual[block] = settings.tolerance * left_over(state)[:, 0]
+    found.iterations[block] = state.steps[:, 0]
+    found.residual[block] = settings.tolerance * cg.relative_residual(state, enough)[:, 0]
 
 
 # -- devices ------------------------------------------------------------------------------------------------------
@@ -278,7 +286,7 @@ def block_of_columns(
       columns: [b] which of them; m where the block is only filled up.
       shift: [b] q_j / q - 1.
       penalised: [b] P_jj.
-      batches: as in `middle`.
+      batches: of each length of history (items, values, S), see `middle`.
       settings: `free` is static.
       axis: the mesh axis over which columns and users are split, or None.
 
@@ -289,23 +297,25 @@ def block_of_columns(
     where = jnp.where(real, parallel.axis_index(axis) * m + columns, n)
     unit = (jnp.arange(n)[:, None] == where[None, :]).astype(inverse.dtype)
     first = jnp.where(real[None, :], jnp.take(inverse, jnp.clip(columns, 0, m - 1), axis=1), 0)
-    spread = partial(columns_product, inverse, axis=axis)
+    apply_inverse, dot = partial(columns_product, inverse, axis=axis), partial(_dot, along=0)
 
-    def excess(c, image):
+    def apply_excess(c, image):
         return shift[None, :] * (image - settings.reg * c) + middle(c, where, batches, axis)
 
     def carry_on(carry):
         state, done = carry
-        return (parallel.psum(busy(state).astype(jnp.int32), axis) > 0) & (done < settings.max_iterations)
+        active = cg.any_active(state, enough).astype(jnp.int32)
+        return (parallel.psum(active, axis) > 0) & (done < settings.max_iterations)
 
     def advance(carry):
         state, done = carry
-        return step(state, spread, excess, 0), done + 1
+        return cg.step(state, lambda v, image: image + apply_excess(v, image), apply_inverse, dot, enough), done + 1
 
-    begin = start(first, unit, spread, excess, limits(first, unit, penalised[None, :], settings, 0), 0)
-    state, _ = lax.while_loop(carry_on, advance, (begin, jnp.int32(0)))
-    b, unexplained = finish(first + state.correction, unit, settings, 0)
-    return b, unexplained, state.iterations, settings.tolerance * left_over(state)
+    begun = cg.begin(first * 0, -apply_excess(first, unit), apply_inverse, dot)
+    enough = limits(first, unit, penalised[None, :], settings, begun.square, 0)
+    state, _ = lax.while_loop(carry_on, advance, (begun, jnp.int32(0)))
+    b, unexplained = columns_of_weights(first + state.solution, unit, settings, 0)
+    return b, unexplained, state.steps, settings.tolerance * cg.relative_residual(state, enough)
 
 
 @partial(jax.jit, static_argnames=("free", "mesh"), donate_argnums=0)

@@ -5,16 +5,14 @@
 with zero diagonal (weighted EASE) or a free one (weighted LAE), and W = p q' + S (`jaxrec.Weights`). It is the
 full-rank member of the family in Ayoub, Robertson, Liang, Steck & Kallus, "Does Weighting Improve Matrix Factorization
 for Recommender Systems?" (WWW 2025). With H_j = X' D(W_:j) X + reg I and c_j = H_j^-1 e_j, column j of the optimum is
--c_j / c_jj off the diagonal, or e_j - reg c_j where that is free: a linear system an item, `full_rank_solvers`.
+-c_j / c_jj off the diagonal, or e_j - reg c_j where that is free: a linear system an item, `weighted_ease.solve`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import time
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
@@ -28,12 +26,12 @@ from jaxrec.data import Interactions
 from jaxrec.factorization.weighted_ease import iterate, solve
 from jaxrec.factorization.weighted_ease.iterate import Settings, Solution
 from jaxrec.factorization.weights import Weights
-from jaxrec.models import FitInfo, Fitted, ItemWeights
-from jaxrec.runtime import parallel
-from jaxrec.runtime.memory import Needs, Plan, hardware, plan_on
+from jaxrec.fitting import HostOrDevices, Stopwatch
+from jaxrec.models import Fitted, ItemWeights
+from jaxrec.runtime.memory import Hardware, Needs
 from jaxrec.solvers.columns import HIGHEST
 from jaxrec.solvers.spd import sweep_layout
-from jaxrec.status import Certificate, FitError, Status
+from jaxrec.status import Certificate, Status
 
 SAMPLE = 64  # columns whose stationarity is checked
 TOLERANCE = {"float32": 1e-6, "float64": 1e-12}
@@ -41,41 +39,43 @@ SLACK = 100  # the certificate's limit over the tolerance
 
 
 def objective(
-    x: Float[ArrayLike, "U I"], w: Float[ArrayLike, "U I"], weights: Float[ArrayLike, "I I"], reg: Any
+    x: Float[ArrayLike, "U I"], cell_weights: Float[ArrayLike, "U I"], weights: Float[ArrayLike, "I I"], reg: Any
 ) -> Float[Array, ""]:
     """The loss sum W (X - X B)^2 + reg ||B||_F^2, literally, for checking: it takes all matrices dense.
 
     Args:
       x: [U, I] interactions.
-      w: [U, I] W >= 0.
+      cell_weights: [U, I] W >= 0.
       weights: [I, I] B.
       reg: scalar > 0.
     """
-    x, w, weights = map(jnp.asarray, (x, w, weights))
+    x, w, weights = map(jnp.asarray, (x, cell_weights, weights))
     error = x - jnp.matmul(x, weights, precision=HIGHEST)
     return jnp.sum(w * error**2) + reg * jnp.sum(weights**2)
 
 
 @dataclasses.dataclass(frozen=True)
-class WeightedEase:
+class WeightedEase(HostOrDevices):
     """EASE, or LAE, with weighted errors: min sum W (X - X B)^2 + reg ||B||_F^2, exactly (Ayoub et al., WWW 2025).
 
     The values of X mean what they mean in `Ease`: they are inputs and targets alike, and the default weights do not
     read them. Where they are strengths that shall say how much an interaction counts (as in `Ials`, whose targets are
-    1), fit `train.binarised()` with `weights=Weights.constant(train, alpha)`.
+    1), fit `train.binarised()` with `cell_weights=Weights.constant(train, alpha)`.
 
     Attributes:
       reg: L2 strength, in interactions per item (weighted ones); scaling W and reg alike changes nothing.
-      alpha: weight of an observed cell on top of that of a missing one.
+      alpha: what an observed cell weighs on top of a missing one.
       unobserved_weight: weight of a missing cell.
       diagonal: "zero", as in EASE, or "free", as in LAE.
       tolerance: relative residual of the linear systems at which the iterations stop, in the norm of the
         preconditioner's inverse; default 1e-6, in float64 1e-12. The certificate's limit is 100 times that.
       max_iterations: of conjugate gradients; they grow like sqrt(1 + alpha / unobserved_weight), whatever the data.
       solver: "host" visits the observed cells on the CPU, "jax" takes dense batches of users on the default device;
-        "auto" the former where that is a CPU. "direct" factors one matrix an item in float64 on the CPU: for reference.
+        "auto" the former where that is a CPU.
       dtype: "float32", or "float64" for nearly collinear items ("host" only).
     """
+
+    name: ClassVar[str] = "weighted-ease"
 
     reg: float = 100.0
     alpha: float = 1.0
@@ -83,11 +83,9 @@ class WeightedEase:
     diagonal: Literal["zero", "free"] = "zero"
     tolerance: float | None = None
     max_iterations: int = 200
-    solver: Literal["auto", "host", "jax", "direct"] = "auto"
-    dtype: Literal["float32", "float64"] = "float32"
 
     def __post_init__(self):
-        _checks.plain_numbers(self)
+        super().__post_init__()
         _checks.positive("reg", self.reg, "the unit is interactions per item")
         _checks.positive("alpha", self.alpha, "for no weighting use Ease or Lae")
         _checks.positive("unobserved_weight", self.unobserved_weight)
@@ -95,12 +93,8 @@ class WeightedEase:
         if self.tolerance is not None:
             _checks.positive("tolerance", self.tolerance)
         _checks.count("max_iterations", self.max_iterations, at_least=1)
-        _checks.one_of("solver", self.solver, ("auto", "host", "jax", "direct"))
-        _checks.one_of("dtype", self.dtype, ("float32", "float64"))
-        if (self.solver, self.dtype) == ("jax", "float64"):
-            raise InputError("solver='jax' computes in float32; for dtype='float64' use solver='host'.")
 
-    def weights(self, train: Interactions) -> Weights:
+    def cell_weights(self, train: Interactions) -> Weights:
         """W of a fit that is given none: unobserved_weight, and alpha more on the entries."""
         return Weights.constant(train.binarised(), self.alpha, unobserved_weight=self.unobserved_weight)
 
@@ -110,13 +104,13 @@ class WeightedEase:
         tolerance = TOLERANCE[self.dtype] if self.tolerance is None else self.tolerance
         return Settings(self.reg, self.diagonal == "free", tolerance, self.max_iterations)
 
-    def fit(self, train: Interactions, devices: Any = None, *, weights: Weights | None = None) -> Fitted:
+    def fit(self, train: Interactions, devices: Any = None, *, cell_weights: Weights | None = None) -> Fitted:
         """The fitted weights with their certificate.
 
         Args:
           train: U x I interactions X; values other than 1 are used as they are.
-          devices: what to split every I x I matrix over by columns, as in `Ease.fit`.
-          weights: W in place of the default, made from interactions with the entries of `train`.
+          devices: what to split every I x I matrix over by columns (see `jaxrec.runtime.parallel.make_mesh`).
+          cell_weights: W in place of the default, made from interactions with the entries of `train`.
 
         Returns:
           Fitted(model: ItemWeights, info: FitInfo). The certificate holds the gradient of the loss in up to 64 random
@@ -129,62 +123,35 @@ class WeightedEase:
 
         Cost: see `plan`.
         """
-        if train.nnz == 0:
-            raise InputError(f"{train.name}: there are no interactions to learn from.")
-        weights = self.weights(train) if weights is None else weights
+        return self._fit(train, devices, cell_weights=cell_weights)
+
+    def _solve(
+        self, train: Interactions, mesh: Any, clock: Stopwatch, *, cell_weights: Weights | None = None, **_: Any
+    ) -> tuple[ItemWeights | None, Certificate]:
+        weights = self.cell_weights(train) if cell_weights is None else cell_weights
         _require(weights, train)
-        mesh = self._mesh(devices, weights)
-        self.plan(train.n_users, train.n_items, train.nnz, mesh).require()
-        begun = time.perf_counter()
-        direct = self.solver == "direct" or weights.full is not None
-        solution = solve.solve(train, weights, self.settings, np.dtype(self.dtype), mesh, direct)
-        seconds = {"solve": time.perf_counter() - begun}
-
-        begun = time.perf_counter()
-        certificate = certify(train, weights, solution, self.settings)
-        seconds["certificate"] = time.perf_counter() - begun
+        with clock.stage("solve"):
+            solution = solve.solve(train, weights, self.settings, np.dtype(self.dtype), mesh)
+        with clock.stage("certificate"):
+            certificate = certify(train, weights, solution, self.settings)
         if certificate.status is not Status.OK:
-            raise FitError(certificate.status, self._advice(certificate))
+            return None, certificate
         tied = _tied(solution.weights, train, weights)
-        model = ItemWeights(tied, padding=len(solution.weights) - train.n_items)
-        return Fitted(model, FitInfo(self, certificate, train.items, train.summary(), seconds))
+        return ItemWeights(tied, padding=len(solution.weights) - train.n_items), certificate
 
-    def _mesh(self, devices: Any, weights: Weights | None = None) -> Any:
-        """The mesh to compute on; None is the CPU path."""
-        host = self.solver in ("host", "direct") or (
-            self.solver == "auto" and (jax.default_backend() == "cpu" or self.dtype == "float64")
-        )
-        dense = weights is not None and weights.full is not None
-        if devices is None:
-            return None if host or dense else parallel.make_mesh(list(jnp.zeros(()).devices()))
-        if dense or self.solver == "direct":
-            raise InputError(
-                "dense weights, and solver='direct', are solved item by item on the host; leave out devices."
-            )
-        _checks.runs_on_a_mesh(self.solver, self.dtype)
-        return parallel.make_mesh(devices)
-
-    def _advice(self, certificate: Certificate) -> str:
+    def _advice(self, certificate: Certificate, train: Interactions) -> str:
         if certificate.status is Status.RESIDUAL_TOO_LARGE:
             return f"the iterations have not converged ({certificate}): raise max_iterations, tolerance or reg."
         return f"{self.dtype} cannot resolve these items ({certificate}): raise reg, or use dtype='float64'."
 
-    def plan(self, n_users: int, n_items: int, nnz: int, devices: Any = None) -> Plan:
-        """What a fit with the default weights takes, at its peak, on each device; one matrix more where q varies.
+    def _needs(self, n_users: int, n_items: int, nnz: int, on: Hardware, host: bool) -> Needs:
+        """With the default weights; one matrix more where q varies.
 
-        The flops are those of iterations in proportion to sqrt(1 + alpha / unobserved_weight).
-
-        Args:
-          n_users: U.
-          n_items: I.
-          nnz: number of interactions.
-          devices: a mesh or its devices, or such as "8xH100"; None is what `fit` takes without a mesh.
+        The flops are for iterations in proportion to sqrt(1 + alpha / unobserved_weight).
         """
-        mesh = devices if isinstance(devices, str) else self._mesh(devices)
-        found = hardware(jax.devices("cpu")[:1] if mesh is None else mesh)
         iterations = 4 + 6 * (1 + self.alpha / self.unobserved_weight) ** 0.5
         size = np.dtype(self.dtype).itemsize
-        if mesh is None:
+        if host:
             parts = {
                 "inverse, and weights": 2 * size * n_items**2,
                 "a block of items": 10 * size * n_items * min(n_items, iterate.WIDTH),
@@ -193,23 +160,22 @@ class WeightedEase:
             }
             flops = (1 + 2 * iterations) * float(n_items) ** 3
         else:
-            layout = sweep_layout(n_items, found.count)
-            width = min(layout.size // found.count, iterate.COLUMNS)
+            layout = sweep_layout(n_items, on.count)
+            width = min(layout.size // on.count, iterate.COLUMNS)
             parts = {
-                "inverse, and weights": found.share(8 * layout.size**2),
-                "a block of items": 40 * layout.size * width * found.on_host,
-                "batches of users made dense": 5 * 2**26 * found.on_host,
-                "interactions padded": found.share(24 * nnz),
+                "inverse, and weights": on.share(8 * layout.size**2),
+                "a block of items": 40 * layout.size * width * on.on_host,
+                "batches of users made dense": 5 * 2**26 * on.on_host,
+                "interactions padded": on.share(24 * nnz),
             }
             flops = 2.0 * layout.size**3 + iterations * (2.0 * layout.size**3 + 4.0 * n_users * layout.size**2)
-        advice = "use fewer items (drop those with the fewest users), or more devices"
-        return plan_on(found, self, (n_users, n_items, nnz), Needs(parts, flops, advice))
+        return Needs(parts, flops, "use fewer items (drop those with the fewest users), or more devices")
 
 
 def certify(train: Interactions, weights: Weights, solution: Solution, settings: Settings) -> Certificate:
     """The evidence on a solution, as told in `WeightedEase.fit`.
 
-    The status is that of the first check that fails: all c_jj are above 0; every system is solved to the tolerance; the
+    The status tells the first check that fails: all c_jj are above 0; every system is solved to the tolerance; the
     estimated rounding error of the weights, eps / 2 max_j (H_j)_jj c_jj, is below a hundredth; the gradient is below
     its limit.
 
