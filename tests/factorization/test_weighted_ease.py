@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_mesh_methods import most_sent, shape_of
+from meshes import most_sent, shape_of
 
 from jaxrec import Ease, FitError, Ials, InputError, Interactions, Lae, Status, WeightedEase, Weights
 from jaxrec.data import synthetic
