@@ -458,7 +458,9 @@ def two_processes(tmp_path_factory):
             pytest.skip(f"no port of localhost can be opened here: {error}")
         port = found.getsockname()[1]
     script = Path(__file__).with_name("multihost_worker.py")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    # Neither reads a compiled program that the other is still writing.
+    environment = {key: value for key, value in os.environ.items() if key != "JAX_COMPILATION_CACHE_DIR"}
+    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
     folder = tmp_path_factory.mktemp("shared")
     running = [
         subprocess.Popen(
