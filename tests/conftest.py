@@ -1,17 +1,43 @@
 """Environment of the whole test run, set before NumPy or JAX is imported."""
+# ruff: noqa: E402
 
+import atexit
 import os
+import shutil
+import tempfile
 
 # Simulated devices each call threaded OpenBLAS: up to 49x the CPU time on two cores without this.
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = (os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8").strip()
+# LLVM optimises nothing, in one piece, which takes a third off the time of compiling; XLA's own passes all run. What
+# the caller's XLA_FLAGS say comes after and wins, but for the number of devices.
+QUICK = (
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    " --xla_cpu_parallel_codegen_split_count=1"
+)
+DEVICES = "--xla_force_host_platform_device_count=8"
+os.environ["XLA_FLAGS"] = " ".join((QUICK, os.environ.get("XLA_FLAGS", ""), DEVICES))
 
+# A program is compiled once in a run, by whichever test or subprocess comes first: nearly all the time goes into
+# compiling. Each worker has a folder of its own, since JAX does not write its files at one stroke, and half a file is
+# a warning, which fails here. The process that starts the workers makes the parent folder and removes it.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ and "JAXREC_TESTS_COMPILED" not in os.environ:
+    os.environ["JAXREC_TESTS_COMPILED"] = tempfile.mkdtemp(prefix="jaxrec-tests-")
+    atexit.register(shutil.rmtree, os.environ["JAXREC_TESTS_COMPILED"], ignore_errors=True)
+if parent := os.environ.get("JAXREC_TESTS_COMPILED"):
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.join(parent, os.environ.get("PYTEST_XDIST_WORKER", "alone"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+
+import hypothesis
 import jax
 import numpy as np
 import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# How long an example takes depends on what else the machine does.
+hypothesis.settings.register_profile("jaxrec", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("jaxrec")
 
 
 @pytest.fixture

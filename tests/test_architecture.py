@@ -146,7 +146,7 @@ def test_files_stay_short(module):
 
 def test_importing_jaxrec_is_light():
     code = "import sys, jaxrec; print(*{name.partition('.')[0] for name in sys.modules})"
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600, check=True)
     assert not HEAVY & set(ran.stdout.split())
 
 

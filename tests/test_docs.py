@@ -29,6 +29,11 @@ def blocks(page, language):
 
 
 PYTHON_PAGES = [page for page in PAGES if blocks(page, "python")]
+SLOW = {"cosine-similarity.md", "deep-autoencoders.md", "weighted-factorization.md"}
+
+
+def each(pages, slow):
+    return [pytest.param(page, marks=[pytest.mark.slow] * (page.name in slow), id=page.name) for page in pages]
 
 
 def commands(page):
@@ -39,7 +44,7 @@ def commands(page):
 COMMAND_PAGES = [page for page in PAGES if commands(page)]
 
 
-@pytest.mark.parametrize("page", PYTHON_PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", each(PYTHON_PAGES, SLOW))
 def test_python_on_the_page_runs(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     names = {"__name__": "__main__"}
@@ -48,13 +53,13 @@ def test_python_on_the_page_runs(page, tmp_path, monkeypatch, capsys):
     assert "print(" not in "".join(blocks(page, "python")) or capsys.readouterr().out.strip()
 
 
-@pytest.mark.parametrize("page", COMMAND_PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", each(COMMAND_PAGES, {"README.md"}))
 def test_commands_on_the_page_run_in_order(page, tmp_path):
     environment = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
     environment["PYTHONPATH"] = str(Path(jaxrec.__file__).parents[1])
     for command in commands(page):
         words = [sys.executable, *shlex.split(command, comments=True)[1:]]
-        ran = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+        ran = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=1000)
         assert ran.returncode == 0, command + "\n" + ran.stdout + ran.stderr
         assert ran.stdout.strip(), command
 

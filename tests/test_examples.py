@@ -30,12 +30,17 @@ def run(*command, cwd):
     environment = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
     environment["PYTHONPATH"] = str(Path(jaxrec.__file__).parents[1])
     return subprocess.run(
-        [sys.executable, "-W", "error", *command], cwd=cwd, env=environment, capture_output=True, text=True, timeout=240
+        [sys.executable, "-W", "error", *command], cwd=cwd, env=environment, capture_output=True, text=True, timeout=900
     )
 
 
+SLOW = {"deep_vs_linear", "exact_weighted_mf", "learn_regularization", "regularization_in_small"}
+
+
 @WITHOUT_CHECKOUT
-@pytest.mark.parametrize("script", EXAMPLES, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "script", [pytest.param(path, marks=[pytest.mark.slow] * (path.stem in SLOW), id=path.stem) for path in EXAMPLES]
+)
 def test_example_runs(script, tmp_path):
     ran = run(script, cwd=tmp_path)
     assert ran.returncode == 0, ran.stdout + ran.stderr

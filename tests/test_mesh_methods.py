@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_parallel import random_data, sent, spd
+from meshes import most_sent, random_data, sent, shape_of, spd
 
 from jaxrec import InputError, LowRankEdlae, Mrf, Slim
 from jaxrec.closed_form.gram import default_gram, gram_matrix
@@ -21,16 +21,6 @@ COLUMNS, WHOLE = parallel.COLUMNS, parallel.REPLICATED
 @pytest.fixture(params=(1, 8))
 def mesh(request):
     return parallel.make_mesh(jax.devices()[: request.param])
-
-
-def shape_of(shape, mesh, placement=COLUMNS):
-    return jax.ShapeDtypeStruct(shape, jnp.float32, sharding=parallel.sharding(mesh, placement))
-
-
-def numbers(sent_shape: str) -> int:
-    """How many numbers an array such as "f32[16,40]" has."""
-    inside = sent_shape[sent_shape.index("[") + 1 : -1]
-    return int(np.prod([int(size) for size in inside.split(",") if size], dtype=np.int64))
 
 
 # -- kernels ----------------------------------------------------------------------------------------------------------
@@ -75,10 +65,6 @@ def test_placing_pads_with_zeros(shape, mesh, rng):
 
 
 # -- nothing is gathered whole ----------------------------------------------------------------------------------------
-
-
-def most_sent(compiled) -> int:
-    return max((numbers(shape) for _, shape in sent(compiled)), default=0)
 
 
 def test_iterations_gather_rows_by_chunks():
@@ -153,7 +139,7 @@ def test_low_rank_prepares_the_same_problem(devices, tastes):
     assert float(many.scale) == pytest.approx(float(one.scale), rel=1e-5)
 
 
-@pytest.mark.parametrize("rank", (5, 20, 200))
+@pytest.mark.parametrize("rank", (5, *(pytest.param(rank, marks=pytest.mark.slow) for rank in (20, 200))))
 @pytest.mark.parametrize("method", ("closed_form", "fixed_point"))
 def test_low_rank_is_as_good_on_eight_devices(method, rank, tastes):
     configured = LowRankEdlae(rank, reg=20.0, method=method)

@@ -1,6 +1,7 @@
 """One battery over every registered method."""
 
 import dataclasses
+import functools
 
 import jax
 import numpy as np
@@ -59,17 +60,23 @@ def checkerboard() -> Interactions:
     return Interactions.from_triples(*np.nonzero(x), n_users=40, n_items=20)
 
 
-@pytest.fixture
-def data(rng) -> Interactions:
+@pytest.fixture(scope="module")
+def data() -> Interactions:
+    rng = np.random.default_rng(0)
     x = rng.random((60, 23)) < rng.random(23) ** 2
     titles = [f"item {i}" for i in range(23)]
     return Interactions.from_triples(*np.nonzero(x), n_users=60, n_items=23, titles=titles)
 
 
-def test_fit_reports_itself(name, data):
-    method = made(name)
-    model, info = method.fit(data)
-    assert info.method == method and info.certificate.status is Status.OK
+@pytest.fixture(scope="module")
+def fit(data):
+    """The fit of a method of a name to the data, made once: most tests only read it."""
+    return functools.cache(lambda name, **more: made(name, **more).fit(data))
+
+
+def test_fit_reports_itself(name, data, fit):
+    model, info = fit(name)
+    assert info.method == made(name) and info.certificate.status is Status.OK
     assert info.certificate.residual <= info.certificate.limit
     assert info.data["fingerprint"] == data.fingerprint and info.items is data.items
     assert all(seconds >= 0 for seconds in info.seconds.values()) and info.seconds
@@ -93,8 +100,8 @@ def test_fills_in_a_checkerboard(name, checkerboard):
     np.testing.assert_array_equal(first, [(u + 2 * (u % 7)) % 20 for u in range(40)])
 
 
-def test_saved_and_loaded_models_recommend_the_same(name, data, tmp_path):
-    fitted = made(name).fit(data)
+def test_saved_and_loaded_models_recommend_the_same(name, data, fit, tmp_path):
+    fitted = fit(name)
     save(tmp_path / "model", fitted)
     loaded = load_model(tmp_path / "model")
     for before, after in zip(recommend(fitted.model, data, 5), recommend(loaded.model, data, 5), strict=True):
@@ -102,29 +109,28 @@ def test_saved_and_loaded_models_recommend_the_same(name, data, tmp_path):
     assert loaded.info.method == fitted.info.method and loaded.info.certificate == fitted.info.certificate
 
 
-def test_items_may_come_in_any_order(name, data, rng):
+def test_items_may_come_in_any_order(name, data, fit, rng):
     if name in ORDER_MATTERS:
         pytest.skip(ORDER_MATTERS[name])
     order = rng.permutation(data.n_items)
     method = made(name, **ORDER_SETTINGS.get(name, {}))
-    plain = method.fit(data).model.score_host(data.to_csr())
+    plain = fit(name, **ORDER_SETTINGS.get(name, {})).model.score_host(data.to_csr())
     shuffled = data.select_items(order)
     found = method.fit(shuffled).model.score_host(shuffled.to_csr())
     np.testing.assert_allclose(found, plain[:, order], atol=ORDER_TOLERANCE.get(name, 1e-5))
 
 
-def test_same_data_same_result(name, data):
-    one, two = (made(name).fit(data).model for _ in range(2))
-    jax.tree.map(np.testing.assert_array_equal, one, two)
+def test_same_data_same_result(name, data, fit):
+    jax.tree.map(np.testing.assert_array_equal, made(name).fit(data).model, fit(name).model)
 
 
 @pytest.mark.parametrize("devices", (1, 8))
-def test_a_mesh_gives_the_same(name, devices, data):
+def test_a_mesh_gives_the_same(name, devices, data, fit):
     if name in NETWORKS and devices < 8:
         pytest.skip("compiles long, and 8 devices show the same")
     mesh = parallel.make_mesh(jax.devices()[:devices])
     method = made(name, **ORDER_SETTINGS.get(name, {}))
-    expected = method.fit(data).model.score_host(data.to_csr())
+    expected = fit(name, **ORDER_SETTINGS.get(name, {})).model.score_host(data.to_csr())
     model, info = method.fit(data, devices=mesh)
     found = model.score_host(data.to_csr())
     np.testing.assert_allclose(found, expected, atol=ON_A_MESH.get(name, 1e-5) * np.abs(expected).max())
@@ -132,8 +138,8 @@ def test_a_mesh_gives_the_same(name, devices, data):
     assert recommend(model, data, 4).items.shape == (60, 4)
 
 
-def test_both_scoring_paths_agree(name, data):
-    model = made(name).fit(data).model
+def test_both_scoring_paths_agree(name, data, fit):
+    model = fit(name).model
     (batch,) = row_batches(data, data.n_users)
     expected = model.score_host(data.to_csr())
     atol = SCORE_TOLERANCE.get(name, 1e-6) * max(1, np.abs(expected).max())
@@ -141,8 +147,8 @@ def test_both_scoring_paths_agree(name, data):
     np.testing.assert_allclose(jax.jit(lambda m, b: m.score(b))(model, batch), model.score(batch), atol=atol)
 
 
-def test_unseen_users_are_folded_in(name, data, rng):
-    model = made(name).fit(data).model
+def test_unseen_users_are_folded_in(name, fit, rng):
+    model = fit(name).model
     unseen = Interactions.from_triples(*np.nonzero(rng.random((30, 23)) < 0.2), n_users=30, n_items=23)
     assert recommend(model, unseen, 4).items.shape == (30, 4)
 

@@ -428,7 +428,7 @@ KILLED = """
 def test_a_killed_save_leaves_a_whole_model(saved, rng, where):
     folder, old = saved
     command = [sys.executable, "-c", textwrap.dedent(KILLED), str(folder), where]
-    assert subprocess.run(command, timeout=120).returncode == -signal.SIGKILL
+    assert subprocess.run(command, timeout=600).returncode == -signal.SIGKILL
     assert len(files(folder)) == 3  # what the killed save left lies beside the model
     expected = np.zeros((40, 40), np.float32) if where == "before sweep" else old.model.weights
     same_array(expected, saving.load_model(folder).model.weights)
@@ -453,7 +453,7 @@ def test_saves_at_the_same_time_leave_one_whole_model(tmp_path):
     saving.save(folder, fitted(ItemWeights(np.zeros((30, 30), np.float32))))
     command = [sys.executable, "-c", textwrap.dedent(code), str(folder)]
     running = [subprocess.Popen([*command, str(value)]) for value in (1, 2)]
-    assert [process.wait(timeout=120) for process in running] == [0, 0]
+    assert [process.wait(timeout=600) for process in running] == [0, 0]
     assert len(np.unique(saving.load_model(folder).model.weights)) == 1
     assert len(files(folder)) == 2
 

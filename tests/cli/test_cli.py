@@ -465,7 +465,7 @@ def environment():
 
 def test_the_main_job_as_a_process(tmp_path):
     command = [sys.executable, "-m", "jaxrec", "run", "ease", "--json", "out.json"]
-    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200, env=environment())
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=1000, env=environment())
     assert (ran.returncode, ran.stderr) == (0, "")
     assert "recall@20" in ran.stdout and "\x1b" not in ran.stdout
     assert strict_json(tmp_path / "out.json")["reports"]["ease"]["metrics"]["recall@20"]["mean"] > 0.8
@@ -487,7 +487,7 @@ sys.exit(main(["run", "ease", "--json", "out.json", "--save", "model"]))
         [sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     if not any("fitting" in line for line in process.stdout):  # stops reading there
-        pytest.fail(process.communicate(timeout=60)[1])
+        pytest.fail(process.communicate(timeout=600)[1])
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=600)
     assert (process.returncode, err) == (130, "interrupted\n") and not os.listdir(tmp_path)

@@ -1,5 +1,7 @@
 """Batches of padded rows against the sparse matrix they came from."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,6 +22,11 @@ def data(rng):
     return Interactions.from_csr(sp.csr_array(dense.astype(np.float32)))
 
 
+@partial(jax.jit, static_argnums=1)
+def dense_of(batch, n_items):
+    return batch.dense(n_items)
+
+
 @pytest.mark.parametrize("batch_size", [1, 5, 23, 64])
 @pytest.mark.parametrize("by_length", [False, True])
 def test_batches_hold_every_user_once(data, batch_size, by_length):
@@ -29,7 +36,7 @@ def test_batches_hold_every_user_once(data, batch_size, by_length):
         assert batch.rows.shape == (batch_size,)
         rows = np.asarray(batch.rows)
         expected = np.where(rows[:, None] >= 0, dense[rows], 0)
-        np.testing.assert_array_equal(batch.dense(data.n_items), expected)
+        np.testing.assert_array_equal(dense_of(batch, data.n_items), expected)
         seen += rows[rows >= 0].tolist()
     assert sorted(seen) == list(range(23))
     assert seen == list(range(23)) or by_length
@@ -79,7 +86,7 @@ def test_wide_batches_have_fewer_rows(monkeypatch):
     batches = list(row_batches(data, 8))
     assert all(batch.items.size <= 64 for batch in batches)
     assert np.concatenate([batch.rows[batch.rows >= 0] for batch in batches]).tolist() == list(range(16))
-    dense = np.concatenate([batch.dense(16)[batch.rows >= 0] for batch in batches])
+    dense = np.concatenate([np.asarray(dense_of(batch, 16))[batch.rows >= 0] for batch in batches])
     np.testing.assert_array_equal(dense, data.to_csr().toarray())
 
 
@@ -91,16 +98,23 @@ def test_packed_rows_are_the_rows(data, rng, size, parts, length):
     expected[: len(users)] = data.to_csr().toarray()[users]
     assert batch.rows.shape == (parts, size // parts) and batch.items.shape[1] % length == 0
     assert batch.rows.ravel().tolist() == [*users.tolist(), *[-1] * (size - len(users))]
-    np.testing.assert_array_equal(batch.dense(40), expected)
-    np.testing.assert_allclose(batch.totals(batch.values**2), (expected**2).sum(1))
     scores = rng.normal(size=(size, 40)).astype(np.float32)
-    np.testing.assert_allclose(batch.totals(batch.values * batch.at(scores)), (expected * scores).sum(1), rtol=1e-5)
-    of_rows = batch.spread(np.arange(size))
+
+    @jax.jit
+    def found(batch, scores):
+        totals = [batch.totals(values) for values in (batch.values**2, batch.values * batch.at(scores))]
+        return batch.dense(40), *totals, batch.spread(jnp.arange(size))
+
+    dense, squares, products, of_rows = found(batch, scores)
+    np.testing.assert_array_equal(dense, expected)
+    np.testing.assert_allclose(squares, (expected**2).sum(1))
+    np.testing.assert_allclose(products, (expected * scores).sum(1), rtol=1e-5)
     np.testing.assert_array_equal(of_rows, batch.owners + np.arange(parts)[:, None] * (size // parts))
     assert (np.diff(batch.owners) >= 0).all() and (batch.items[batch.values == 0] == 0).all()
     pieces = batch.pieces(5)
     assert pieces.items.shape[1:] == (parts, 5)
-    total = sum(PackedBatch(*(part[k] for part in jax.tree.leaves(pieces))).dense(40) for k in range(len(pieces.items)))
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(pieces)]
+    total = sum(dense_of(PackedBatch(*(leaf[k] for leaf in leaves)), 40) for k in range(len(pieces.items)))
     np.testing.assert_array_equal(total, expected)
 
 

@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxrec import Catalogue, InputError, Interactions
@@ -60,7 +60,6 @@ def example(rng):
     )
 
 
-@settings(deadline=None)
 @given(table=rows, rule=st.sampled_from(["last", "first", "sum", "max"]), timed=st.booleans())
 def test_repeats_equal_the_naive_rule(table, rule, timed):
     if not timed:
@@ -203,7 +202,6 @@ def test_lists_refused(lists, said):
 # Views
 
 
-@settings(deadline=None)
 @given(chosen=st.lists(st.integers(0, U - 1), max_size=8))
 def test_rows(chosen):
     matrix = sp.csr_array(np.arange(U * I).reshape(U, I) % 4)

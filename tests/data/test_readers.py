@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 import scipy.sparse as sp
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from reader_files import (
     ITEMS,
@@ -216,7 +216,6 @@ ids = st.one_of(st.integers(0, 2**40), st.text("abcxyz", min_size=1, max_size=3)
 pairs = st.lists(st.tuples(ids, ids, st.integers(1, 9)), min_size=1, max_size=30, unique_by=lambda row: row[:2])
 
 
-@settings(deadline=None)
 @given(rows=pairs, form=st.sampled_from(["csv", "tsv", "inter", "parquet", "frame"]))
 def test_triples_round_trip(tmp_path_factory, rows, form):
     users, items, ratings = zip(*rows, strict=True)

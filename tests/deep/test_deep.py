@@ -260,6 +260,7 @@ CHILD = """
 """
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_is_unbroken(data, x, tmp_path, monkeypatch):
     """RecVAE has everything to restore: two optimisers, the prior, the number of the step."""
     monkeypatch.setattr(rec_vae, "HIDDEN_LAYERS", 1)  # compiles faster
@@ -269,7 +270,7 @@ def test_killed_and_resumed_is_unbroken(data, x, tmp_path, monkeypatch):
     checkpoint = tmp_path / "run.npz"
     code = textwrap.dedent(CHILD).format(method=method)
     words = [sys.executable, "-c", code, str(tmp_path / "data.npz"), str(checkpoint)]
-    ran = subprocess.run(words, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}, timeout=200)
+    ran = subprocess.run(words, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}, timeout=1000)
     assert ran.returncode == -signal.SIGKILL and checkpoint.exists()
     begun = []
     resumed = method.fit(data, checkpoint=checkpoint, callback=lambda number, _: begun.append(number))

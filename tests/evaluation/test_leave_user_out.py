@@ -156,8 +156,8 @@ def test_size_is_the_norm_of_the_weights(data):
 def test_kernel_with_user_weights(x64, data, rng):
     x, w = dense(data), rng.random(40) + 0.5
     penalty = 1 + rng.random(13)
-    inverse = spd_inverse(x.T @ (w[:, None] * x) + np.diag(penalty))
-    found = scores(inverse, x, x, penalty, 0.0, w)
+    inverse = jax.jit(spd_inverse)(x.T @ (w[:, None] * x) + np.diag(penalty))
+    found = jax.jit(scores)(inverse, x, x, penalty, 0.0, w)
     error = 0.0
     for u in range(40):
         rest = np.delete(np.arange(40), u)
@@ -165,7 +165,7 @@ def test_kernel_with_user_weights(x64, data, rng):
         expected = x[u] @ (np.eye(13) - left / np.diag(left))
         np.testing.assert_allclose(found[u], expected, atol=1e-11)
         error += w[u] * np.sum((x[u] - expected) ** 2)
-    assert float(squared_error(x, penalty, w)) == pytest.approx(error, rel=1e-11)
+    assert float(jax.jit(squared_error)(x, penalty, w)) == pytest.approx(error, rel=1e-11)
 
 
 @pytest.mark.parametrize("of", ["reg", "item", "user"])
@@ -177,7 +177,7 @@ def test_gradients_of_the_squared_error(x64, data, rng, of):
         "user": (0.5 + rng.random(40), lambda t: squared_error(x, 2.0, t)),
     }[of]
     loss = jax.jit(loss)  # else every call is traced again, for a minute in all
-    found = jax.grad(loss)(at)
+    found = jax.jit(jax.grad(loss))(at)
     step = 1e-5
     for j in range(len(at)):
         shift = step * (np.arange(len(at)) == j)

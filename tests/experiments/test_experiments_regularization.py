@@ -24,6 +24,7 @@ def folder(tmp_path_factory):
     return reproduce("regularization", out=tmp_path_factory.mktemp("depth"), scale="smoke")["msweb"]
 
 
+@pytest.mark.slow
 def test_smoke_leaves_two_plots_a_table_and_a_bound_that_holds(folder):
     results = json.loads((folder / "results.json").read_text())
     assert all((folder / f"{plot}.png").stat().st_size > 10_000 for plot in ("depth", "accuracy"))
@@ -37,6 +38,7 @@ def test_smoke_leaves_two_plots_a_table_and_a_bound_that_holds(folder):
     assert "None of" in text and "is below the linear bound" in text
 
 
+@pytest.mark.slow
 def test_a_second_run_computes_nothing(folder):
     before, said = (folder / "table.md").read_text(), []
     reproduce("regularization", out=folder.parents[2], scale="smoke", say=said.append)

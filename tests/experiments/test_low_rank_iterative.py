@@ -69,6 +69,7 @@ def test_without_optax_it_is_said(x, monkeypatch):
         iterative.lbfgs(single(x), zeros, zeros, 3)
 
 
+@pytest.mark.slow
 def test_closed_form_is_within_3_percent_of_lbfgs_at_small_ranks(wide, x64):
     """And the fixed point is nowhere above it: what makes it the default."""
     problem = problem_of(wide)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
-from test_mesh_methods import most_sent, shape_of
+from meshes import most_sent, shape_of
 
 from jaxrec import Ease, FitError, Ials, InputError, Interactions, Lae, Status, WeightedEase, Weights
 from jaxrec.data import synthetic

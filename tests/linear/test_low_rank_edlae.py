@@ -13,6 +13,17 @@ from jaxrec.solvers import svd
 
 P, REG = 0.33, 20.0
 KEY = jax.random.key(0)
+# Compiled whole: far quicker than operation by operation.
+prepare = jax.jit(low_rank_edlae.prepare)
+objective = jax.jit(low_rank_edlae.objective)
+excess = jax.jit(kernels.excess)
+free_diagonal, eigen_factors = (jax.jit(f, static_argnums=1) for f in (kernels.free_diagonal, kernels.eigen_factors))
+slopes_of = jax.jit(jax.grad(low_rank_edlae.objective, argnums=(1, 2)))
+
+
+@jax.jit
+def one_shot_factors(problem, basis, w):
+    return problem.inverse.T @ basis, problem.target(w, problem.unexplained).transpose(basis)
 
 
 def tastes(users: int, items: int, seed: int = 0, groups: int = 12) -> np.ndarray:
@@ -61,7 +72,7 @@ class Naive:
 
 
 def problem_of(x: np.ndarray) -> kernels.Problem:
-    return low_rank_edlae.prepare(jnp.asarray(reference.gram(x)), P, REG)
+    return prepare(jnp.asarray(reference.gram(x)), P, REG)
 
 
 def product(factors) -> np.ndarray:
@@ -69,11 +80,12 @@ def product(factors) -> np.ndarray:
 
 
 def test_excess_is_the_difference_of_objectives(x, rng, x64):
+    gram = reference.gram(x)
+    best = jax.jit(edlae.weights)(gram, P, REG)
+    lowest, above = jax.jit(edlae.objective)(x, best, P, REG), jax.jit(low_rank_edlae.excess)
     for scale in (1e-3, 0.1, 3.0):
         u, v = scale * rng.normal(size=(2, 40, 6))
-        best = edlae.weights(reference.gram(x), P, REG)
-        apart = low_rank_edlae.objective(x, u, v, P, REG) - edlae.objective(x, best, P, REG)
-        np.testing.assert_allclose(low_rank_edlae.excess(reference.gram(x), u, v, P, REG), apart, rtol=1e-10)
+        np.testing.assert_allclose(above(gram, u, v, P, REG), objective(x, u, v, P, REG) - lowest, rtol=1e-10)
 
 
 def test_one_shots_are_the_spectral_forms(x, x64):
@@ -89,13 +101,13 @@ def test_one_shots_are_the_spectral_forms(x, x64):
         for kind in kernels.ONE_SHOTS:
             basis, found = low_rank_edlae._one_shot(problem, kind, rank, KEY)
             np.testing.assert_allclose(found - 1, beta[kind], atol=1e-9)
-            factors = problem.inverse.T @ basis, problem.target(found, problem.unexplained).transpose(basis)
+            factors = one_shot_factors(problem, basis, found)
             expected = naive.closest(naive.best + np.diag(beta[kind]), rank)
             np.testing.assert_allclose(product(factors), expected, atol=1e-9)
-            np.testing.assert_allclose(kernels.excess(problem, *factors), naive.excess(expected), atol=1e-12)
-        np.testing.assert_allclose(product(kernels.free_diagonal(problem, rank, KEY)), free, atol=1e-9)
+            np.testing.assert_allclose(excess(problem, *factors), naive.excess(expected), atol=1e-12)
+        np.testing.assert_allclose(product(free_diagonal(problem, rank, KEY)), free, atol=1e-9)
         eigen_only = top @ (top.T * w - top.T / g[:, None] * t)
-        np.testing.assert_allclose(product(kernels.eigen_factors(problem, rank, KEY)), eigen_only, atol=1e-9)
+        np.testing.assert_allclose(product(eigen_factors(problem, rank, KEY)), eigen_only, atol=1e-9)
 
 
 def test_best_decoder_solves_every_item(x, rng, x64):
@@ -120,12 +132,10 @@ def test_best_decoder_never_raises_the_loss(x, rank, x64):
     problem = problem_of(x)
     for kind in kernels.ONE_SHOTS:
         basis, w = low_rank_edlae._one_shot(problem, kind, rank, KEY)
-        svd = kernels.excess(
-            problem, problem.inverse.T @ basis, problem.target(w, problem.unexplained).transpose(basis)
-        )
+        svd = excess(problem, *one_shot_factors(problem, basis, w))
         polished = low_rank_edlae._best_decoder(problem, basis)
         assert polished.excess <= svd + 1e-12
-        np.testing.assert_allclose(polished.excess, kernels.excess(problem, *polished[:2]), atol=1e-10)
+        np.testing.assert_allclose(polished.excess, excess(problem, *polished[:2]), atol=1e-10)
 
 
 @pytest.mark.parametrize("method", low_rank_edlae.METHODS)
@@ -136,6 +146,7 @@ def test_all_items_are_full_rank(x, method):
     np.testing.assert_allclose(weights - np.diag(np.diag(weights)), naive.best, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_excess_falls_with_the_rank(x, x64):
     problem = problem_of(x)
     courses = {"closed_form": [], "fixed_point": []}
@@ -157,34 +168,34 @@ def test_fixed_point_descends_to_a_stationary_point(x, x64):
     basis, _, done = low_rank_edlae._fixed_point(problem, start, 2000, 1e-15)
     assert done < 2000
     found = low_rank_edlae._best_decoder(problem, basis)
-    slopes = jax.grad(low_rank_edlae.objective, argnums=(1, 2))(jnp.asarray(x), *found[:2], P, REG)
+    slopes = slopes_of(jnp.asarray(x), *found[:2], P, REG)
     sizes = [np.linalg.norm(g) * np.linalg.norm(f) for g, f in zip(slopes, found[:2], strict=True)]
     assert max(sizes) < 1e-5 * float(problem.scale)
-    assert max(kernels.gradients(gram, problem.penalty, *found[:2])) < 1e-6
+    assert max(jax.jit(kernels.gradients)(gram, problem.penalty, *found[:2])) < 1e-6
 
 
 def test_gradients_are_those_of_the_objective(x, rng, x64):
     naive = Naive(x)
     u, v = rng.normal(size=(2, 40, 5))
-    slopes = jax.grad(low_rank_edlae.objective, argnums=(1, 2))(jnp.asarray(x), u, v, P, REG)
-    found = kernels.gradients(jnp.asarray(naive.a), jnp.asarray(naive.penalty), jnp.asarray(u), jnp.asarray(v))
+    slopes = slopes_of(jnp.asarray(x), u, v, P, REG)
+    found = jax.jit(kernels.gradients)(naive.a, naive.penalty, u, v)
     start = naive.a - np.diag(np.diag(naive.a))
     for ratio, slope, data in zip(found, slopes, (start @ v, start @ u), strict=True):
         np.testing.assert_allclose(ratio, np.linalg.norm(slope) / 2 / np.linalg.norm(data), rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_comparison_of_the_forms_over_ranks(wide, x64):
     """The shape published for these models: the constraint may be dropped at small ranks only."""
     problem = problem_of(wide)
     dropped, solved, tied, best = [], [], [], []
     for rank in (6, 12, 24, 48, 84):
-        dropped.append(float(kernels.excess(problem, *kernels.free_diagonal(problem, rank, KEY))))
+        dropped.append(float(excess(problem, *free_diagonal(problem, rank, KEY))))
         basis, _ = low_rank_edlae.closed_form_basis(problem, rank, KEY)
         solved.append(float(low_rank_edlae._best_decoder(problem, basis).excess))
         w = low_rank_edlae._one_shot(problem, "free_diagonal", rank, KEY)[1]
         basis_tied, w = jax.jit(kernels.tied_diagonal, static_argnums=2)(problem, w, rank, KEY, 20)
-        decoder = problem.target(w, problem.unexplained).transpose(basis_tied)
-        tied.append(float(kernels.excess(problem, problem.inverse.T @ basis_tied, decoder)))
+        tied.append(float(excess(problem, *one_shot_factors(problem, basis_tied, w))))
         best.append(float(low_rank_edlae._fixed_point(problem, basis, 200, 1e-7)[1]))
     assert dropped[0] < 1.2 * best[0] and dropped[-1] > 100 * best[-1]
     assert min(dropped) < dropped[-1]  # it gets worse with the rank
@@ -200,9 +211,10 @@ def test_fit_recommends_and_says_how_good_it_is(wide, method):
     detail = fitted.info.certificate.detail
     weights = product((fitted.model.encoder, fitted.model.decoder))
     assert detail["excess"] == pytest.approx(naive.excess(weights), rel=1e-3)
-    loss = low_rank_edlae.objective(wide, fitted.model.encoder, fitted.model.decoder, P, REG)
+    loss = objective(wide, fitted.model.encoder, fitted.model.decoder, P, REG)
     assert detail["loss"] == pytest.approx(float(loss), rel=1e-4)
-    assert detail["loss at full rank"] == pytest.approx(float(edlae.objective(wide, naive.best, P, REG)), rel=1e-4)
+    at_full_rank = jax.jit(edlae.objective)(wide, naive.best, P, REG)
+    assert detail["loss at full rank"] == pytest.approx(float(at_full_rank), rel=1e-4)
     if method == "fixed_point":
         assert detail["encoder gradient"] < 0.02
     assert isinstance(fitted.model, ItemFactors) and fitted.model.encoder.shape == (96, 12)
@@ -211,7 +223,7 @@ def test_fit_recommends_and_says_how_good_it_is(wide, method):
 
 def test_certificate_fails_on_wrong_factors(x):
     gram = jnp.asarray(reference.gram(x), jnp.float32)
-    problem = low_rank_edlae.prepare(gram, P, REG)
+    problem = prepare(gram, P, REG)
     good = low_rank_edlae._best_decoder(problem, low_rank_edlae.closed_form_basis(problem, 4, KEY)[0])
     assert low_rank_edlae.certify(gram, problem, ItemFactors(good.encoder, good.decoder)).status is Status.OK
     off = low_rank_edlae.certify(gram, problem, ItemFactors(good.encoder, 1.01 * good.decoder))

@@ -17,7 +17,7 @@ os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={each}"
 import jax
 import numpy as np
 
-jax.distributed.initialize(f"localhost:{port}", processes, rank, initialization_timeout=60)
+jax.distributed.initialize(f"localhost:{port}", processes, rank, initialization_timeout=600)
 
 from jaxrec import Ease, InputError, Interactions, evaluate, load_model, recommend, save
 from jaxrec.closed_form.gram import host_gram_on_mesh, mesh_gram

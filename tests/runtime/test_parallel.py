@@ -2,7 +2,6 @@
 
 import importlib.util
 import os
-import re
 import socket
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 from jax import export
 from jax.sharding import Mesh
+from meshes import random_data, sent, spd
 from reference import abstract_batch
 
 from jaxrec import (
@@ -48,18 +48,6 @@ ITEMS = (1, 13, 67, 150)
 @pytest.fixture(params=DEVICES)
 def mesh(request):
     return parallel.make_mesh(jax.devices()[: request.param])
-
-
-def spd(n: int, rng) -> np.ndarray:
-    x = rng.normal(size=(2 * n + 1, n))
-    return x.T @ x / 2 + 3 * np.eye(n)
-
-
-def random_data(rng, n_users=90, n_items=67, binary=True) -> Interactions:
-    x = rng.random((n_users, n_items)) < 0.05 + 0.5 * rng.random(n_items) ** 2
-    x[0] = True
-    values = None if binary else rng.integers(1, 6, x.sum())
-    return Interactions.from_triples(*np.nonzero(x), values, n_users=n_users, n_items=n_items)
 
 
 # -- meshes -----------------------------------------------------------------------------------------------------------
@@ -194,13 +182,6 @@ def test_gram_sends_sparse_indices_alone():
     compiled = gram_module._add_gram_on_mesh.lower(total, *rows, binary=True, mesh=mesh).compile()
     assert sent(compiled) == {("all-gather", "s32[64,16]"), ("all-gather", "f32[64,16]")}
     assert compiled.memory_analysis().alias_size_in_bytes == 4 * 512 * 64
-
-
-def sent(compiled) -> set[tuple[str, str]]:
-    """What devices send each other: (collective, type and shape of its result), from the compiled text."""
-    collectives = r"(all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute|collective-broadcast)"
-    found = re.findall(rf"= \(?(\w+\[[\d,]*\])[^=]*? {collectives}(?:-start)?\(", compiled.as_text())
-    return {(name, shape) for shape, name in found}
 
 
 # -- fits -------------------------------------------------------------------------------------------------------------
@@ -469,7 +450,9 @@ def two_processes(tmp_path_factory):
             pytest.skip(f"no port of localhost can be opened here: {error}")
         port = found.getsockname()[1]
     script = Path(__file__).with_name("multihost_worker.py")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    # Neither reads a compiled program that the other is still writing.
+    environment = {key: value for key, value in os.environ.items() if key != "JAX_COMPILATION_CACHE_DIR"}
+    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
     folder = tmp_path_factory.mktemp("shared")
     running = [
         subprocess.Popen(
@@ -482,7 +465,7 @@ def two_processes(tmp_path_factory):
         for rank in range(2)
     ]
     try:
-        said = [process.communicate(timeout=200)[0] for process in running]
+        said = [process.communicate(timeout=1000)[0] for process in running]
     finally:
         for process in running:
             process.kill()

@@ -273,7 +273,7 @@ class TestCosineRange:
         assert low[0, 0] == high[0, 0] == 1
         assert all(isinstance(end, float) for end in sim.cosine_range(items, 0, 1))
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(st.data())
     def test_cosines_lie_within(self, draw):
         numbers = st.sampled_from([0.0, 1e-6, 0.5, 1.0, 3.0, -1e-6, -0.5, -1.0, -3.0, 1e6])

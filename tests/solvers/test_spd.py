@@ -62,7 +62,7 @@ def test_host_inverse_reports_an_indefinite_matrix(lapack_up_to, bad, rng):
 def test_jax_inverse_of_an_indefinite_matrix_is_nan(rng):
     a = spd(90, rng).astype(np.float32)
     a[50, 50] = -1
-    assert np.isnan(by_sweep(a, 32)).all()
+    assert np.isnan(jax.jit(partial(by_sweep, block=32))(a)).all()
 
 
 def test_host_inverse_refuses_what_it_cannot_overwrite(rng):
@@ -83,20 +83,22 @@ def test_derivatives_match_finite_differences(rng, x64):
     a, direction = spd(12, rng), spd(12, rng)
     weight = rng.normal(size=(12, 12))
 
+    @jax.jit
     def value(t):
         return jnp.sum(weight * spd_inverse(a + t * direction))
 
+    slope = jax.jit(jax.grad(value))
     step = 1e-5
     numeric = (value(step) - value(-step)) / (2 * step)
-    np.testing.assert_allclose(jax.grad(value)(0.0), numeric, rtol=1e-7)
-    np.testing.assert_allclose(jax.jvp(value, (0.0,), (1.0,))[1], numeric, rtol=1e-7)
-    second = (jax.grad(value)(step) - jax.grad(value)(-step)) / (2 * step)
-    np.testing.assert_allclose(jax.grad(jax.grad(value))(0.0), second, rtol=1e-6)
+    np.testing.assert_allclose(slope(0.0), numeric, rtol=1e-7)
+    np.testing.assert_allclose(jax.jit(lambda t: jax.jvp(value, (t,), (1.0,))[1])(0.0), numeric, rtol=1e-7)
+    second = (slope(step) - slope(-step)) / (2 * step)
+    np.testing.assert_allclose(jax.jit(jax.grad(slope))(0.0), second, rtol=1e-6)
 
 
 def test_inverse_maps_over_a_batch(rng):
     batch = np.stack([spd(40, rng) for _ in range(3)]).astype(np.float32)
-    found = jax.vmap(partial(by_sweep, block=16))(batch)
+    found = jax.jit(jax.vmap(partial(by_sweep, block=16)))(batch)
     np.testing.assert_allclose(found, np.linalg.inv(batch.astype(np.float64)), atol=1e-5)
 
 
@@ -135,8 +137,9 @@ def test_truncated_svd_by_subspace_iteration(rng, rank, x64):
     s = 0.9 ** np.arange(300)
     a = left * s @ right.T
     operator = svd.Operator(a.shape, a.dtype, lambda v: a @ v, lambda v: a.T @ v)
-    found = jax.jit(svd.truncated_svd, static_argnums=1)(a, rank, jax.random.key(1))
-    for u, values, v in (found, svd.truncated_svd(operator, rank, jax.random.key(1))):
+    of_matrix = jax.jit(svd.truncated_svd, static_argnums=1)(a, rank, jax.random.key(1))
+    of_operator = jax.jit(lambda key: svd.truncated_svd(operator, rank, key))(jax.random.key(1))
+    for u, values, v in (of_matrix, of_operator):
         assert u.shape == (420, rank) and v.shape == (300, rank)
         np.testing.assert_allclose(values, s[:rank], rtol=1e-8)
         np.testing.assert_allclose(
@@ -148,7 +151,7 @@ def test_truncated_svd_by_subspace_iteration(rng, rank, x64):
 def test_truncated_svd_of_small_matrices_and_large_ranks_is_exact(rng, x64):
     for shape, rank in (((30, 20), 7), ((20, 30), 20), ((300, 280), 150)):
         a = rng.normal(size=shape)
-        u, s, v = svd.truncated_svd(a, rank, jax.random.key(0))
+        u, s, v = jax.jit(svd.truncated_svd, static_argnums=1)(a, rank, jax.random.key(0))
         whole = np.linalg.svd(a)
         np.testing.assert_allclose(s, whole[1][:rank], rtol=1e-10)
         np.testing.assert_allclose(
