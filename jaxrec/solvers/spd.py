@@ -183,6 +183,17 @@ def _inverse_jvp(primals, tangents):
     return inverse, -jnp.matmul(jnp.matmul(inverse, da, precision=HIGHEST), inverse, precision=HIGHEST)
 
 
+def cholesky_of_each(a: Float[Array, "B n n"]) -> Float[Array, "B n n"]:
+    """[B, n, n] the lower Cholesky factors of many SPD matrices.
+
+    On a CPU one after the other: LAPACK's batched factorization there hands parts of its batch to the thread pool that
+    runs it and waits for them. If the programs of all devices of a mesh do so at once, nobody is left to do the work
+    (jax 0.10.2 hangs for ever), and one by one is no slower.
+    """
+    each = partial(lax.linalg.cholesky, symmetrize_input=False)
+    return lax.platform_dependent(a, cpu=partial(lax.map, each), default=each)
+
+
 def _multiple(n: int, of: int) -> int:
     """N rounded up to a multiple of `of`."""
     return -(-n // of) * of

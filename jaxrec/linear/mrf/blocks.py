@@ -20,6 +20,7 @@ from jaxrec.linear.mrf.pattern import Cover, Pattern
 from jaxrec.runtime import parallel
 from jaxrec.runtime.progress import progress_bar
 from jaxrec.runtime.threads import map_in_order
+from jaxrec.solvers.spd import cholesky_of_each
 
 BATCH_ENTRIES, HOST_BATCH_ENTRIES = 2**24, 2**20
 BATCH_USERS = 2**24  # users x blocks
@@ -51,7 +52,7 @@ def block_columns(grams: Float[ArrayLike, "N m m"], n_columns: int) -> Columns:
     """
     grams = jnp.asarray(grams)
     n, m = grams.shape[:2]
-    factor = lax.linalg.cholesky(grams, symmetrize_input=False)
+    factor = cholesky_of_each(grams)
     wanted = jnp.broadcast_to(jnp.eye(m, dtype=grams.dtype)[:, m - n_columns :], (n, m, n_columns))
     half = lax.linalg.triangular_solve(factor, wanted, left_side=True, lower=True)
     inverse = lax.linalg.triangular_solve(factor, half, left_side=True, lower=True, transpose_a=True)
