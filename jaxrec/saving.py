@@ -28,7 +28,7 @@ from jaxrec.factorization import UserItemFactors
 from jaxrec.methods import METHODS
 from jaxrec.models import FitInfo, Fitted, ItemFactors, ItemScores, ItemWeights, PairWeights, SparseItemWeights
 from jaxrec.runtime import parallel, sharded
-from jaxrec.runtime.files import check_parent, flush, temporary, write_json
+from jaxrec.runtime.files import check_parent, flush, storable, temporary, write_json
 from jaxrec.status import Certificate, Status
 
 if sys.platform != "win32":
@@ -202,7 +202,7 @@ def _describe(fitted: Fitted) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     arrays, described = {}, {}
     for name, array in content.items():
         if array is not None:
-            arrays[name], dtype = _storable(array)
+            arrays[name], dtype = storable(array)
             kind = "jax" if isinstance(array, jax.Array) else "numpy"
             described[name] = {"kind": kind, "dtype": dtype, "shape": arrays[name].shape}
     config = {
@@ -266,14 +266,6 @@ def _method_of(folder: Path, name: str, hyper_parameters: dict[str, Any]) -> Any
     except InputError as error:
         said = str(error).rstrip(".")
     raise InputError(f"{folder} holds a model of {name} of an older version of jaxrec ({said}); fit it again.")
-
-
-def _storable(array: Any) -> tuple[np.ndarray, str]:
-    """The array in a type that npz keeps, and its true type: bfloat16 and its like are stored as unsigned integers."""
-    array = np.asarray(array)
-    array = array.astype(str) if array.dtype.kind in "OT" else array
-    extension = array.dtype.isbuiltin == 2  # NumPy's mark of a type that another package registered
-    return array.view(f"u{array.dtype.itemsize}") if extension else array, str(array.dtype)
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

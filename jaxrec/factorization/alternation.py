@@ -8,7 +8,6 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import jax
 import numpy as np
 
 from jaxrec.runtime import checkpoint as kept
@@ -75,12 +74,8 @@ def identity(method: Any, data: str, arrays: Iterable[np.ndarray], key: Any) -> 
       key: random key of the start, or None.
     """
     digest = hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in arrays))
-    return {
-        "method": str(dataclasses.replace(method, sweeps=1, tolerance=0.0)),
-        "data": data,
-        "weights": digest.hexdigest()[:16],
-        "key": None if key is None else np.asarray(jax.random.key_data(key)).tolist(),
-    }
+    lasting = str(dataclasses.replace(method, sweeps=1, tolerance=0.0))
+    return kept.identity(lasting, data, key, weights=digest.hexdigest()[:16])
 
 
 def _is_done(course: list[Any], tolerance: float) -> bool:

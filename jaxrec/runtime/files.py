@@ -85,6 +85,14 @@ def flush(file: BinaryIO) -> None:
     os.fsync(file.fileno())
 
 
+def storable(array: Any) -> tuple[np.ndarray, str]:
+    """The array in a type that npz keeps, and its true type: bfloat16 and its like are stored as unsigned integers."""
+    array = np.asarray(array)
+    array = array.astype(str) if array.dtype.kind in "OT" else array
+    extension = array.dtype.isbuiltin == 2  # NumPy's mark of a type that another package registered
+    return array.view(f"u{array.dtype.itemsize}") if extension else array, str(array.dtype)
+
+
 def plain(value: Any) -> Any:
     """`value` in JSON's own types."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

@@ -20,6 +20,7 @@ from jaxrec.deep.network.step import GROUPS, Losses, StepConfig, StepNumbers, Tr
 from jaxrec.evaluation.report import evaluate
 from jaxrec.runtime import checkpoint as kept
 from jaxrec.runtime import parallel
+from jaxrec.runtime.files import storable
 from jaxrec.solvers.epochs import EpochSteps, Shuffled, out_of_patience, run_epochs, training_certificate
 from jaxrec.status import Certificate
 
@@ -226,8 +227,8 @@ class Run:
         begun = time.perf_counter()
         if self.checkpoint is None or begun < self.next_write:
             return
-        arrays = {f"state.{i}": _storable(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
-        arrays |= {f"best.{name}": _storable(leaf) for name, leaf in self.best.items()}
+        arrays = {f"state.{i}": storable(parallel.to_host(leaf))[0] for i, leaf in enumerate(jax.tree.leaves(state))}
+        arrays |= {f"best.{name}": storable(parallel.to_host(leaf))[0] for name, leaf in self.best.items()}
         if jax.process_index() == 0:
             kept.write(self.checkpoint, self.belongs_to, {**arrays, "course": np.array(course)})
         now = time.perf_counter()
@@ -263,8 +264,3 @@ def _as_arrays(numbers: StepNumbers) -> StepNumbers:
 def _fetched(parameters: dict[str, Any]) -> dict[str, Any]:
     """Copies on the default device: the next step overwrites the originals."""
     return {name: jnp.array(parallel.to_host(leaf)) for name, leaf in parameters.items()}
-
-
-def _storable(leaf: Any) -> np.ndarray:
-    array = parallel.to_host(leaf)
-    return array.view(f"u{array.dtype.itemsize}") if array.dtype.isbuiltin == 2 else array

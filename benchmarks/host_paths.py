@@ -1,0 +1,93 @@
+"""What the second path of a CPU gains: every pair of host and JAX code on the same CPU, in one process, as ratios.
+
+    python benchmarks/host_paths.py --data ml1m.npz --json benchmarks/results/host-paths-ml1m-cpu.json
+
+The JAX path runs on one CPU device, after one run that compiles it; a ratio is the median of its times over that of the
+host path. It is what a user without an accelerator would lose if the second path went.
+"""
+
+import argparse
+import dataclasses
+import json
+import pathlib
+import statistics
+import time
+
+import jax
+import numpy as np
+from harness import machine
+
+from jaxrec import Awmf, Ease, Edlae, Ials, ItemKnn, Mrf, WeightedEase, load
+from jaxrec.closed_form.gram import gram_matrix, mesh_gram
+from jaxrec.data.splits import strong_generalization
+from jaxrec.evaluation.leave_user_out import leave_user_out
+from jaxrec.evaluation.ranking import _on_device, _on_host
+from jaxrec.runtime import parallel
+
+
+def seconds(call, repeats: int) -> float:
+    """The median of some calls after one."""
+    call()
+    times = []
+    for _ in range(repeats):
+        begun = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - begun)
+    return statistics.median(times)
+
+
+def main() -> None:
+    """The command line: one table of all pairs."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--data", default="msweb")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--json")
+    options = parser.parse_args()
+    data = load(options.data)
+    data = data.binarised() if not data.is_binary else data
+    one = [jax.devices()[0]]
+    mesh = parallel.make_mesh(one)
+
+    def fits(method, on_device=None):
+        """Both paths of a method: by its `solver`, or without and with a device."""
+        if on_device is None:
+            on_device = dataclasses.replace(method, solver="jax")
+            return lambda: method.fit(data), lambda: jax.block_until_ready(on_device.fit(data).model)
+        return lambda: method.fit(data), lambda: jax.block_until_ready(method.fit(data, devices=one).model)
+
+    train, test, _ = strong_generalization(data, test_users=min(1000, data.n_users // 5))
+    model = Ease(100.0).fit(train).model
+    on_device = jax.device_put(dataclasses.replace(model, unexplained=None))
+
+    def ranked(by, model):
+        return lambda: sum(len(part[1]) for part in by(model, test.fold_in, 100, True, 256))
+
+    def left_out(method):
+        without = leave_user_out(method, data)
+        rows = data.rows(np.arange(256)).to_csr()
+        return lambda: without.scores(rows, rows)
+
+    pairs = {
+        "Gram matrix": (lambda: gram_matrix(data), lambda: mesh_gram(data, mesh, data.n_items).block_until_ready()),
+        "closed forms (Ease)": fits(Ease(100.0)),
+        "blocks of MRF": fits(Mrf(4.0)),
+        "item kNN": fits(ItemKnn(), True),
+        "ridge, Cholesky (Ials rank 64)": fits(Ials(64, mode="cholesky", sweeps=2)),
+        "ridge, conjugate gradients (Ials rank 64)": fits(Ials(64, mode="cg", sweeps=2)),
+        "products of AWMF (rank 32)": fits(Awmf(32, 300.0, sweeps=3)),
+        "weighted EASE": fits(WeightedEase(100.0, alpha=4.0)),
+        "ranking by EASE": (ranked(_on_host, model), ranked(_on_device, on_device)),
+        "leave one user out": (left_out(Edlae(100.0, 0.0)), left_out(Edlae(100.0, 0.0, solver="jax"))),
+    }
+    figures = {}
+    for name, (host, other) in pairs.items():
+        found = [seconds(call, options.repeats) for call in (host, other)]
+        figures[name] = {"host s": found[0], "jax s": found[1], "ratio": found[1] / found[0]}
+        print(f"{name:44} {found[0]:8.3f} s {found[1]:8.3f} s {found[1] / found[0]:7.2f}", flush=True)
+    if options.json:
+        record = {"data": data.name, "machine": machine(2), "repeats": options.repeats, "pairs": figures}
+        pathlib.Path(options.json).write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
