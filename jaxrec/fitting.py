@@ -42,7 +42,7 @@ class Stopwatch:
         self.seconds[name] = time.perf_counter() - begun
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Method(abc.ABC):
     """A frozen dataclass of hyper-parameters that can fit and plan.
 
@@ -51,6 +51,15 @@ class Method(abc.ABC):
     """
 
     name: ClassVar[str]
+
+    def __repr__(self) -> str:
+        """The settings of the method, then where and how it is solved if that was asked for."""
+        own = [field for field in dataclasses.fields(self) if not field.kw_only]
+        how = [
+            field for field in dataclasses.fields(self) if field.kw_only and getattr(self, field.name) != field.default
+        ]
+        settings = ", ".join(f"{field.name}={getattr(self, field.name)!r}" for field in own + how)
+        return f"{type(self).__name__}({settings})"
 
     def fit(self, train: Interactions, devices: Any = None) -> Fitted:
         """The fitted model, and what is known about it.
@@ -139,7 +148,7 @@ class Method(abc.ABC):
         return Fitted(model, FitInfo(self, certificate, train.items, train.summary(), clock.seconds))
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class HostOrJax(Method):
     """A method with a solver on the CPU besides the JAX kernels.
 
@@ -165,7 +174,7 @@ class HostOrJax(Method):
         return super()._mesh(devices)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class HostOrDevices(HostOrJax):
     """A method with a solver on the CPU, in either precision, besides the JAX kernel.
 

@@ -34,7 +34,7 @@ def test_the_sweep_finds_both_factors(n, mesh, rng):
     padded[:n, :n] = a
 
     def kernel(a, axis):
-        return cholesky_and_inverse(a, block=layout.block, chunk=layout.chunk, axis=axis)
+        return cholesky_and_inverse(a, layout, axis)
 
     found = parallel.over_columns(kernel, mesh, COLUMNS, (COLUMNS, COLUMNS))(parallel.place(padded, mesh, COLUMNS))
     lower = np.linalg.cholesky(a)
@@ -150,5 +150,5 @@ def test_low_rank_is_as_good_on_eight_devices(method, rank, tastes):
 def test_solvers_without_a_mesh_are_refused_on_one():
     data = Interactions.from_triples([0, 1, 1], [0, 0, 1])
     for method in (Mrf(solver="host"), Mrf(dtype="float64")):
-        with pytest.raises(InputError, match="a mesh computes in float32"):
+        with pytest.raises(InputError, match="devices compute in float32"):
             method.fit(data, devices=jax.devices())

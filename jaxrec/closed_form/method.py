@@ -42,15 +42,6 @@ class ClosedForm(HostOrDevices):
         if {"fit", "training_data", "problem", "transform_weights"} & vars(cls).keys():
             cls.exact_updates = False
 
-    def __repr__(self) -> str:
-        """The settings of the method, then where and how it is solved if that was asked for."""
-        own = [field for field in dataclasses.fields(self) if not field.kw_only]
-        how = [
-            field for field in dataclasses.fields(self) if field.kw_only and getattr(self, field.name) != field.default
-        ]
-        settings = ", ".join(f"{field.name}={getattr(self, field.name)!r}" for field in own + how)
-        return f"{type(self).__name__}({settings})"
-
     @abc.abstractmethod
     def penalty(self, gram_diagonal: np.ndarray) -> np.ndarray:
         """[I] float64 diagonal of Lambda, from the diagonal [I] of X'X."""

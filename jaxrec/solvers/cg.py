@@ -50,7 +50,8 @@ def begin(solution: Any, residual: Any, precondition: Precondition, dot: Dot) ->
     """
     direction = precondition(residual)
     square = dot(residual, direction)
-    return Iterate(solution, residual, direction, residual, square, square * 0)
+    none = 0.0 if isinstance(square, float) else (jnp if isinstance(square, jax.Array) else np).zeros_like(square)
+    return Iterate(solution, residual, direction, residual, square, none)
 
 
 def step(state: Iterate, apply: Apply, precondition: Precondition, dot: Dot, enough: Any = 0.0) -> Iterate:

@@ -72,7 +72,7 @@ def objective(
     return loss + reg * (jnp.sum((z if regularizer == "factor" else a) ** 2) + jnp.sum(v**2))
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Awmf(HostOrJax):
     """Asymmetric weighted matrix factorization: scores x A V', errors weighted (Ayoub et al. 2025).
 

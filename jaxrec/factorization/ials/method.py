@@ -80,7 +80,7 @@ def objective(
     return loss + jnp.sum(user_reg * jnp.sum(p**2, axis=1)) + jnp.sum(item_reg * jnp.sum(v**2, axis=1))
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Ials(HostOrJax):
     """Matrix factorization of implicit feedback by alternating least squares (iALS; Rendle et al. 2021).
 

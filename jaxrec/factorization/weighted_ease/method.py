@@ -54,7 +54,7 @@ def objective(
     return jnp.sum(w * error**2) + reg * jnp.sum(weights**2)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class WeightedEase(HostOrDevices):
     """EASE, or LAE, with weighted errors: min sum W (X - X B)^2 + reg ||B||_F^2, exactly (Ayoub et al., WWW 2025).
 

@@ -96,7 +96,7 @@ def stationarity(
     }
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Mrf(HostOrDevices):
     """Sparse MRF: EASE on scaled data and a sparse pattern, from small blocks in place of one inverse (Steck 2019).
 
