@@ -18,7 +18,7 @@ from jaxrec.solvers.spd import SweepLayout, cholesky_and_inverse, sweep_layout
 COLUMNS, WHOLE = parallel.COLUMNS, parallel.REPLICATED
 
 
-@pytest.fixture(params=(1, 8))
+@pytest.fixture(params=(pytest.param(1, marks=pytest.mark.slow), 8))
 def mesh(request):
     return parallel.make_mesh(jax.devices()[: request.param])
 
@@ -126,7 +126,7 @@ def tastes() -> Interactions:
     return Interactions.from_triples(*np.nonzero(x), n_users=900, n_items=300)
 
 
-@pytest.mark.parametrize("devices", (1, 8))
+@pytest.mark.parametrize("devices", (pytest.param(1, marks=pytest.mark.slow), 8))
 def test_low_rank_prepares_the_same_problem(devices, tastes):
     mesh = parallel.make_mesh(jax.devices()[:devices])
     n = tastes.n_items

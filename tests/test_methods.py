@@ -124,7 +124,7 @@ def test_same_data_same_result(name, data, fit):
     jax.tree.map(np.testing.assert_array_equal, made(name).fit(data).model, fit(name).model)
 
 
-@pytest.mark.parametrize("devices", (1, 8))
+@pytest.mark.parametrize("devices", (pytest.param(1, marks=pytest.mark.slow), 8))
 def test_a_mesh_gives_the_same(name, devices, data, fit):
     if name in NETWORKS and devices < 8:
         pytest.skip("compiles long, and 8 devices show the same")

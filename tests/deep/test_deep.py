@@ -198,7 +198,7 @@ def test_the_first_layer_goes_by_a_stated_rule():
     ).gathers(9)
 
 
-@pytest.mark.parametrize("full_emphasis", (True, False))
+@pytest.mark.parametrize("full_emphasis", (True, pytest.param(False, marks=pytest.mark.slow)))
 def test_a_linear_map_with_dropped_items_comes_to_its_closed_form(data, x, full_emphasis):
     """With full emphasis EDLAE, without it DLAE: the expected loss is within 0.1 % of its optimum."""
     method = Autoencoder(

@@ -98,7 +98,9 @@ def dense(model: SparseItemWeights) -> np.ndarray:
     return out
 
 
-@pytest.mark.parametrize("alpha", (0.0, 0.75, 1.0))
+@pytest.mark.parametrize(
+    "alpha", (pytest.param(0.0, marks=pytest.mark.slow), 0.75, pytest.param(1.0, marks=pytest.mark.slow))
+)
 @pytest.mark.parametrize("r", (0.0, 0.1, 0.5, 1.0))
 def test_is_its_definition(data, alpha, r):
     s, _ = scaled(data, alpha)

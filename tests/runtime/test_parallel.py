@@ -45,7 +45,7 @@ DEVICES = (1, 2, 8)
 ITEMS = (1, 13, 67, 150)
 
 
-@pytest.fixture(params=DEVICES)
+@pytest.fixture(params=(1, pytest.param(2, marks=pytest.mark.slow), 8))
 def mesh(request):
     return parallel.make_mesh(jax.devices()[: request.param])
 
