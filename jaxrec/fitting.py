@@ -17,7 +17,7 @@ import jax
 
 from jaxrec import _checks
 from jaxrec._checks import InputError
-from jaxrec.data import Interactions
+from jaxrec.data.interactions import Interactions
 from jaxrec.models import FitInfo, Fitted
 from jaxrec.runtime import parallel
 from jaxrec.runtime.memory import Hardware, Needs, Plan, hardware, plan_on

@@ -12,7 +12,8 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Array, Float
 
-from jaxrec.data import Catalogue, RowBatch
+from jaxrec.data.batching import RowBatch
+from jaxrec.data.catalogue import Catalogue
 from jaxrec.runtime import parallel
 from jaxrec.status import Certificate
 

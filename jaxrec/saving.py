@@ -22,7 +22,7 @@ import jax
 import numpy as np
 
 from jaxrec._checks import InputError
-from jaxrec.data import Catalogue
+from jaxrec.data.catalogue import Catalogue
 from jaxrec.deep.network import Network
 from jaxrec.factorization import UserItemFactors
 from jaxrec.methods import METHODS

@@ -24,7 +24,7 @@ import numpy as np
 from jaxrec import _checks
 from jaxrec._checks import InputError
 from jaxrec.closed_form.method import ClosedForm
-from jaxrec.data import Interactions
+from jaxrec.data.interactions import Interactions
 from jaxrec.data.splits import SPLITS, Split, per_user_random, split
 from jaxrec.evaluation import leave_user_out
 from jaxrec.evaluation import metrics as _metrics

@@ -37,7 +37,7 @@ from jaxtyping import Float
 from jaxrec import _checks
 from jaxrec._checks import InputError
 from jaxrec.closed_form import spectral
-from jaxrec.data import Interactions
+from jaxrec.data.interactions import Interactions
 from jaxrec.solvers.lanczos import lanczos
 
 DENSE_UP_TO = 6000  # items, for which all eigenvalues are computed

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from jaxrec.closed_form.gram import BLOCK_BYTES, lower_gram
-from jaxrec.data import Interactions
+from jaxrec.data.interactions import Interactions
 from jaxrec.runtime.progress import progress_bar
 from jaxrec.runtime.threads import map_in_order, n_threads
 from jaxrec.solvers.spd_host import mirror_lower, spd_invert_in_place

@@ -12,8 +12,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int, Num
 
-from jaxrec.data import Interactions, row_batches
-from jaxrec.data.batching import scatter_rows
+from jaxrec.data.batching import row_batches, scatter_rows
+from jaxrec.data.interactions import Interactions
 from jaxrec.runtime import parallel
 from jaxrec.runtime.progress import progress_bar
 from jaxrec.runtime.threads import map_in_order

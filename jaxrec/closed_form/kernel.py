@@ -23,7 +23,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxrec.data import Interactions
+from jaxrec.data.interactions import Interactions
 from jaxrec.solvers.columns import HIGHEST
 from jaxrec.solvers.spd import spd_inverse
 from jaxrec.solvers.spd_host import mirror_lower, spd_invert_in_place

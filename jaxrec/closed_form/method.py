@@ -15,7 +15,7 @@ from jaxrec.closed_form.certificate import ROUNDING_LIMIT, certify
 from jaxrec.closed_form.gram import BLOCK_BYTES, default_gram, lower_gram, squared_norms
 from jaxrec.closed_form.kernel import Problem, Solution, solve_on_host, weights_in_place
 from jaxrec.closed_form.mesh import solve_on_mesh
-from jaxrec.data import Interactions
+from jaxrec.data.interactions import Interactions
 from jaxrec.fitting import HostOrDevices, Stopwatch
 from jaxrec.models import Fitted, ItemWeights
 from jaxrec.runtime.memory import Hardware, Needs, Plan

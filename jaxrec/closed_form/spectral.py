@@ -24,7 +24,7 @@ from scipy.sparse.linalg import LinearOperator
 
 from jaxrec import _checks
 from jaxrec.closed_form.gram import gram_matrix
-from jaxrec.data import Interactions
+from jaxrec.data.interactions import Interactions
 from jaxrec.models import ItemFactors
 from jaxrec.solvers.columns import HIGHEST
 from jaxrec.solvers.lanczos import Eigenpairs, lanczos

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxrec.data import Interactions
+from jaxrec.data.interactions import Interactions
 from jaxrec.runtime import parallel
 from jaxrec.solvers.columns import take_columns
 

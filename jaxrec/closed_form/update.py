@@ -24,7 +24,7 @@ from jaxrec._checks import InputError
 from jaxrec.closed_form import kernel, ties
 from jaxrec.closed_form.certificate import certify
 from jaxrec.closed_form.method import ClosedForm
-from jaxrec.data import Interactions
+from jaxrec.data.interactions import Interactions
 from jaxrec.models import Fitted, ItemWeights
 from jaxrec.runtime import parallel
 from jaxrec.runtime.blas import add_product

@@ -10,7 +10,8 @@ import numpy as np
 from jaxrec._checks import InputError
 from jaxrec.closed_form import bounds
 from jaxrec.closed_form.bounds import Bound
-from jaxrec.data import Interactions, RowBatch, row_batches
+from jaxrec.data.batching import RowBatch, row_batches
+from jaxrec.data.interactions import Interactions
 from jaxrec.deep.autoencoder import Autoencoder
 from jaxrec.deep.network.model import Network
 from jaxrec.models import Fitted

@@ -22,7 +22,7 @@ from jaxrec.closed_form import kernel
 from jaxrec.closed_form.certificate import certify
 from jaxrec.closed_form.method import ClosedForm
 from jaxrec.closed_form.without_user import LeaveUserOut
-from jaxrec.data import Interactions
+from jaxrec.data.interactions import Interactions
 from jaxrec.data.splits import HeldOut, per_user_random
 from jaxrec.evaluation import metrics as _metrics
 from jaxrec.evaluation.metrics import Metric

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Integer
 
 from jaxrec import _checks
 from jaxrec._checks import InputError
-from jaxrec.data import Interactions
+from jaxrec.data.interactions import Interactions
 
 Hits = Bool[np.ndarray, "B K"]
 Counts = Integer[np.ndarray, " B"]

@@ -14,8 +14,9 @@ from jaxtyping import Array, Float, Int
 
 from jaxrec import _checks
 from jaxrec._checks import InputError
-from jaxrec.data import Catalogue, Interactions, RowBatch, row_batches
-from jaxrec.data.batching import scatter_rows
+from jaxrec.data.batching import RowBatch, row_batches, scatter_rows
+from jaxrec.data.catalogue import Catalogue
+from jaxrec.data.interactions import Interactions
 from jaxrec.models import Fitted, HostScorer, ItemWeights, Scorer
 from jaxrec.runtime import parallel
 from jaxrec.runtime.progress import progress_bar

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from jaxrec._checks import InputError
-from jaxrec.data import Interactions
+from jaxrec.data.interactions import Interactions
 from jaxrec.evaluation import metrics as _metrics
 from jaxrec.evaluation.metrics import METRICS, Metric
 from jaxrec.evaluation.ranking import recommend_batches

@@ -22,7 +22,7 @@ from jax.typing import ArrayLike
 
 from jaxrec import _checks
 from jaxrec._checks import InputError
-from jaxrec.data import Interactions
+from jaxrec.data.interactions import Interactions
 
 
 @jax.tree_util.register_dataclass

@@ -20,7 +20,7 @@ from jaxrec.closed_form import kernel
 from jaxrec.closed_form.gram import with_user_weights
 from jaxrec.closed_form.kernel import Problem, Solution
 from jaxrec.closed_form.method import ClosedForm
-from jaxrec.data import Interactions
+from jaxrec.data.interactions import Interactions
 
 
 def objective(

@@ -29,7 +29,7 @@ from jaxrec.closed_form.certificate import RESIDUAL_LIMIT
 from jaxrec.closed_form.gram import reg_dominates
 from jaxrec.closed_form.kernel import Problem, Solution
 from jaxrec.closed_form.method import ClosedForm
-from jaxrec.data import Interactions
+from jaxrec.data.interactions import Interactions
 from jaxrec.fitting import Stopwatch
 from jaxrec.models import Fitted
 from jaxrec.solvers.columns import HIGHEST, columns_of, sample_columns

@@ -14,8 +14,8 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxrec import _checks
-from jaxrec.data import Interactions, RowBatch, row_batches
-from jaxrec.data.batching import padded_rows, width_for
+from jaxrec.data.batching import RowBatch, padded_rows, row_batches, width_for
+from jaxrec.data.interactions import Interactions
 from jaxrec.fitting import Method, Stopwatch
 from jaxrec.models import ItemFactors
 from jaxrec.runtime import parallel

@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, Int
 from jaxrec import _checks
 from jaxrec._checks import InputError
 from jaxrec.closed_form.gram import lower_gram
-from jaxrec.data import Interactions
+from jaxrec.data.interactions import Interactions
 from jaxrec.fitting import Method, Stopwatch
 from jaxrec.models import Fitted, PairWeights
 from jaxrec.runtime import parallel

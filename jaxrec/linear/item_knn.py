@@ -21,7 +21,7 @@ from jaxtyping import Array, Float
 from jaxrec import _checks
 from jaxrec._checks import InputError
 from jaxrec.closed_form.gram import default_gram, squared_norms
-from jaxrec.data import Interactions
+from jaxrec.data.interactions import Interactions
 from jaxrec.fitting import Method, Stopwatch
 from jaxrec.models import Fitted, ItemWeights, SparseItemWeights
 from jaxrec.runtime import parallel

@@ -24,7 +24,7 @@ from jaxrec.closed_form import kernel
 from jaxrec.closed_form.gram import default_gram, reg_dominates
 from jaxrec.closed_form.kernel import dropout_penalty
 from jaxrec.closed_form.mesh import penalised
-from jaxrec.data import Interactions
+from jaxrec.data.interactions import Interactions
 from jaxrec.fitting import Method, Stopwatch
 from jaxrec.linear import low_rank_edlae_kernels as kernels
 from jaxrec.linear.low_rank_edlae_kernels import ONE_SHOTS, Problem

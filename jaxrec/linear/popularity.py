@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from jaxrec.data import Interactions
+from jaxrec.data.interactions import Interactions
 from jaxrec.fitting import Method, Stopwatch
 from jaxrec.models import ItemScores
 from jaxrec.runtime.memory import Hardware, Needs

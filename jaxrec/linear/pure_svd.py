@@ -19,7 +19,7 @@ from scipy.sparse.linalg import ArpackError
 from jaxrec import _checks
 from jaxrec._checks import InputError
 from jaxrec.closed_form.spectral import DENSE_UP_TO, eigenpairs
-from jaxrec.data import Interactions
+from jaxrec.data.interactions import Interactions
 from jaxrec.fitting import Method, Stopwatch
 from jaxrec.models import Fitted, ItemFactors
 from jaxrec.runtime.memory import CPU_CORE_RATE, Hardware, Needs

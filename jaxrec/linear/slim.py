@@ -24,7 +24,7 @@ from jaxrec import _checks
 from jaxrec.closed_form import ties
 from jaxrec.closed_form.gram import default_gram, squared_norms
 from jaxrec.closed_form.mesh import invert
-from jaxrec.data import Interactions
+from jaxrec.data.interactions import Interactions
 from jaxrec.fitting import Method, Stopwatch
 from jaxrec.models import Fitted, ItemWeights
 from jaxrec.runtime import parallel

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxrec import _checks
 from jaxrec._checks import InputError
-from jaxrec.data import Interactions
+from jaxrec.data.interactions import Interactions
 from jaxrec.evaluation.ranking import Recommendations, top_k_host
 from jaxrec.models import Fitted, ItemFactors
 from jaxrec.similarity.gauges import KINDS, canonical_gauge, item_indices, matrix, pair_of

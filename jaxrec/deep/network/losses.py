@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxrec._checks import InputError
-from jaxrec.data import Interactions
 from jaxrec.data.batching import PackedBatch
+from jaxrec.data.interactions import Interactions
 
 RECONSTRUCTIONS = ("multinomial", "squared", "gaussian", "logistic")
 # RecVAE's prior: shares of the standard normal, of the encoder before, and of a normal of variance exp(10).

@@ -13,7 +13,7 @@ from jaxtyping import PRNGKeyArray
 
 from jaxrec import _checks
 from jaxrec._checks import InputError
-from jaxrec.data import Interactions
+from jaxrec.data.interactions import Interactions
 from jaxrec.data.splits import HeldOut
 from jaxrec.deep.network import losses
 from jaxrec.deep.network.architecture import DTYPES, Architecture

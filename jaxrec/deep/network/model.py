@@ -10,8 +10,8 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Array, Float
 
-from jaxrec.data import Interactions, RowBatch
-from jaxrec.data.batching import PackedBatch, packed_rows
+from jaxrec.data.batching import PackedBatch, RowBatch, packed_rows
+from jaxrec.data.interactions import Interactions
 from jaxrec.deep.network.architecture import Architecture
 
 

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from jaxrec.data import Interactions
 from jaxrec.data.batching import PackedBatch, packed_length, packed_rows
+from jaxrec.data.interactions import Interactions
 from jaxrec.data.splits import HeldOut
 from jaxrec.deep.network.model import Network
 from jaxrec.deep.network.step import GROUPS, Losses, StepConfig, StepNumbers, TrainingState, init, remember, step

@@ -26,7 +26,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from jaxrec import _checks
 from jaxrec._checks import InputError
 from jaxrec.closed_form.spectral import KINDS
-from jaxrec.data import Interactions
+from jaxrec.data.interactions import Interactions
 from jaxrec.factorization import ridge
 from jaxrec.factorization.alternation import alternate, identity
 from jaxrec.factorization.awmf import sweeps

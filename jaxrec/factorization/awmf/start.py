@@ -15,7 +15,7 @@ from scipy.sparse.linalg import ArpackError
 
 from jaxrec.closed_form.gram import gram_matrix, mesh_gram, squared_norms, with_user_weights
 from jaxrec.closed_form.spectral import closed_form_factor, closed_form_l2, closed_form_product, eigenpairs
-from jaxrec.data import Interactions
+from jaxrec.data.interactions import Interactions
 from jaxrec.factorization.ridge import Regressions
 from jaxrec.models import ItemFactors
 from jaxrec.runtime import parallel

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.sparse as sp
 
-from jaxrec.data import Interactions
+from jaxrec.data.interactions import Interactions
 from jaxrec.factorization.ridge import FoldIn, Regressions, transposed
 from jaxrec.factorization.weights import Weights
 from jaxrec.solvers import cg

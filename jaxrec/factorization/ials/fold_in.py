@@ -8,7 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from jaxrec._checks import InputError
-from jaxrec.data import Interactions
+from jaxrec.data.interactions import Interactions
 from jaxrec.factorization import ridge
 from jaxrec.factorization.ials.model import UserItemFactors
 from jaxrec.factorization.weights import WeightRule, Weights

@@ -12,7 +12,8 @@ import scipy.sparse as sp
 from jaxtyping import Array, Float
 
 from jaxrec._checks import InputError
-from jaxrec.data import Interactions, RowBatch
+from jaxrec.data.batching import RowBatch
+from jaxrec.data.interactions import Interactions
 from jaxrec.factorization import ridge
 from jaxrec.factorization.ridge import FoldIn, RegressionBatch
 

@@ -18,7 +18,7 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import PRNGKeyArray
 
-from jaxrec.data import Interactions
+from jaxrec.data.interactions import Interactions
 from jaxrec.factorization import ridge
 from jaxrec.factorization.ridge import FoldIn, HalfStep, Regressions, Solved
 from jaxrec.factorization.weights import Weights

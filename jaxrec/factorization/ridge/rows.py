@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
 
-from jaxrec.data import Interactions, RowBatch
+from jaxrec.data.batching import RowBatch
+from jaxrec.data.interactions import Interactions
 from jaxrec.factorization.ridge.kernels import RegressionBatch
 from jaxrec.factorization.weights import WeightRule, Weights
 

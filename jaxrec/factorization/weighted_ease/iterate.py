@@ -29,8 +29,8 @@ from jaxtyping import Array, Float, Int
 from jaxrec.closed_form import kernel
 from jaxrec.closed_form.gram import BLOCK_BYTES, default_gram, lower_gram, squared_norms, with_user_weights
 from jaxrec.closed_form.mesh import invert
-from jaxrec.data import Interactions, row_batches
-from jaxrec.data.batching import scatter_rows
+from jaxrec.data.batching import row_batches, scatter_rows
+from jaxrec.data.interactions import Interactions
 from jaxrec.factorization.weights import Weights
 from jaxrec.runtime import parallel
 from jaxrec.runtime.blas import add_product

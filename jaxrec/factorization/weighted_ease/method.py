@@ -22,7 +22,7 @@ from jaxrec import _checks
 from jaxrec._checks import InputError
 from jaxrec.closed_form import ties
 from jaxrec.closed_form.certificate import ROUNDING_LIMIT
-from jaxrec.data import Interactions
+from jaxrec.data.interactions import Interactions
 from jaxrec.factorization.weighted_ease import iterate, solve
 from jaxrec.factorization.weighted_ease.iterate import Settings, Solution
 from jaxrec.factorization.weights import Weights

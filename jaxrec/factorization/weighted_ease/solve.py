@@ -12,7 +12,7 @@ import scipy.linalg
 from jaxrec.closed_form import kernel
 from jaxrec.closed_form import mesh as mesh_solver
 from jaxrec.closed_form.gram import default_gram, lower_gram, with_user_weights
-from jaxrec.data import Interactions
+from jaxrec.data.interactions import Interactions
 from jaxrec.factorization.weighted_ease.iterate import (
     Settings,
     Solution,

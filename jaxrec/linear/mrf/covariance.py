@@ -17,7 +17,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from jaxrec.closed_form.gram import EXACT_COUNTS
-from jaxrec.data import Interactions
+from jaxrec.data.interactions import Interactions
 from jaxrec.runtime.threads import map_in_order
 
 CACHE_ENTRIES = 2**26  # of X'X among the most popular items, kept dense

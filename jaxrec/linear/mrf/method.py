@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 
 from jaxrec import _checks
 from jaxrec._checks import InputError
-from jaxrec.data import Interactions
+from jaxrec.data.interactions import Interactions
 from jaxrec.fitting import HostOrDevices, Stopwatch
 from jaxrec.linear.mrf.blocks import solve
 from jaxrec.linear.mrf.covariance import CACHE_ENTRIES, ScaledGram
