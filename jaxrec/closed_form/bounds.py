@@ -89,7 +89,7 @@ def spectrum(train: Interactions, width: int, *, bias: bool = False) -> Spectrum
       Spectrum; all values up to `DENSE_UP_TO` items, else `width` of them.
 
     Cost: a Gram matrix and 4/3 I^3 flops on the host; beyond `DENSE_UP_TO` items Lanczos, about 20 nnz width.
-    Raises: ArpackError of SciPy where Lanczos iterations do not converge (`spectral.lanczos`).
+    Raises: ArpackError of SciPy where Lanczos iterations do not converge (`lanczos`).
     """
     _checks.count("width", width, at_least=1)
     n = train.n_items

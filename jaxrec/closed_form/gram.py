@@ -94,7 +94,7 @@ def default_gram(data: Interactions, mesh: Any = None) -> Float[Array, "N N"]:
 
     Args:
       data: U x I interactions; on several hosts the same on each.
-      mesh: what `parallel.make_mesh` returned; then N is I padded with empty items as `linalg.blocks` says. Or None.
+      mesh: what `parallel.make_mesh` returned; then N is I padded with empty items as `sweep_layout` says. Or None.
     """
     if mesh is None:
         return jnp.asarray(gram_matrix(data))

@@ -94,7 +94,7 @@ def invert(gram: Array, penalty: np.ndarray, mesh: Any = None, fill: float = 1.0
     """[N, N] (X'X + D(penalty))^-1: whole on the default device, or on a mesh, padded and split by columns.
 
     Args:
-      gram: [N, N] X'X in float32, from `stats.default_gram` on the same mesh. Donated.
+      gram: [N, N] X'X in float32, from `default_gram` on the same mesh. Donated.
       penalty: [I] diagonal of Lambda, above 0.
       mesh: what `parallel.make_mesh` returned, or None.
       fill: the penalty of the items that only pad.
