@@ -72,15 +72,6 @@ def one_of(name: str, value: object, choices: Sequence[object]) -> None:
         raise InputError(f"{name} must be one of {', '.join(map(str, choices))}, got {value!r}.")
 
 
-def runs_on_a_mesh(solver: str, dtype: str) -> None:
-    """Refuse settings that keep a fit on the host."""
-    if solver == "host" or dtype == "float64":
-        raise InputError(
-            f"devices compute in float32 by the JAX kernel, got solver={solver!r} and dtype={dtype!r}; "
-            "leave out devices, or these."
-        )
-
-
 def plain_numbers(config: Any) -> None:
     """Makes NumPy's numbers among the fields of a frozen dataclass Python's own, which print and compare as such."""
     for field in dataclasses.fields(config):

@@ -52,6 +52,9 @@ class Method(abc.ABC):
 
     name: ClassVar[str]
 
+    def __post_init__(self):
+        _checks.plain_numbers(self)
+
     def __repr__(self) -> str:
         """The settings of the method, then where and how it is solved if that was asked for."""
         own = [field for field in dataclasses.fields(self) if not field.kw_only]
@@ -149,6 +152,17 @@ class Method(abc.ABC):
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
+class HostOnly(Method):
+    """A method that the host alone works for; devices make no difference, but what is no device is refused."""
+
+    def _mesh(self, devices: Any) -> None:
+        super()._mesh(devices)
+
+    def _plan(self, shape: tuple[int, int, int], mesh: Any) -> Plan:
+        return super()._plan(shape, None)
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
 class HostOrJax(Method):
     """A method with a solver on the CPU besides the JAX kernels.
 
@@ -160,7 +174,7 @@ class HostOrJax(Method):
     solver: Literal["auto", "host", "jax"] = dataclasses.field(default="auto", kw_only=True)
 
     def __post_init__(self):
-        _checks.plain_numbers(self)
+        super().__post_init__()
         _checks.one_of("solver", self.solver, ("auto", "host", "jax"))
 
     @property
@@ -170,7 +184,7 @@ class HostOrJax(Method):
 
     def _mesh(self, devices: Any) -> Any:
         if devices is not None and self.solver == "host":
-            raise InputError("solver='host' runs without a mesh; leave out devices, or the solver.")
+            raise InputError("solver='host' runs without devices; leave out devices, or the solver.")
         return super()._mesh(devices)
 
 

@@ -8,12 +8,12 @@ from jaxrec import _checks, deep, factorization, linear
 from jaxrec.fitting import Method
 from jaxrec.runtime.memory import Plan
 
+SHOWN = [vars(room)[name] for room in (linear, factorization, deep) for name in room.__all__]
 # Every method that a room shows, by the name it has itself.
 METHODS: dict[str, type[Method]] = {
-    shown.name: shown
-    for room in (linear, factorization, deep)
-    for shown in map(vars(room).get, room.__all__)
-    if isinstance(shown, type) and issubclass(shown, Method) and "name" in vars(shown)
+    method.name: method
+    for method in SHOWN
+    if isinstance(method, type) and issubclass(method, Method) and "name" in vars(method)
 }
 
 

@@ -1,6 +1,6 @@
 """The solver of the closed forms on accelerators and meshes: in place, every matrix split by columns, nothing gathered.
 
-The same answer as `jaxrec.closed_form.method.solve`, which is for one device and can be differentiated.
+The same answer as `jaxrec.closed_form.kernel.solve`, which is for one device and can be differentiated.
 """
 
 from __future__ import annotations

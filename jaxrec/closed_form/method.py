@@ -37,9 +37,11 @@ class ClosedForm(HostOrDevices):
     # Whether the model is the optimum itself on the data as given, which closed-form updates rely on.
     exact_updates: ClassVar[bool] = True
 
-    def __init_subclass__(cls) -> None:
+    def __init_subclass__(cls, **kwargs: Any) -> None:
         """Classes that change what is solved, or the solution, do not promise exact updates."""
-        if {"fit", "training_data", "problem", "transform_weights"} & vars(cls).keys():
+        super().__init_subclass__(**kwargs)
+        hooks = ("fit", "training_data", "problem", "transform_weights")
+        if any(getattr(cls, hook) is not getattr(ClosedForm, hook) for hook in hooks):
             cls.exact_updates = False
 
     @abc.abstractmethod

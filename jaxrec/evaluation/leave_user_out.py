@@ -69,7 +69,8 @@ def evaluate_leave_user_out(
       label: what the report calls the model; default the method.
 
     Raises:
-      InputError: the method is none for which this is exact, or fold-in and targets do not fit the data.
+      InputError: the method is none for which this is exact, fold-in and targets do not fit the data, or every target
+        stands in the excluded fold-in.
       FitError: the model of all users is not certified, or does not fit in memory; or float32 cannot resolve the model
         without one of them.
 

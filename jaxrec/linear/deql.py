@@ -33,7 +33,7 @@ from jaxrec.data.interactions import Interactions
 from jaxrec.fitting import Stopwatch
 from jaxrec.models import Fitted
 from jaxrec.solvers.columns import HIGHEST, columns_of, sample_columns
-from jaxrec.status import Certificate, Status
+from jaxrec.status import Certificate, FitError, Status
 
 
 def objective(
@@ -195,11 +195,8 @@ class Deql(ClosedForm):
         columns = sample_columns(train.n_items)
         found = columns_of(model.weights, columns)[: train.n_items]
         own = residual(train, columns, found, self.dropout, self.reg, self.kept_weight)
-        status = Status.OK if own <= RESIDUAL_LIMIT[self.dtype] else Status.RESIDUAL_TOO_LARGE
-        return model, dataclasses.replace(certificate, status=status, residual=max(own, certificate.residual))
-
-    def _advice(self, certificate: Certificate, train: Interactions) -> str:
-        if certificate.status is not Status.RESIDUAL_TOO_LARGE:
-            return super()._advice(certificate, train)
-        way = "lower reg: nothing is left to learn" if reg_dominates(train, self.reg) else "raise reg"
-        return f"{certificate}; {way}, or use Deql(dtype='float64')."
+        certificate = dataclasses.replace(certificate, residual=max(own, certificate.residual))
+        if not own <= RESIDUAL_LIMIT[self.dtype]:
+            way = "lower reg: nothing is left to learn" if reg_dominates(train, self.reg) else "raise reg"
+            raise FitError(Status.RESIDUAL_TOO_LARGE, f"{certificate}; {way}, or use Deql(dtype='float64').")
+        return model, certificate

@@ -256,7 +256,8 @@ class HigherOrder(Method):
             residual = self._residual(x, z, pairs, solution)
         status = Status.OK if residual <= RESIDUAL_LIMIT else Status.RESIDUAL_TOO_LARGE
         status = status if np.isfinite(residual) else Status.NOT_FINITE
-        model = PairWeights(solution.items, pairs if mesh else jnp.asarray(pairs), solution.pairs)
+        put = np.asarray if mesh is not None and mesh.size > 1 else jnp.asarray
+        model = PairWeights(*map(put, (solution.items, pairs, solution.pairs)))
         return model, Certificate(status, residual, RESIDUAL_LIMIT, {"pairs": float(len(pairs))})
 
     def _advice(self, certificate: Certificate, train: Interactions) -> str:

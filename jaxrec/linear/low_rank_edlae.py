@@ -3,7 +3,7 @@
     min over U, V [I, k] of  ||X - X zd(UV')||_F^2 + ||Lambda^(1/2) zd(UV')||_F^2,   Lambda_j = reg + p/(1-p) (X'X)_jj,
 
 where zd drops the diagonal (Steck, NeurIPS 2020; Steck & Garcia Garcia, arXiv 2110.11402). It is not convex. The
-kernels, and why one truncated SVD nearly solves it and a short fixed point does, are in `low_rank_solvers`.
+kernels, and why one truncated SVD nearly solves it and a short fixed point does, are in `low_rank_edlae_kernels`.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def excess(
 
 
 def prepare(gram: Float[ArrayLike, "N N"], dropout: Any, reg: Any, mesh: Any = None, n_items: int = 0) -> Problem:
-    """What the kernels of `low_rank_solvers` need of the data, for every rank.
+    """What the kernels of `low_rank_edlae_kernels` need of the data, for every rank.
 
     Args:
       gram: [N, N] X'X; symmetric. Not modified.

@@ -8,14 +8,14 @@ from typing import Any, ClassVar
 import numpy as np
 
 from jaxrec.data.interactions import Interactions
-from jaxrec.fitting import Method, Stopwatch
+from jaxrec.fitting import HostOnly, Stopwatch
 from jaxrec.models import ItemScores
 from jaxrec.runtime.memory import Hardware, Needs
 from jaxrec.status import Certificate
 
 
 @dataclasses.dataclass(frozen=True)
-class Popularity(Method):
+class Popularity(HostOnly):
     """Every item's share of users, the same scores for everyone: the model is ItemScores.
 
     The scores s minimise ||P - 1 s'||_F^2, where P is the 0/1 pattern of the interactions. Deterministic, so its
@@ -26,9 +26,6 @@ class Popularity(Method):
     """
 
     name: ClassVar[str] = "popularity"
-
-    def _mesh(self, devices: Any) -> None:
-        super()._mesh(devices)  # what is no device is refused
 
     def _solve(self, train: Interactions, mesh: Any, clock: Stopwatch, **_: Any) -> tuple[ItemScores, Certificate]:
         with clock.stage("count"):

@@ -20,7 +20,7 @@ from jaxrec import _checks
 from jaxrec._checks import InputError
 from jaxrec.closed_form.spectral import DENSE_UP_TO, eigenpairs
 from jaxrec.data.interactions import Interactions
-from jaxrec.fitting import Method, Stopwatch
+from jaxrec.fitting import HostOnly, Stopwatch
 from jaxrec.models import Fitted, ItemFactors
 from jaxrec.runtime.memory import CPU_CORE_RATE, Hardware, Needs
 from jaxrec.solvers.columns import HIGHEST
@@ -74,7 +74,7 @@ def largest_missed(x: sp.csr_array, pairs: Eigenpairs) -> float:
 
 
 @dataclasses.dataclass(frozen=True)
-class PureSvd(Method):
+class PureSvd(HostOnly):
     """PureSVD: the best autoencoder of rank K, from the truncated SVD of X; with `reg`, its regularised form.
 
     Attributes:
@@ -118,9 +118,6 @@ class PureSvd(Method):
         super()._refuse(train)
         if self.rank > train.n_items:
             raise InputError(f"rank must be at most the number of items, {train.n_items:,}, got {self.rank}.")
-
-    def _mesh(self, devices: Any) -> None:
-        super()._mesh(devices)  # what is no device is refused
 
     def _solve(self, train: Interactions, mesh: Any, clock: Stopwatch, **_: Any) -> tuple[ItemFactors, Certificate]:
         with clock.stage("decomposition"):

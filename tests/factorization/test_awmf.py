@@ -429,7 +429,7 @@ def negative(x):
             {"cell_weights": lambda x: Weights.rank_one(np.zeros(USERS), np.ones(ITEMS))},
             "weights of all interactions are 0",
         ),
-        (Awmf(RANK, solver="host"), {"devices": lambda x: jax.devices()}, "runs without a mesh"),
+        (Awmf(RANK, solver="host"), {"devices": lambda x: jax.devices()}, "runs without devices"),
     ],
 )
 def test_bad_fits_are_refused(data, method, arguments, complaint):

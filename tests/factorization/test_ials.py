@@ -414,7 +414,7 @@ def test_bad_settings_are_refused(make, complaint):
             {"cell_weights": lambda x: Weights.constant(x.rows(np.arange(USERS)[::-1]), 1.0)},
             "another pattern",
         ),
-        (Ials(RANK, mode="cholesky", solver="host"), {"devices": lambda x: jax.devices()}, "runs without a mesh"),
+        (Ials(RANK, mode="cholesky", solver="host"), {"devices": lambda x: jax.devices()}, "runs without devices"),
     ],
 )
 def test_bad_fits_are_refused(data, method, arguments, complaint):

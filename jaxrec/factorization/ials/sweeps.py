@@ -28,7 +28,7 @@ NUMBERS_AT_ONCE = 2**18  # of factors in float64, in the certificate
 
 
 class State(NamedTuple):
-    """What a sweep carries: the factors [U, K] and [I, K], on the host, or on devices in the order of `Sides`."""
+    """What a sweep carries: the factors [U, K] and [I, K], on the host, or on devices in the order of a `HalfStep`."""
 
     user_factors: Any
     item_factors: Any

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 from jaxrec.solvers import cg
 from jaxrec.solvers.columns import HIGHEST
-from jaxrec.solvers.spd import cholesky_of_each
+from jaxrec.solvers.spd import solve_each
 
 FLOOR = 1e-6  # of the preconditioner's largest entry in a row: below it is rounding
 
@@ -107,9 +107,7 @@ def cholesky(
     empty = jnp.all(right == 0, axis=1)  # such a row has the solution 0, whatever its matrix is
     before = right - jnp.einsum("bkj,bj->bk", left, jnp.where(empty[:, None], 0, start), precision=HIGHEST)
     left = jnp.where(empty[:, None, None], jnp.eye(gram.shape[0], dtype=gram.dtype)[None], left)
-    factor = cholesky_of_each(left)
-    y = lax.linalg.triangular_solve(factor, right[:, :, None], left_side=True, lower=True)
-    y = lax.linalg.triangular_solve(factor, y, left_side=True, lower=True, transpose_a=True)[:, :, 0]
+    y = solve_each(left, right[:, :, None])[:, :, 0]
     return _solved(systems, gram, y, right, before, jnp.zeros_like(y))
 
 
@@ -239,9 +237,7 @@ def block_sweep(
         corner = lax.dynamic_slice_in_dim(rows, at, size, axis=1)
         left = matrices(systems, block, corner)
         left = jnp.where(empty[:, None, None], eye, left)
-        factor = cholesky_of_each(left)
-        move = lax.linalg.triangular_solve(factor, slope[:, :, None], left_side=True, lower=True)
-        move = lax.linalg.triangular_solve(factor, move, left_side=True, lower=True, transpose_a=True)[:, :, 0]
+        move = solve_each(left, slope[:, :, None])[:, :, 0]
         move = jnp.where(empty[:, None], 0, move)
         y = lax.dynamic_update_slice_in_dim(y, own + move, at, axis=1)
         return y, predicted + jnp.einsum("blk,bk->bl", block, move, precision=HIGHEST)

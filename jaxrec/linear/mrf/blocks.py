@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Float
 from scipy.linalg import lapack
@@ -20,7 +19,7 @@ from jaxrec.linear.mrf.pattern import Cover, Pattern
 from jaxrec.runtime import parallel
 from jaxrec.runtime.progress import progress_bar
 from jaxrec.runtime.threads import map_in_order
-from jaxrec.solvers.spd import cholesky_of_each
+from jaxrec.solvers.spd import solve_each
 
 BATCH_ENTRIES, HOST_BATCH_ENTRIES = 2**24, 2**20
 BATCH_USERS = 2**24  # users x blocks
@@ -52,10 +51,8 @@ def block_columns(grams: Float[ArrayLike, "N m m"], n_columns: int) -> Columns:
     """
     grams = jnp.asarray(grams)
     n, m = grams.shape[:2]
-    factor = cholesky_of_each(grams)
     wanted = jnp.broadcast_to(jnp.eye(m, dtype=grams.dtype)[:, m - n_columns :], (n, m, n_columns))
-    half = lax.linalg.triangular_solve(factor, wanted, left_side=True, lower=True)
-    inverse = lax.linalg.triangular_solve(factor, half, left_side=True, lower=True, transpose_a=True)
+    inverse = solve_each(grams, wanted)
     unexplained = 1 / jnp.diagonal(inverse[:, m - n_columns :], axis1=1, axis2=2)
     return Columns(jnp.where(wanted > 0, 0, -inverse * unexplained[:, None, :]), unexplained)
 
