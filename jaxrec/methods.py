@@ -8,11 +8,11 @@ from jaxrec import _checks, deep, factorization, linear
 from jaxrec.fitting import Method
 from jaxrec.runtime.memory import Plan
 
-SHOWN = [vars(room)[name] for room in (linear, factorization, deep) for name in room.__all__]
+_SHOWN = [vars(room)[name] for room in (linear, factorization, deep) for name in room.__all__]
 # Every method that a room shows, by the name it has itself.
 METHODS: dict[str, type[Method]] = {
     method.name: method
-    for method in SHOWN
+    for method in _SHOWN
     if isinstance(method, type) and issubclass(method, Method) and "name" in vars(method)
 }
 

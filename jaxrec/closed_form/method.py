@@ -160,8 +160,8 @@ class ClosedForm(HostOrDevices):
 
         It pays; it fits; and the other way fits too, in case that the answer is not certified.
         """
-        by_items, size = super()._plan(shape, None), np.dtype(self.dtype).itemsize
-        if not by_users.pays(*shape, size) or not by_items.fits:
+        size = np.dtype(self.dtype).itemsize
+        if not by_users.pays(*shape, size) or not (by_items := super()._plan(shape, None)).fits:
             return None
         flops = by_users.cost(*shape)
         seconds = by_items.seconds and by_items.seconds * flops / by_items.flops
