@@ -48,7 +48,7 @@ def jaxrec(x, start, mode, threads):
     settings = method._settings(None)
     problem, _ = method.problem(data, made.cell_weights)
     sides = sweeps.sides(problem, rank, settings)
-    state = sweeps.place(sweeps.State(*start), sides, settings)
+    state = sweeps.place(sweeps.IalsState(*start), sides, settings)
 
     def epoch():
         nonlocal state

@@ -94,7 +94,7 @@ def test_lowers_on_a_mesh(kernel, platform):
 vector = jax.ShapeDtypeStruct((300,), jnp.float32)
 factors = jax.ShapeDtypeStruct((300, 6), jnp.float32)
 key = jax.ShapeDtypeStruct((), jax.random.key(0).dtype)
-problem = kernels.Problem(square, square, vector, vector, vector)
+problem = kernels.LowRankProblem(square, square, vector, vector, vector)
 LOW_RANK = {
     "prepare": (kernels.prepare, (square, vector)),
     "excess": (kernels.excess, (problem, factors, factors)),

@@ -89,7 +89,7 @@ def test_low_rank_sends_blocks_of_vectors():
     square, vector = shape_of((n, n), mesh), shape_of((n,), mesh, WHOLE)
     prepare = low_rank_edlae.prepare_on.lower(mesh, square, vector, layout).compile()
     assert 0 < most_sent(prepare) <= n * layout.block
-    problem = kernels.Problem(shape_of((n, n), mesh, parallel.ROWS), square, vector, vector, vector)
+    problem = kernels.LowRankProblem(shape_of((n, n), mesh, parallel.ROWS), square, vector, vector, vector)
     thin = shape_of((n, rank), mesh, WHOLE)
     key = jax.random.key(0)
     programs = {

@@ -56,7 +56,7 @@ SCALES = {
 }
 
 
-class Spectrum:
+class SharedSpectrum:
     """The largest eigenpairs of X'X, found once: they serve every rank and strength of two of the lines."""
 
     def __init__(self, rank: int):
@@ -79,7 +79,7 @@ class FromSpectrum:
       reg: in the unit of squared singular values.
     """
 
-    spectrum: Spectrum
+    spectrum: SharedSpectrum
     closed_form: Callable[[Eigenpairs, float], ItemFactors]
     rank: int
     reg: float
@@ -90,7 +90,7 @@ class FromSpectrum:
         return ItemFactors(*(np.asarray(part, np.float32) for part in (model.encoder, model.decoder)))
 
 
-def contenders(rank: int | None, spectrum: Spectrum, plan: EdlaeScale) -> dict[str, Contender]:
+def contenders(rank: int | None, spectrum: SharedSpectrum, plan: EdlaeScale) -> dict[str, Contender]:
     """The lines of one rank, None for full rank.
 
     "zero diagonal" has no walk: it takes the strength of EASE, as the paper does.
@@ -120,7 +120,7 @@ def run(data: Prepared, scale: str, cells: Cells, say: Callable[[str], None]) ->
     trials = Trials(data, cells, plan, say)
     train = trials.parts.train
     ranks = [rank for rank in plan.ranks if 2 * rank <= train.n_items]
-    spectrum = Spectrum(max(ranks))
+    spectrum = SharedSpectrum(max(ranks))
     lines: dict[str, Tuned] = {}
     starts: dict[str, int] = {}
     for rank in (None, *ranks):

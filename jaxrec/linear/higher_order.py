@@ -34,7 +34,7 @@ from jaxrec.status import Certificate, Status
 RESIDUAL_LIMIT = 1e-2
 
 
-class Weights(NamedTuple):
+class HigherOrderWeights(NamedTuple):
     """The minimum.
 
     Attributes:
@@ -47,7 +47,7 @@ class Weights(NamedTuple):
 
 
 def objective(
-    x: Float[ArrayLike, "U I"], weights: Weights, pairs: Int[ArrayLike, "M 2"], reg: Any, pair_reg: Any
+    x: Float[ArrayLike, "U I"], weights: HigherOrderWeights, pairs: Int[ArrayLike, "M 2"], reg: Any, pair_reg: Any
 ) -> Float[Array, ""]:
     """The loss ||X - X B - Z W||_F^2 + reg ||B||_F^2 + pair_reg ||W||_F^2, literally, for checking: it takes X dense.
 
@@ -144,7 +144,7 @@ def minimum(
     rho: float,
     n_iterations: int,
     mesh: Any = None,
-) -> Weights:
+) -> HigherOrderWeights:
     """What `admm` leads to from whole matrices [I, I], [M, I] and [M, M]: on the default device, or by way of a mesh.
 
     With a mesh the weights end on the host, where the matrices come from.
@@ -159,8 +159,8 @@ def minimum(
     floats = tuple(np.float32(value) for value in (reg, pair_reg, rho))
     items, of_pairs = jax.block_until_ready(_admm(matrices, pairs, floats, n_iterations, layouts, mesh))
     if mesh is None:
-        return Weights(items, of_pairs)
-    return Weights(parallel.to_host(items)[:n, :n], parallel.to_host(of_pairs)[:m, :n])
+        return HigherOrderWeights(items, of_pairs)
+    return HigherOrderWeights(parallel.to_host(items)[:n, :n], parallel.to_host(of_pairs)[:m, :n])
 
 
 def frequent_pairs(gram_lower: np.ndarray, threshold: float | None, n_pairs: int) -> np.ndarray:
@@ -275,7 +275,7 @@ class HigherOrder(Method):
         flops = 2.0 * (n_items**3 + pairs**3) + self.n_iterations * 2.0 * pairs * n_items * (2 * n_items + pairs)
         return Needs(parts, flops, "use fewer pairs, fewer items, or a larger device")
 
-    def _residual(self, x: sp.csr_array, z: sp.csr_array, pairs: np.ndarray, solution: Weights) -> float:
+    def _residual(self, x: sp.csr_array, z: sp.csr_array, pairs: np.ndarray, solution: HigherOrderWeights) -> float:
         """The relative norm of the gradient of sampled columns, in float64 and through the sparse data."""
         n = len(solution.items)
         items = sample_columns(n)

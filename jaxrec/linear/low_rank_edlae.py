@@ -27,7 +27,7 @@ from jaxrec.closed_form.mesh import penalised
 from jaxrec.data.interactions import Interactions
 from jaxrec.fitting import Method, Stopwatch
 from jaxrec.linear import low_rank_edlae_kernels as kernels
-from jaxrec.linear.low_rank_edlae_kernels import ONE_SHOTS, Problem
+from jaxrec.linear.low_rank_edlae_kernels import ONE_SHOTS, LowRankProblem
 from jaxrec.models import Fitted, ItemFactors
 from jaxrec.runtime import parallel
 from jaxrec.runtime.memory import Hardware, Needs
@@ -96,7 +96,9 @@ def excess(
     return kernels.excess(problem, jnp.asarray(encoder), jnp.asarray(decoder)) * problem.scale
 
 
-def prepare(gram: Float[ArrayLike, "N N"], dropout: Any, reg: Any, mesh: Any = None, n_items: int = 0) -> Problem:
+def prepare(
+    gram: Float[ArrayLike, "N N"], dropout: Any, reg: Any, mesh: Any = None, n_items: int = 0
+) -> LowRankProblem:
     """What the kernels of `low_rank_edlae_kernels` need of the data, for every rank.
 
     Args:
@@ -133,7 +135,9 @@ def prepare_columns(
 
 
 @partial(jax.jit, static_argnames=("mesh", "layout"))
-def prepare_on(mesh: Any, gram: Float[Array, "N N"], penalty: Float[Array, " N"], layout: SweepLayout) -> Problem:
+def prepare_on(
+    mesh: Any, gram: Float[Array, "N N"], penalty: Float[Array, " N"], layout: SweepLayout
+) -> LowRankProblem:
     """What `prepare` returns, split over a mesh: L by rows, L^-1 by columns. JAX splits the other kernels by that.
 
     Args:
@@ -149,10 +153,12 @@ def prepare_on(mesh: Any, gram: Float[Array, "N N"], penalty: Float[Array, " N"]
     split = parallel.over_columns(kernel, mesh, (columns, rows), (columns, columns, rows, rows))
     upper, inverse, diagonal, unexplained = split(gram, penalty)
     lower = parallel.constrain(upper.T, mesh, rows)
-    return Problem(lower, inverse, *(parallel.replicate(part, mesh) for part in (penalty, diagonal, unexplained)))
+    return LowRankProblem(
+        lower, inverse, *(parallel.replicate(part, mesh) for part in (penalty, diagonal, unexplained))
+    )
 
 
-def closed_form_basis(problem: Problem, rank: int, key: PRNGKeyArray) -> tuple[Float[Array, "I K"], str]:
+def closed_form_basis(problem: LowRankProblem, rank: int, key: PRNGKeyArray) -> tuple[Float[Array, "I K"], str]:
     """[I, K] the best of the one-shot bases, each with its best decoder, and its name.
 
     Cost: five truncated SVDs.
@@ -254,7 +260,7 @@ class LowRankEdlae(Method):
         way = "lower reg: nothing is left to learn" if dominates else "raise reg, or lower the rank"
         return f"{certificate}; {way}."
 
-    def _find(self, problem: Problem, key: PRNGKeyArray) -> Float[Array, "I K"]:
+    def _find(self, problem: LowRankProblem, key: PRNGKeyArray) -> Float[Array, "I K"]:
         """[I, K] the basis P of L'U that the method ends with."""
         steps = STEPS[self.method] if self.steps is None else self.steps
         basis, _ = closed_form_basis(problem, self.rank, key)
@@ -275,7 +281,7 @@ class LowRankEdlae(Method):
         return Needs(parts, flops, advice)
 
 
-def certify(gram: Float[Array, "I I"], problem: Problem, model: ItemFactors) -> Certificate:
+def certify(gram: Float[Array, "I I"], problem: LowRankProblem, model: ItemFactors) -> Certificate:
     """The evidence on factors, as told in `LowRankEdlae.fit`, from X'X itself rather than from its factorization.
 
     Cost: 12 I^2 k flops; three I x I matrices besides those given.

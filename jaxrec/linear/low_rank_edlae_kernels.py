@@ -28,7 +28,7 @@ ONE_SHOTS = ("full_rank", "free_diagonal", "eigen")
 _dot = partial(jnp.matmul, precision=HIGHEST)
 
 
-class Problem(NamedTuple):
+class LowRankProblem(NamedTuple):
     """What the Gram matrix says about every rank.
 
     Attributes:
@@ -60,7 +60,7 @@ class Problem(NamedTuple):
         )
 
 
-class Solution(NamedTuple):
+class LowRankSolution(NamedTuple):
     """A rank-k model and its place among all models.
 
     Attributes:
@@ -78,7 +78,7 @@ class Solution(NamedTuple):
     excess: Any
 
 
-def prepare(gram: Float[ArrayLike, "I I"], penalty: Float[ArrayLike, " I"]) -> Problem:
+def prepare(gram: Float[ArrayLike, "I I"], penalty: Float[ArrayLike, " I"]) -> LowRankProblem:
     """The Cholesky factor of G = X'X + Lambda, its inverse, and the unexplained parts t = 1 / diag(G^-1).
 
     Args:
@@ -92,10 +92,10 @@ def prepare(gram: Float[ArrayLike, "I I"], penalty: Float[ArrayLike, " I"]) -> P
     eye = jnp.eye(gram.shape[0], dtype=gram.dtype)
     lower = lax.linalg.cholesky(gram + eye * penalty[None, :], symmetrize_input=False)
     inverse = lax.linalg.triangular_solve(lower, eye, left_side=True, lower=True)
-    return Problem(lower, inverse, penalty, jnp.diagonal(gram) + penalty, 1 / jnp.sum(inverse**2, axis=0))
+    return LowRankProblem(lower, inverse, penalty, jnp.diagonal(gram) + penalty, 1 / jnp.sum(inverse**2, axis=0))
 
 
-def excess(problem: Problem, encoder: Float[Array, "I K"], decoder: Float[Array, "I K"]) -> Float[Array, ""]:
+def excess(problem: LowRankProblem, encoder: Float[Array, "I K"], decoder: Float[Array, "I K"]) -> Float[Array, ""]:
     """(J(UV') - J(B*)) / (J(0) - J(B*)) by J(UV') - J(B*) = ||L'(UV' - B* - D(diag(UV')))||_F^2: no data needed.
 
     Args:
@@ -132,7 +132,7 @@ def gradients(
     return ratio(_dot(rest, decoder), _dot(start, decoder)), ratio(_dot(rest.T, encoder), _dot(start, encoder))
 
 
-def best_decoder(problem: Problem, basis: Float[Array, "I K"]) -> Solution:
+def best_decoder(problem: LowRankProblem, basis: Float[Array, "I K"]) -> LowRankSolution:
     """The optimum over all decoders, for the encoders U = L^-T P that an orthonormal basis P spans; explicit.
 
     Column j of the loss is ||P v - beta l - d||^2 with l = L'e_j, d = L'b*_j and beta = u'v, where u and h are the
@@ -160,11 +160,11 @@ def best_decoder(problem: Problem, basis: Float[Array, "I K"]) -> Solution:
     multiplier = jnp.where(uu > tiny, multiplier, 0)
     w, tau = 1 + beta, t - multiplier
     value = multiplier**2 * uu + dd + 2 * beta * dl + beta**2 * ll
-    return Solution(u, w[:, None] * h - tau[:, None] * u, w, tau, jnp.sum(value) / problem.scale)
+    return LowRankSolution(u, w[:, None] * h - tau[:, None] * u, w, tau, jnp.sum(value) / problem.scale)
 
 
 def one_shot(
-    problem: Problem, kind: str, rank: int, key: PRNGKeyArray
+    problem: LowRankProblem, kind: str, rank: int, key: PRNGKeyArray
 ) -> tuple[Float[Array, "I K"], Float[Array, " I"]]:
     """A basis P and w = 1 + beta from a guess of beta = diag(UV') and one truncated SVD, [M(w, t)]_k.
 
@@ -193,28 +193,32 @@ def one_shot(
     return svd.truncated_svd(problem.target(w, t), rank, key)[0], w
 
 
-def free_diagonal(problem: Problem, rank: int, key: PRNGKeyArray) -> tuple[Float[Array, "I K"], Float[Array, "I K"]]:
+def free_diagonal(
+    problem: LowRankProblem, rank: int, key: PRNGKeyArray
+) -> tuple[Float[Array, "I K"], Float[Array, "I K"]]:
     """[I, K] U and V of the optimum L^-T [L^-1 X'X]_k of the loss J(UV') in which the diagonal counts (DLAE)."""
     target = problem.target(jnp.ones_like(problem.penalty), problem.penalty)  # L^-1 X'X = L' - L^-1 Lambda
     basis = svd.truncated_svd(target, rank, key)[0]
     return _dot(problem.inverse.T, basis), target.transpose(basis)
 
 
-def eigen_factors(problem: Problem, rank: int, key: PRNGKeyArray) -> tuple[Float[Array, "I K"], Float[Array, "I K"]]:
+def eigen_factors(
+    problem: LowRankProblem, rank: int, key: PRNGKeyArray
+) -> tuple[Float[Array, "I K"], Float[Array, "I K"]]:
     """[I, K] U and V from the top eigenvectors Q of G alone: UV' = Q [Q' D(w) - D(1/g) Q' D(t)], no other SVD."""
     q, values = eigenpairs(problem, rank, key)
     w = 1 + _eigen_diagonal(problem, q, values)
     return q, w[:, None] * q - problem.unexplained[:, None] * q / values[None, :]
 
 
-def eigenpairs(problem: Problem, rank: int, key: PRNGKeyArray) -> tuple[Float[Array, "I K"], Float[Array, " K"]]:
+def eigenpairs(problem: LowRankProblem, rank: int, key: PRNGKeyArray) -> tuple[Float[Array, "I K"], Float[Array, " K"]]:
     """[I, K] eigenvectors and [K] eigenvalues of G, largest first."""
     lower = problem.lower
     apply = lambda v: _dot(lower, _dot(lower.T, v))  # noqa: E731
     return svd.truncated_svd(svd.Operator(lower.shape, lower.dtype, apply, apply), rank, key)[:2]
 
 
-def _eigen_diagonal(problem: Problem, q, values):
+def _eigen_diagonal(problem: LowRankProblem, q, values):
     """[I] beta = (sum_l Q_l^2 - t sum_l Q_l^2 / g_l) / (1 - sum_l Q_l^2), 0 where Q holds the item whole."""
     inside = jnp.sum(q**2, axis=1)
     outside = 1 - inside
@@ -223,7 +227,7 @@ def _eigen_diagonal(problem: Problem, q, values):
 
 
 def tied_diagonal(
-    problem: Problem, w: Float[Array, " I"], rank: int, key: PRNGKeyArray, steps: Any
+    problem: LowRankProblem, w: Float[Array, " I"], rank: int, key: PRNGKeyArray, steps: Any
 ) -> tuple[Float[Array, "I K"], Float[Array, " I"]]:
     """A basis P and w after `steps` of: w - 1 <- diag(UV'), the diagonal of the truncated SVD of M(w, t).
 
@@ -241,7 +245,7 @@ def tied_diagonal(
 
 
 def fixed_point(
-    problem: Problem, basis: Float[Array, "I K"], steps: Any, tolerance: Any
+    problem: LowRankProblem, basis: Float[Array, "I K"], steps: Any, tolerance: Any
 ) -> tuple[Float[Array, "I K"], Any, Any]:
     """The best basis seen in at most `steps` of: the best decoder of P, then a power iteration of P on M(w, tau).
 

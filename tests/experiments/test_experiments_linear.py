@@ -256,7 +256,7 @@ def test_published_figures_belong_to_data_and_lines_that_exist():
     assert {each.line for each in published.EASE} <= set(ease.contenders("gowalla", (1000, 100), 8, training))
     assert {each.line for each in published.DEEP} <= set(deep_vs_linear.lineup("gowalla", (1000, 100), 8, training))
     assert {each.line for each in published.EDLAE} - {"EDLAE"} <= {
-        f"{kind}, rank 1000" for kind in edlae.contenders(8, edlae.Spectrum(8), edlae.SCALES["full"])
+        f"{kind}, rank 1000" for kind in edlae.contenders(8, edlae.SharedSpectrum(8), edlae.SCALES["full"])
     }
 
 

@@ -26,11 +26,11 @@ def wide() -> np.ndarray:
     return tastes(1500, 96)
 
 
-def best_decoder(problem: kernels.Problem, encoder: jax.Array) -> kernels.Solution:
+def best_decoder(problem: kernels.LowRankProblem, encoder: jax.Array) -> kernels.LowRankSolution:
     return kernels.best_decoder(problem, svd.orthonormal(problem.lower.T @ encoder))
 
 
-def ends(problem: kernels.Problem, rank: int, key: jax.Array = KEY) -> dict[str, kernels.Solution]:
+def ends(problem: kernels.LowRankProblem, rank: int, key: jax.Array = KEY) -> dict[str, kernels.LowRankSolution]:
     """What each iteration ends with, with the best decoder."""
     start = low_rank_edlae._best_decoder(problem, low_rank_edlae.closed_form_basis(problem, rank, key)[0])
     encoders = {
@@ -40,7 +40,7 @@ def ends(problem: kernels.Problem, rank: int, key: jax.Array = KEY) -> dict[str,
     return {name: best_decoder(problem, encoder) for name, encoder in encoders.items()}
 
 
-def single(x: np.ndarray) -> kernels.Problem:
+def single(x: np.ndarray) -> kernels.LowRankProblem:
     """The problem in float32, as experiments have it."""
     return low_rank_edlae.prepare(jnp.asarray(reference.gram(x), jnp.float32), P, REG)
 

@@ -100,7 +100,7 @@ def test_a_sweep_is_brute_force_for_a_then_for_v(data, make, kind, rng, x64):
     weights, x = make(data), dense(data)
     w = weights.to_dense(data)
     problem, products = parts(data, weights, kind, 0.7)
-    state = sweeps.State(*rng.normal(size=(2, ITEMS, RANK)))
+    state = sweeps.AwmfState(*rng.normal(size=(2, ITEMS, RANK)))
     _, v = sweeps.balanced(state, products, kind)
     found, info = sweeps.step(state, products, problem, kind, 0.7, (1e-11, 300))
     a = best_a(x, w, v, kind, 0.7)
@@ -113,7 +113,7 @@ def test_a_sweep_is_brute_force_for_a_then_for_v(data, make, kind, rng, x64):
 def test_balancing_keeps_the_product_and_lowers_the_penalty(data, kind, rng, x64):
     x, w = dense(data), np.ones((USERS, ITEMS))
     _, products = parts(data, Weights.uniform(data), kind, 0.7)
-    state = sweeps.State(*rng.normal(size=(2, ITEMS, RANK)))
+    state = sweeps.AwmfState(*rng.normal(size=(2, ITEMS, RANK)))
     a, v = sweeps.balanced(state, products, kind)
     np.testing.assert_allclose(a @ v.T, state.encoder @ state.decoder.T, atol=1e-10)
     before, after = (float(awmf.objective(x, w, *one, 5.0, kind)) for one in (state, (a, v)))
@@ -160,7 +160,7 @@ def test_loss_and_gradients_are_those_of_the_literal_objective(data, make, kind,
     problem = sweeps.problem(data, weights, 0.7)
     state = [jnp.asarray(part) for part in rng.normal(size=(2, ITEMS, RANK))]
     literal = lambda a, v: awmf.objective(x, weights.to_dense(data), a, v, 0.7, kind)  # noqa: E731
-    loss, in_a, in_v = sweeps.loss_and_gradients(problem, sweeps.State(*state), kind, 0.7)
+    loss, in_a, in_v = sweeps.loss_and_gradients(problem, sweeps.AwmfState(*state), kind, 0.7)
     assert loss == pytest.approx(float(literal(*state)), rel=1e-12)
     expected = jax.grad(literal, argnums=(0, 1))(*state)
     np.testing.assert_allclose(2 * in_a, expected[0], atol=1e-9)
@@ -204,7 +204,7 @@ def test_iterations_are_bounded_by_alpha(kind, alpha, rng, x64):
     low, high = weights.ratio_bounds(data)
     assert (low, high) == (1.0, pytest.approx(1 + alpha))
     problem, products = parts(data, weights, kind, 0.5)
-    state = sweeps.State(*rng.normal(size=(2, 40, 6)))
+    state = sweeps.AwmfState(*rng.normal(size=(2, 40, 6)))
     _, info = sweeps.step(state, products, problem, kind, 0.5, (1e-6, 500))
     root = np.sqrt(high / low)
     assert 2 < info.steps <= np.ceil(np.log(2 * root / 1e-6) / np.log((root + 1) / (root - 1)))
@@ -229,7 +229,7 @@ def test_where_items_share_no_users_the_product_penalty_is_a_knob_of_alpha(rng, 
     counts = 1 + np.arange(ITEMS)
     items = np.repeat(np.arange(ITEMS), counts)
     x = Interactions.from_triples(np.arange(len(items)), items, 1 / np.sqrt(counts[items]))
-    start = sweeps.State(*rng.normal(size=(2, ITEMS, RANK)))
+    start = sweeps.AwmfState(*rng.normal(size=(2, ITEMS, RANK)))
     found = []
     for alpha, reg in ((3.0, 0.5), (1.5, 1e-9)):
         weights = Weights.constant(x.binarised(), alpha, unobserved_weight=0.5)
@@ -250,15 +250,15 @@ def test_where_items_share_no_users_the_product_penalty_is_a_knob_of_alpha(rng, 
 def test_sharded_equals_single_equals_host(data, kind, exact, rng, x64):
     """Three sweeps, weights of both sides differing."""
     weights = Weights.user_activity(data, -0.4, alpha=1.0)
-    start = sweeps.State(*rng.normal(size=(2, ITEMS, RANK)))
+    start = sweeps.AwmfState(*rng.normal(size=(2, ITEMS, RANK)))
 
     def run(**where):
         problem, products = parts(data, weights, kind, 0.7, exact=exact, **where)
-        state, course = sweeps.State(*map(products.place, start)), []
+        state, course = sweeps.AwmfState(*map(products.place, start)), []
         for _ in range(3):
             state, info = sweeps.step(state, products, problem, kind, 0.7, (0.1, 30))
             course.append(info)
-        return sweeps.State(*map(products.fetch, state)), course
+        return sweeps.AwmfState(*map(products.fetch, state)), course
 
     host, expected = run()
     for devices in (None, 8):

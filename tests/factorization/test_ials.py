@@ -199,9 +199,9 @@ def test_a_mesh_splits_the_tables_and_fits(data):
 def test_float32_is_close_to_float64(data):
     single, _, _ = run(data, Ials(RANK, 0.05, mode="cholesky"), n=5)
     with jax.enable_x64(True):
-        start = sweeps.State(*(np.float64(f) for f in sweeps.init(jax.random.key(0), USERS, ITEMS, RANK, 0.1)))
+        start = sweeps.IalsState(*(np.float64(f) for f in sweeps.init(jax.random.key(0), USERS, ITEMS, RANK, 0.1)))
     # The same draws in both precisions.
-    start32 = sweeps.State(*(np.float32(f) for f in start))
+    start32 = sweeps.IalsState(*(np.float32(f) for f in start))
     single, _, _ = run(data, Ials(RANK, 0.05, mode="cholesky"), n=5, state=start32)
     double, _, _ = run(data, Ials(RANK, 0.05, mode="cholesky"), n=5, state=start)
     np.testing.assert_allclose(

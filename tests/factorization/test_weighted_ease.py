@@ -206,7 +206,7 @@ def test_blocks_of_many_shapes_give_the_same(rng, monkeypatch):
     weights = WEIGHTS["popular zeros"](data)
     expected = reference.weighted_full_rank(dense(data), weights.to_dense(data), REG)
     for width, entries, columns in ((3, 2**25, 5), (256, 100, 13), (1, 1, 50)):
-        for name, value in (("WIDTH", width), ("ENTRIES", entries), ("COLUMNS", columns)):
+        for name, value in (("WIDTH", width), ("ENTRIES", entries), ("COLUMNS_AT_ONCE", columns)):
             monkeypatch.setattr(iterate, name, value)
         for mesh in (None, jax.devices()[:2])[: 2 if columns == 13 else 1]:
             found = fitted(WeightedEase(REG), data, cell_weights=weights, devices=mesh)

@@ -48,7 +48,7 @@ def test_is_the_ridge_regression_it_stands_for(data, x64):
     assert np.any(w < -1e-3)  # the negative interactions of the title
 
     gradient = jax.grad(higher_order.objective, argnums=1)(
-        jnp.asarray(x), higher_order.Weights(*map(jnp.asarray, found)), np.array(pairs), 5.0, 20.0
+        jnp.asarray(x), higher_order.HigherOrderWeights(*map(jnp.asarray, found)), np.array(pairs), 5.0, 20.0
     )
     may_b = ~np.eye(N_ITEMS, dtype=bool)
     may_w = np.array([[j not in pair for j in range(N_ITEMS)] for pair in pairs])
@@ -73,10 +73,10 @@ def test_objective_falls_below_that_of_items_alone(data):
     x = data.to_csr(np.float32).toarray()
     model = HigherOrder(5.0, 20.0, threshold=12, rho=50.0).fit(data).model
     with_pairs = higher_order.objective(
-        x, higher_order.Weights(model.weights, model.pair_weights), model.pairs, 5.0, 20.0
+        x, higher_order.HigherOrderWeights(model.weights, model.pair_weights), model.pairs, 5.0, 20.0
     )
     ease = Ease(5.0).fit(data).model.weights
-    nothing = higher_order.Weights(ease, np.zeros_like(model.pair_weights))
+    nothing = higher_order.HigherOrderWeights(ease, np.zeros_like(model.pair_weights))
     alone = higher_order.objective(x, nothing, model.pairs, 5.0, 20.0)
     assert with_pairs < alone
 

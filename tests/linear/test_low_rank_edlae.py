@@ -71,7 +71,7 @@ class Naive:
         return np.sum(error**2) / np.sum((self.root @ self.best) ** 2)
 
 
-def problem_of(x: np.ndarray) -> kernels.Problem:
+def problem_of(x: np.ndarray) -> kernels.LowRankProblem:
     return prepare(jnp.asarray(reference.gram(x)), P, REG)
 
 

@@ -20,7 +20,7 @@ from jaxrec.data import Interactions
 from jaxrec.experiments.low_rank import iterative
 from jaxrec.linear import low_rank_edlae
 from jaxrec.linear import low_rank_edlae_kernels as kernels
-from jaxrec.linear.low_rank_edlae_kernels import Problem
+from jaxrec.linear.low_rank_edlae_kernels import LowRankProblem
 from jaxrec.models import ItemFactors
 from jaxrec.solvers import svd
 from jaxrec.solvers.columns import HIGHEST
@@ -43,7 +43,7 @@ _eigen = jax.jit(kernels.eigen_factors, static_argnums=1)
 _fixed_point = jax.jit(kernels.fixed_point)
 
 
-def problem_of(train: Interactions, reg: float, dropout: float) -> Problem:
+def problem_of(train: Interactions, reg: float, dropout: float) -> LowRankProblem:
     """What every form works on.
 
     Raises:
@@ -98,7 +98,7 @@ class ZeroDiagonal:
         return ItemFactors(*jax.block_until_ready(_zero_diagonal(problem, start, self.steps)))
 
 
-def zero_diagonal(problem: Problem, basis: Any, steps: Any) -> tuple[Any, Any]:
+def zero_diagonal(problem: LowRankProblem, basis: Any, steps: Any) -> tuple[Any, Any]:
     """[I, K] U and V after `steps` of alternating exact minimisation under diag(UV') = 0; the loss never rises.
 
     The loss is J(B*) + ||L'(UV' - B*)||_F^2. Given a basis P of the columns of L'U, row j of V is the projection of
@@ -138,7 +138,9 @@ def zero_diagonal(problem: Problem, basis: Any, steps: Any) -> tuple[Any, Any]:
 _zero_diagonal = jax.jit(zero_diagonal)
 
 
-def by_name(problem: Problem, *, omega: float, admm_steps: int, lbfgs_steps: int, lbfgs_starts: int) -> dict[str, Form]:
+def by_name(
+    problem: LowRankProblem, *, omega: float, admm_steps: int, lbfgs_steps: int, lbfgs_starts: int
+) -> dict[str, Form]:
     """Each form by name.
 
     Args:

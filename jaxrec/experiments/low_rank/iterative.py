@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxrec.linear import low_rank_edlae_kernels as kernels
-from jaxrec.linear.low_rank_edlae_kernels import Problem
+from jaxrec.linear.low_rank_edlae_kernels import LowRankProblem
 from jaxrec.solvers import descent
 from jaxrec.solvers.columns import HIGHEST
 
@@ -29,7 +29,7 @@ class AdmmState(NamedTuple):
     dual: Any
 
 
-def admm_step(problem: Problem, state: AdmmState, omega: Any) -> AdmmState:
+def admm_step(problem: LowRankProblem, state: AdmmState, omega: Any) -> AdmmState:
     """The state after one iteration of the alternating updates published with EDLAE (Steck, NeurIPS 2020).
 
     They are not an exact ADMM: the decoder's update has the penalty omega, the encoder's has not. They approach the
@@ -66,7 +66,7 @@ _admm_step = jax.jit(admm_step)
 
 
 def admm(
-    problem: Problem, rank: int, key: PRNGKeyArray, steps: int, omega: float
+    problem: LowRankProblem, rank: int, key: PRNGKeyArray, steps: int, omega: float
 ) -> tuple[Float[Array, "I K"], Float[Array, "I K"], list[float]]:
     """[I, K] U and V of the best iterate of `admm_step` from small random factors, and the excess of every iterate.
 
@@ -88,7 +88,7 @@ def admm(
 
 @jax.jit
 def lbfgs(
-    problem: Problem, encoder: Float[Array, "I K"], decoder: Float[Array, "I K"], steps: Any
+    problem: LowRankProblem, encoder: Float[Array, "I K"], decoder: Float[Array, "I K"], steps: Any
 ) -> tuple[Float[Array, "I K"], Float[Array, "I K"], Any]:
     """[I, K] U and V after `steps` of L-BFGS on the loss itself, in the variables L'U and V; for small data.
 

@@ -33,7 +33,7 @@ from jaxrec.factorization.awmf import sweeps
 from jaxrec.factorization.awmf.on_devices import OnDevices
 from jaxrec.factorization.awmf.on_host import OnHost
 from jaxrec.factorization.awmf.start import spectrum, start
-from jaxrec.factorization.awmf.sweeps import Info, Problem, State
+from jaxrec.factorization.awmf.sweeps import AwmfInfo, AwmfProblem, AwmfState
 from jaxrec.factorization.weights import Weights
 from jaxrec.fitting import HostOrJax, Stopwatch
 from jaxrec.models import Fitted, ItemFactors
@@ -43,7 +43,7 @@ from jaxrec.status import Certificate, Status
 
 LIMIT = 1e-3  # of the relative gradient in V, whose equations were solved last, exactly
 EXACT_UP_TO = {"cpu": 8192, "gpu": 20_000, "tpu": 20_000}  # items, where I^3 flops are a small part of a fit
-Callback = Callable[[int, Info, State], Any]
+Callback = Callable[[int, AwmfInfo, AwmfState], Any]
 
 
 def objective(
@@ -124,7 +124,7 @@ class Awmf(HostOrJax):
         """W of a fit that is given none: unobserved_weight, and alpha more where there is an interaction."""
         return Weights.constant(train.binarised(), self.alpha, unobserved_weight=self.unobserved_weight)
 
-    def problem(self, train: Interactions, cell_weights: Weights | None = None) -> Problem:
+    def problem(self, train: Interactions, cell_weights: Weights | None = None) -> AwmfProblem:
         """What the sweeps work on.
 
         Raises:
@@ -167,8 +167,8 @@ class Awmf(HostOrJax):
           cell_weights: W in place of unobserved_weight + alpha on the interactions, made from `train`.
           key: random key of a random start. Default is the solution in closed form for weights without S, which
             depends on no key.
-          callback: called after each sweep with its number (from 1), its `Info` and the state; stops the fit where it
-            returns something true.
+          callback: called after each sweep with its number (from 1), its `AwmfInfo` and the state; stops the fit
+            where it returns something true.
           checkpoint: a file that is replaced after each sweep, from which a fit that was killed goes on, with the very
             result it would have had. It may have fewer `sweeps`. Delete it afterwards.
 
@@ -221,21 +221,21 @@ class Awmf(HostOrJax):
             if key is None:
                 simple = weights.entries is None and np.ptp(weights.col) == 0
                 simple = simple and (kind != "factor" or np.ptp(weights.row) == 0)
-                first = State(*start(train, problem, pairs, self.rank, kind, reg, simple))
+                first = AwmfState(*start(train, problem, pairs, self.rank, kind, reg, simple))
             else:
                 shape = train.n_items, self.rank
                 draws = (jax.random.normal(k, shape, dtype) for k in jax.random.split(key))
-                first = State(*(np.asarray(draw) / np.sqrt(train.n_items) for draw in draws))
+                first = AwmfState(*(np.asarray(draw) / np.sqrt(train.n_items) for draw in draws))
         with clock.stage("sweeps"):
             state, course = alternate(
                 "AWMF",
                 lambda state: sweeps.step(state, products, problem, kind, reg, (self.cg_tolerance, self.cg_steps)),
                 first,
-                Info,
+                AwmfInfo,
                 sweeps=self.sweeps,
                 tolerance=self.tolerance,
-                place=lambda state: State(*map(products.place, state)),
-                fetch=lambda state: State(*map(products.fetch, state)),
+                place=lambda state: AwmfState(*map(products.place, state)),
+                fetch=lambda state: AwmfState(*map(products.fetch, state)),
                 callback=callback,
                 checkpoint=checkpoint,
                 belongs_to=None if checkpoint is None else identity(self, train.fingerprint, problem.users[2:], key),
@@ -272,7 +272,7 @@ class Awmf(HostOrJax):
         return Needs(parts, once + self.sweeps * flops, advice)
 
 
-def certify(problem: Problem, state: State, course: np.ndarray, kind: str, reg: float) -> Certificate:
+def certify(problem: AwmfProblem, state: AwmfState, course: np.ndarray, kind: str, reg: float) -> Certificate:
     """The evidence on factors, as told in `Awmf.fit`.
 
     Cost: 20 nnz K flops in float64 on the host.

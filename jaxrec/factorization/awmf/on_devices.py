@@ -28,7 +28,7 @@ class OnDevices:
       x: [U, I] X.
       users: the weights by user, with ridge 0.
       items: the regressions of the items.
-      spectrum: of X'D(p)X, a `Spectrum`, for `precondition`.
+      spectrum: of X'D(p)X, a `JointSpectrum`, for `precondition`.
       rank: K.
       mesh: what `parallel.make_mesh` returned.
     """

@@ -28,7 +28,7 @@ class OnHost:
       x: [U, I] X.
       users: the weights by user.
       items: the regressions of the items.
-      spectrum: of X'D(p)X, a `Spectrum`, for `precondition`.
+      spectrum: of X'D(p)X, a `JointSpectrum`, for `precondition`.
       dtype: float32 or float64.
     """
 

@@ -28,7 +28,7 @@ POWER_ITERATIONS = 10  # of the subspace to start from, where it need not be exa
 
 
 @dataclasses.dataclass(frozen=True)
-class Spectrum:
+class JointSpectrum:
     """The S = 0 part of the equations for A: X'D(p)X and R made diagonal at once, E'X'D(p)X E = D(s), E'R E = I.
 
     R is I, or X'X where the penalty is on X A. For V'D(q)V = T D(t) T' these equations are then solved, for the right-
@@ -50,7 +50,7 @@ class Spectrum:
 
 def spectrum(
     train: Interactions, users: Regressions, kind: str, reg: float, exact: bool, on_cpu: bool
-) -> tuple[Spectrum, Eigenpairs | None]:
+) -> tuple[JointSpectrum, Eigenpairs | None]:
     """The preconditioner, and all eigenpairs of X'D(p)X where it needed them.
 
     Args:
@@ -70,18 +70,18 @@ def spectrum(
     if not exact:
         values = squared_norms(weighted)
         if kind != "factor":
-            return Spectrum(values, None, np.ones_like(values)), None
+            return JointSpectrum(values, None, np.ones_like(values)), None
         plain = _floored(squared_norms(train), 1e-10)
-        return Spectrum(values / plain, None, 1 / np.sqrt(plain)), None
+        return JointSpectrum(values / plain, None, 1 / np.sqrt(plain)), None
     dtype = np.dtype(jnp.zeros(()).dtype)
     if kind == "product" and np.ptp(col) == 0 and reg > 0 and on_cpu:
         matrix = col[0] * gram_matrix(weighted, np.float64)
         np.einsum("ii->i", matrix)[:] += max(reg, 2 * NEARLY_SINGULAR * float(matrix.diagonal().max()))
         basis = _inverse_root_on_range(matrix)
-        return Spectrum(np.zeros(len(basis)), basis.astype(dtype), ridge=1.0), None
+        return JointSpectrum(np.zeros(len(basis)), basis.astype(dtype), ridge=1.0), None
     if kind != "factor":
         values, vectors = _eigh(weighted, on_cpu)
-        return Spectrum(_floored(values), vectors), Eigenpairs(values[::-1], vectors[:, ::-1])
+        return JointSpectrum(_floored(values), vectors), Eigenpairs(values[::-1], vectors[:, ::-1])
     if on_cpu:
         gram, pairs = gram_matrix(train, np.float64), None
         basis = _inverse_root_on_range(gram).astype(dtype)
@@ -90,10 +90,10 @@ def spectrum(
         basis = vectors / np.sqrt(_floored(values)).astype(vectors.dtype)
         pairs = Eigenpairs(float(row.mean()) * values[::-1], vectors[:, ::-1])
     if same:
-        return Spectrum(np.full(basis.shape[1], float(row[0])), basis), pairs
+        return JointSpectrum(np.full(basis.shape[1], float(row[0])), basis), pairs
     within = basis.T @ gram_matrix(weighted, dtype) @ basis
     values, turn = scipy.linalg.eigh(within, driver="evd", overwrite_a=True, check_finite=False)
-    return Spectrum(_floored(values), basis @ turn), pairs
+    return JointSpectrum(_floored(values), basis @ turn), pairs
 
 
 def start(

@@ -8,8 +8,8 @@ of size I K. They are never formed: with W = p q' + S a product with the matrix 
 
     Z = X A;   Y = D(p) Z (V'D(q)V) + (S o (Z V')) V;   X'Y + reg {A | A V'V | X'Z}.
 
-Without S they are solved by what makes X'D(p)X and R diagonal at once, which `Spectrum` holds; V'D(q)V changes in every
-sweep, but is K x K. Where c1 p q' <= W <= c2 p q', the eigenvalues of the preconditioned matrix lie in
+Without S they are solved by what makes X'D(p)X and R diagonal at once, which `JointSpectrum` holds; V'D(q)V changes in
+every sweep, but is K x K. Where c1 p q' <= W <= c2 p q', the eigenvalues of the preconditioned matrix lie in
 [min(c1, 1), max(c2, 1)], whatever the data, reg and I.
 
 "product" sees only A V'. The factor that is not solved for is kept orthonormal, which turns its penalty into the
@@ -35,14 +35,14 @@ ENTRIES_AT_ONCE = 2**17  # of predictions, in float64
 ZERO_FACTORS = 1e-30  # a squared norm of factors below which they are zero
 
 
-class State(NamedTuple):
+class AwmfState(NamedTuple):
     """What a sweep carries: A [I, K] and V [I, K]."""
 
     encoder: Any
     decoder: Any
 
 
-class Info(NamedTuple):
+class AwmfInfo(NamedTuple):
     """What a sweep reports.
 
     Attributes:
@@ -58,7 +58,7 @@ class Info(NamedTuple):
     steps: float
 
 
-class Problem(NamedTuple):
+class AwmfProblem(NamedTuple):
     """The data as the sweeps want them.
 
     Attributes:
@@ -74,20 +74,20 @@ class Problem(NamedTuple):
     constant: float
 
 
-def problem(x: Interactions, weights: Weights, reg: float) -> Problem:
+def problem(x: Interactions, weights: Weights, reg: float) -> AwmfProblem:
     """The regressions of the items of `x`, and what else the sweeps need."""
     sparse = x.to_csr(np.float64)
     users = FoldIn(0.0, 0.0, 1.0, 0.0).rows(x, weights)  # targets W on the entries of X
     constant = float(users.targets @ sparse.data**2)
     users = users._replace(targets=users.targets * sparse.data)
     items = transposed(users, x.item_counts, FoldIn(reg, 0.0, 1.0, 0.0))
-    return Problem(sparse, users, items, constant)
+    return AwmfProblem(sparse, users, items, constant)
 
 
 @np.errstate(all="ignore")  # what overflows is not certified
 def step(
-    state: State, products: Any, problem: Problem, kind: str, reg: float, how: tuple[float, int]
-) -> tuple[State, Info]:
+    state: AwmfState, products: Any, problem: AwmfProblem, kind: str, reg: float, how: tuple[float, int]
+) -> tuple[AwmfState, AwmfInfo]:
     """One sweep. Changes no argument.
 
     Args:
@@ -122,8 +122,8 @@ def step(
     elif kind == "factor":
         objective += reg * float(np.trace(products.user_gram(z, weighted=False)))
     size = max(np.sqrt(products.dot(right, right)), np.finfo(float).tiny)
-    info = Info(objective, float(before / size), float(after / size), float(steps))
-    return State(a, solved.factors), info
+    info = AwmfInfo(objective, float(before / size), float(after / size), float(steps))
+    return AwmfState(a, solved.factors), info
 
 
 def equations(products: Any, v: Any, gram: Any, kind: str, reg: float) -> tuple[Callable, Any]:
@@ -145,15 +145,15 @@ def equations(products: Any, v: Any, gram: Any, kind: str, reg: float) -> tuple[
     return apply, products.back(products.right(v))
 
 
-def balanced(state: State, products: Any, kind: str) -> State:
+def balanced(state: AwmfState, products: Any, kind: str) -> AwmfState:
     """The same A V', for "product" with V orthonormal, else where the penalty is lowest."""
     a, v = state
     if kind == "product":
         v, corner = products.orthonormal(v)
-        return State(products.turned(a, corner.T), v)
+        return AwmfState(products.turned(a, corner.T), v)
     own = products.user_gram(products.encode(a), weighted=False) if kind == "factor" else products.gram(a)
     change, inverse = balance(own, products.gram(v))
-    return State(products.turned(a, change), products.turned(v, inverse))
+    return AwmfState(products.turned(a, change), products.turned(v, inverse))
 
 
 def balance(own: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -216,7 +216,9 @@ def conjugate_gradient(
     return state.solution, int(state.steps), float(before), float(np.sqrt(dot(state.residual, state.residual)))
 
 
-def loss_and_gradients(problem: Problem, state: State, kind: str, reg: float) -> tuple[float, np.ndarray, np.ndarray]:
+def loss_and_gradients(
+    problem: AwmfProblem, state: AwmfState, kind: str, reg: float
+) -> tuple[float, np.ndarray, np.ndarray]:
     """The loss and half its gradients in A and in V, in float64 through the sparse data, independent of the kernels.
 
     Cost: 12 nnz K + 6 (U + I) K^2 flops.
@@ -246,7 +248,7 @@ def loss_and_gradients(problem: Problem, state: State, kind: str, reg: float) ->
     return float(loss), in_a, in_v + reg * v
 
 
-def right_sides(problem: Problem, state: State) -> tuple[float, float]:
+def right_sides(problem: AwmfProblem, state: AwmfState) -> tuple[float, float]:
     """Norms of the right-hand sides of the equations for A and for V, the measure for the gradients."""
     users = problem.users
     targets: Any = sp.csr_array((users.targets, users.indices, users.indptr), problem.x.shape)

@@ -29,7 +29,7 @@ from jaxrec.factorization import ridge
 from jaxrec.factorization.alternation import alternate, identity
 from jaxrec.factorization.ials import sweeps
 from jaxrec.factorization.ials.model import UserItemFactors
-from jaxrec.factorization.ials.sweeps import Info, Problem, SolverSettings, State
+from jaxrec.factorization.ials.sweeps import IalsInfo, IalsProblem, IalsState, SolverSettings
 from jaxrec.factorization.ridge import FoldIn
 from jaxrec.factorization.weights import Weights
 from jaxrec.fitting import HostOrJax, Stopwatch
@@ -43,7 +43,7 @@ MODES = ("cg", "cholesky", "block")
 # Of the relative gradient in the item factors, whose equations were solved last: exactly, or for a few steps.
 LIMITS = {"cholesky": 1e-3, "cg": 0.1, "block": 0.1}
 COMPILED_BYTES = 420_000_000  # bytes that XLA takes on a CPU to compile a solver for some ten widths
-Callback = Callable[[int, Info, State], Any]
+Callback = Callable[[int, IalsInfo, IalsState], Any]
 
 
 def objective(
@@ -147,7 +147,7 @@ class Ials(HostOrJax):
         """W of a fit that is given none: unobserved_weight + alpha x_ui."""
         return Weights.constant(train, self.alpha, unobserved_weight=self.unobserved_weight)
 
-    def problem(self, train: Interactions, cell_weights: Weights | None = None) -> tuple[Problem, FoldIn]:
+    def problem(self, train: Interactions, cell_weights: Weights | None = None) -> tuple[IalsProblem, FoldIn]:
         """The regressions of all users and items, and the rule that makes the regressions of others.
 
         Raises:
@@ -192,8 +192,8 @@ class Ials(HostOrJax):
           devices: what to split both tables of factors over by rows (see `jaxrec.runtime.parallel.make_mesh`).
           cell_weights: W in place of unobserved_weight + alpha x_ui, made from `train`.
           key: random key of the start; default `jax.random.key(0)`.
-          callback: called after each sweep with its number (from 1), its `Info` and the state; stops the fit where it
-            returns something true.
+          callback: called after each sweep with its number (from 1), its `IalsInfo` and the state; stops the fit
+            where it returns something true.
           checkpoint: a file that is replaced after each sweep, from which a fit that was killed goes on, with the very
             result it would have had. It may have fewer `sweeps`. Delete it afterwards.
 
@@ -247,7 +247,7 @@ class Ials(HostOrJax):
                 "iALS",
                 lambda state: sweeps.step(state, sides, problem.constant, settings),
                 sweeps.init(key, *train.shape, self.rank, self.init_std),
-                Info,
+                IalsInfo,
                 sweeps=self.sweeps,
                 tolerance=self.tolerance,
                 place=lambda state: sweeps.place(state, sides, settings),
@@ -309,7 +309,7 @@ class Ials(HostOrJax):
         return f"{certificate}; raise reg, or use mode='cholesky'."
 
 
-def certify(problem: Problem, state: State, course: np.ndarray, limit: float) -> Certificate:
+def certify(problem: IalsProblem, state: IalsState, course: np.ndarray, limit: float) -> Certificate:
     """The evidence on factors, as told in `Ials.fit`.
 
     Cost: 12 nnz K flops in float64 on the host.

@@ -27,14 +27,14 @@ from jaxrec.runtime import blas, parallel
 NUMBERS_AT_ONCE = 2**18  # of factors in float64, in the certificate
 
 
-class State(NamedTuple):
+class IalsState(NamedTuple):
     """What a sweep carries: the factors [U, K] and [I, K], on the host, or on devices in the order of a `HalfStep`."""
 
     user_factors: Any
     item_factors: Any
 
 
-class Info(NamedTuple):
+class IalsInfo(NamedTuple):
     """What a sweep reports.
 
     Attributes:
@@ -49,7 +49,7 @@ class Info(NamedTuple):
     residual: float
 
 
-class Problem(NamedTuple):
+class IalsProblem(NamedTuple):
     """The regressions of both sides, and the loss of factors that are 0."""
 
     users: Regressions
@@ -74,15 +74,17 @@ class SolverSettings:
     mesh: Any = None
 
 
-def problem(x: Interactions, weights: Weights, fold: FoldIn) -> Problem:
+def problem(x: Interactions, weights: Weights, fold: FoldIn) -> IalsProblem:
     """The regressions of all users and all items of `x`."""
     users = fold.rows(x, weights)
     items = ridge.transposed(users, x.item_counts, fold)
     constant = float(users.targets.sum())  # the targets are 1, so that b t^2 / t = b
-    return Problem(users, items, constant)
+    return IalsProblem(users, items, constant)
 
 
-def loss_and_gradients(problem: Problem, user_factors: Any, item_factors: Any) -> tuple[float, np.ndarray, np.ndarray]:
+def loss_and_gradients(
+    problem: IalsProblem, user_factors: Any, item_factors: Any
+) -> tuple[float, np.ndarray, np.ndarray]:
     """The loss and half its gradients [U, K] and [I, K], in float64, independent of the kernels.
 
     The sum over all U I cells of p q prediction^2 is <P'D(p)P, V'D(q)V> (Rendle et al. 2021); only the entries of X are
@@ -116,7 +118,7 @@ def loss_and_gradients(problem: Problem, user_factors: Any, item_factors: Any) -
     return float(loss), in_users, in_items
 
 
-def right_sides(problem: Problem, user_factors: Any, item_factors: Any) -> tuple[float, float]:
+def right_sides(problem: IalsProblem, user_factors: Any, item_factors: Any) -> tuple[float, float]:
     """Norms of the right-hand sides of all users' and of all items' equations, the measure for the gradients."""
     users, v = problem.users, np.asarray(item_factors, np.float64)
     of_users, of_items = 0.0, np.zeros_like(v)
@@ -137,16 +139,16 @@ def _blocks(users: Regressions, factors: Any) -> Iterator[tuple[slice, np.ndarra
         yield some, np.asarray(factors[some], np.float64), entries, users.indices[entries], indptr - indptr[0]
 
 
-def init(key: PRNGKeyArray, n_users: int, n_items: int, rank: int, std: float) -> State:
+def init(key: PRNGKeyArray, n_users: int, n_items: int, rank: int, std: float) -> IalsState:
     """Normal factors with standard deviation std / sqrt(K) (Rendle et al. 2021), on the host."""
     dtype = jnp.zeros(()).dtype
     keys = jax.random.split(key)
     scale = std / np.sqrt(rank)
     draws = (scale * jax.random.normal(k, (n, rank), dtype) for k, n in zip(keys, (n_users, n_items), strict=True))
-    return State(*map(np.asarray, draws))
+    return IalsState(*map(np.asarray, draws))
 
 
-def sides(problem: Problem, rank: int, settings: SolverSettings) -> tuple[HalfStep, HalfStep]:
+def sides(problem: IalsProblem, rank: int, settings: SolverSettings) -> tuple[HalfStep, HalfStep]:
     """Users and items in batches on the devices, or in chunks on the host; its exact solver needs neither.
 
     Cost: 12 bytes an entry, padded, for each side.
@@ -166,27 +168,27 @@ def sides(problem: Problem, rank: int, settings: SolverSettings) -> tuple[HalfSt
     )
 
 
-def place(state: State, sides: tuple[HalfStep, HalfStep], settings: SolverSettings) -> State:
+def place(state: IalsState, sides: tuple[HalfStep, HalfStep], settings: SolverSettings) -> IalsState:
     """Factors in the order of users and items, from the host to where the sweeps want them."""
     if settings.mesh is None:
-        return State(*map(np.asarray, state))
+        return IalsState(*map(np.asarray, state))
     placed = (
         ridge.put(ridge.at_positions(np.asarray(factors), (side.own, side.size)), settings.mesh)
         for factors, side in zip(state, sides, strict=True)
     )
-    return State(*placed)
+    return IalsState(*placed)
 
 
-def fetch(state: State, sides: tuple[HalfStep, HalfStep], settings: SolverSettings) -> State:
+def fetch(state: IalsState, sides: tuple[HalfStep, HalfStep], settings: SolverSettings) -> IalsState:
     """The opposite of `place`."""
     if settings.mesh is None:
         return state
-    return State(*(parallel.to_host(table)[side.own] for table, side in zip(state, sides, strict=True)))
+    return IalsState(*(parallel.to_host(table)[side.own] for table, side in zip(state, sides, strict=True)))
 
 
 def step(
-    state: State, sides: tuple[HalfStep, HalfStep], constant: float, settings: SolverSettings
-) -> tuple[State, Info]:
+    state: IalsState, sides: tuple[HalfStep, HalfStep], constant: float, settings: SolverSettings
+) -> tuple[IalsState, IalsInfo]:
     """One sweep: the users' factors given the items', then the items' given the users'. Changes no argument.
 
     Args:
@@ -206,7 +208,7 @@ def step(
         objective = constant + items.entries + items.everywhere + penalty
         gradient = np.sqrt(users.before / np.maximum(users.right, tiny))
         residual = np.sqrt((users.after + items.after) / np.maximum(users.right + items.right, tiny))
-    return State(users.factors, items.factors), Info(float(objective), float(gradient), float(residual))
+    return IalsState(users.factors, items.factors), IalsInfo(float(objective), float(gradient), float(residual))
 
 
 def _half_on_host(side: HalfStep, own: np.ndarray, other: np.ndarray, settings: SolverSettings) -> Solved:
@@ -241,5 +243,5 @@ def _compiled(mode: str, block_size: int, mesh: Any) -> Callable[..., Solved]:
 
     rows, same = parallel.ROWS, parallel.REPLICATED
     outputs = Solved(rows, *[same] * 6)
-    inputs = (rows, rows, rows, same) + ((ridge.Spectrum(same, same), same) if mode == "cg" else ())
+    inputs = (rows, rows, rows, same) + ((ridge.GramSpectrum(same, same), same) if mode == "cg" else ())
     return jax.jit(parallel.over_columns(solve, mesh, inputs=inputs, outputs=outputs))

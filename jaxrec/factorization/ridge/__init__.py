@@ -4,9 +4,9 @@ from jaxrec.factorization.ridge.batches import Batch, Shapes, batch_numbers, bat
 from jaxrec.factorization.ridge.host_cg import CHUNK_NUMBERS, Chunk, chunks, steps_on_host
 from jaxrec.factorization.ridge.host_cholesky import solve_on_host
 from jaxrec.factorization.ridge.kernels import (
+    GramSpectrum,
     RegressionBatch,
     Solved,
-    Spectrum,
     apply,
     block_sweep,
     cholesky,
@@ -35,12 +35,12 @@ __all__ = [
     "Batch",
     "Chunk",
     "FoldIn",
+    "GramSpectrum",
     "HalfStep",
     "RegressionBatch",
     "Regressions",
     "Shapes",
     "Solved",
-    "Spectrum",
     "apply",
     "at_positions",
     "batch_numbers",

@@ -111,7 +111,7 @@ def cholesky(
     return _solved(systems, gram, y, right, before, jnp.zeros_like(y))
 
 
-class Spectrum(NamedTuple):
+class GramSpectrum(NamedTuple):
     """G = V'D(q)V made diagonal, turn' G turn = D(values): what the rows without S share.
 
     Attributes:
@@ -123,14 +123,14 @@ class Spectrum(NamedTuple):
     turn: Any
 
 
-def spectrum(gram: np.ndarray) -> Spectrum:
+def spectrum(gram: np.ndarray) -> GramSpectrum:
     """Of a Gram matrix on the host, in float64 and rounded once. Cost: 9 K^3 flops."""
     values, turn = np.linalg.eigh(np.nan_to_num(gram.astype(np.float64)))
-    return Spectrum(np.maximum(values, 0).astype(gram.dtype), turn.astype(gram.dtype))
+    return GramSpectrum(np.maximum(values, 0).astype(gram.dtype), turn.astype(gram.dtype))
 
 
 def base(values: Any, scale: Any, ridge: Any) -> Any:
-    """[B, K] p D(values) + r, the rows' equations without S in the basis of `Spectrum`, kept away from 0."""
+    """[B, K] p D(values) + r, the rows' equations without S in the basis of `GramSpectrum`, kept away from 0."""
     found = scale[:, None] * values[None, :] + ridge[:, None]
     largest = found.max(axis=1, keepdims=True)
     return found.clip(FLOOR * largest) + (largest <= 0)
@@ -142,7 +142,7 @@ def conjugate_gradient(
     gram: Float[Array, "K K"],
     start: Float[Array, "B K"],
     steps: Any,
-    spectrum: Spectrum | None = None,
+    spectrum: GramSpectrum | None = None,
 ) -> Solved:
     """The solutions after `steps` of conjugate gradients from `start`, preconditioned by p G + r I.
 

@@ -43,10 +43,10 @@ from jaxrec.status import Status
 SPREAD = 4.0  # most by which the q of a block's items differ
 WIDTH = 256  # most items of a block on the host
 ENTRIES = 2**25  # of X, item by item, that a block visits on the host: 8 bytes each
-COLUMNS = 1024  # most columns of a block on each device
+COLUMNS_AT_ONCE = 1024  # most columns of a block on each device
 
 
-class Solution(NamedTuple):
+class SolvedColumns(NamedTuple):
     """What comes out, of every item.
 
     Attributes:
@@ -168,7 +168,7 @@ def host_blocks(items: np.ndarray, cost: np.ndarray) -> Iterator[np.ndarray]:
     yield items[begin:]
 
 
-def solve_on_host(train: Interactions, weights: Weights, settings: Settings, dtype: Any) -> Solution | None:
+def solve_on_host(train: Interactions, weights: Weights, settings: Settings, dtype: Any) -> SolvedColumns | None:
     """The optimum on the CPU; None where P is not numerically positive definite."""
     n = train.n_items
     x = train.to_csr(dtype)
@@ -178,7 +178,7 @@ def solve_on_host(train: Interactions, weights: Weights, settings: Settings, dty
     cost = np.bincount(train.indices, lengths[train.user_of_entry], minlength=n)
     gram = lower_gram(train, np.dtype(dtype), np.asarray(weights.row))
     diagonal = np.diag(gram).astype(np.float64)
-    found = Solution(np.empty((n, n), dtype), *(np.zeros(n) for _ in range(3)))
+    found = SolvedColumns(np.empty((n, n), dtype), *(np.zeros(n) for _ in range(3)))
     grouped = list(groups(weights, train.item_counts))
     with progress_bar("conjugate gradients", n) as advance:
         for number, (scale, items) in enumerate(grouped, 1):
@@ -203,7 +203,9 @@ def _parts(x: sp.csr_array, extra: sp.csc_array, block: np.ndarray, cost: np.nda
     return [visits(x, extra, block[a:b], slice(a, b)) for a, b in itertools.pairwise(bounds) if a < b]
 
 
-def _solve_host_block(found: Solution, block: Any, inverse: Any, scales: Any, parts: list, settings: Settings) -> None:
+def _solve_host_block(
+    found: SolvedColumns, block: Any, inverse: Any, scales: Any, parts: list, settings: Settings
+) -> None:
     """Writes the columns of the block into `found`; a system is a row here (P^-1 is symmetric)."""
     shift, penalised = scales
     unit = np.zeros((len(block), inverse.shape[0]), inverse.dtype)
@@ -279,7 +281,7 @@ def block_of_columns(
     settings: Settings,
     axis: str | None = None,
 ) -> tuple[Float[Array, "N b"], Float[Array, "1 b"], Float[Array, "1 b"], Float[Array, "1 b"]]:
-    """Some of my columns of B, and what is known of each: 1 / c_jj, iterations, residual. See `Solution`.
+    """Some of my columns of B, and what is known of each: 1 / c_jj, iterations, residual. See `SolvedColumns`.
 
     Args:
       inverse: [N, m] my columns of P^-1.
@@ -353,14 +355,14 @@ def blocks_on(items: np.ndarray, n_own: int, n_devices: int) -> Iterator[np.ndar
     """[D b] of each device b of its own columns, `n_own` where it has no more, until all `items` had their turn."""
     own = [items[items // n_own == device] % n_own for device in range(n_devices)]
     longest = max(map(len, own))
-    steps = -(-longest // COLUMNS)
+    steps = -(-longest // COLUMNS_AT_ONCE)
     width = -(-longest // steps)
     for begin in range(0, longest, width):
         parts = [part[begin : begin + width] for part in own]
         yield np.concatenate([np.pad(part, (0, width - len(part)), constant_values=n_own) for part in parts])
 
 
-def solve_on_mesh(train: Interactions, weights: Weights, settings: Settings, mesh: Any) -> Solution:
+def solve_on_mesh(train: Interactions, weights: Weights, settings: Settings, mesh: Any) -> SolvedColumns:
     """The optimum on a mesh, each device solving for its own columns of the padded B."""
     n, col = train.n_items, np.asarray(weights.col)
     by_user = with_user_weights(train, np.asarray(weights.row))
@@ -390,7 +392,7 @@ def solve_on_mesh(train: Interactions, weights: Weights, settings: Settings, mes
                 for out, part in zip(known, found, strict=True):
                     out[at[real]] = parallel.to_host(part)[0][real]
                 advance(int(real.sum()))
-    return Solution(jax.block_until_ready(b), *known[:, :n])
+    return SolvedColumns(jax.block_until_ready(b), *known[:, :n])
 
 
 _scaled = jax.jit(lambda gram, scale: scale * gram)

@@ -24,7 +24,7 @@ from jaxrec.closed_form import ties
 from jaxrec.closed_form.certificate import ROUNDING_LIMIT
 from jaxrec.data.interactions import Interactions
 from jaxrec.factorization.weighted_ease import iterate, solve
-from jaxrec.factorization.weighted_ease.iterate import Settings, Solution
+from jaxrec.factorization.weighted_ease.iterate import Settings, SolvedColumns
 from jaxrec.factorization.weights import Weights
 from jaxrec.fitting import HostOrDevices, Stopwatch
 from jaxrec.models import Fitted, ItemWeights
@@ -161,7 +161,7 @@ class WeightedEase(HostOrDevices):
             flops = (1 + 2 * iterations) * float(n_items) ** 3
         else:
             layout = sweep_layout(n_items, on.count)
-            width = min(layout.size // on.count, iterate.COLUMNS)
+            width = min(layout.size // on.count, iterate.COLUMNS_AT_ONCE)
             parts = {
                 "inverse, and weights": on.share(8 * layout.size**2),
                 "a block of items": 40 * layout.size * width * on.on_host,
@@ -172,7 +172,7 @@ class WeightedEase(HostOrDevices):
         return Needs(parts, flops, "use fewer items (drop those with the fewest users), or more devices")
 
 
-def certify(train: Interactions, weights: Weights, solution: Solution, settings: Settings) -> Certificate:
+def certify(train: Interactions, weights: Weights, solution: SolvedColumns, settings: Settings) -> Certificate:
     """The evidence on a solution, as told in `WeightedEase.fit`.
 
     The status tells the first check that fails: all c_jj are above 0; every system is solved to the tolerance; the

@@ -15,7 +15,7 @@ from jaxrec.closed_form.gram import default_gram, lower_gram, with_user_weights
 from jaxrec.data.interactions import Interactions
 from jaxrec.factorization.weighted_ease.iterate import (
     Settings,
-    Solution,
+    SolvedColumns,
     columns_of_weights,
     groups,
     has_constant_col,
@@ -31,7 +31,7 @@ from jaxrec.status import Status
 
 def solve_in_closed_form(
     train: Interactions, weights: Weights, settings: Settings, dtype: Any, mesh: Any
-) -> Solution | None:
+) -> SolvedColumns | None:
     """The optimum for W = p q' with one q for all items: EASE or LAE of D(p)^(1/2) X and reg / q."""
     n, scale = train.n_items, float(weights.col[0])
     penalty, limit = np.full(n, settings.reg / scale), float(settings.free)
@@ -44,10 +44,12 @@ def solve_in_closed_form(
         gram = default_gram(with_user_weights(train, np.asarray(weights.row)), mesh)
         solution = mesh_solver.solve_on_mesh(gram, penalty, limit, mesh)
         jax.block_until_ready(solution.weights)
-    return Solution(solution.weights, scale * np.asarray(solution.unexplained, np.float64), np.zeros(n), np.zeros(n))
+    return SolvedColumns(
+        solution.weights, scale * np.asarray(solution.unexplained, np.float64), np.zeros(n), np.zeros(n)
+    )
 
 
-def solve_rank_one(train: Interactions, weights: Weights, settings: Settings, dtype: Any) -> Solution:
+def solve_rank_one(train: Interactions, weights: Weights, settings: Settings, dtype: Any) -> SolvedColumns:
     """The optimum for W = p q' from X' D(p) X = V D(s) V': all c_j = V D(s q_j + reg)^-1 V' e_j by one product.
 
     In float64, and rounded once: eigenvectors in float32 lose four digits, and save a third of the time. It stands
@@ -61,7 +63,7 @@ def solve_rank_one(train: Interactions, weights: Weights, settings: Settings, dt
     c = np.empty(shrunk.shape)
     add_product(c, np.ascontiguousarray(vectors), np.ascontiguousarray(shrunk), beta=0)
     b, unexplained = columns_of_weights(c, np.eye(len(c)), settings, 0)
-    return Solution(b.astype(dtype), unexplained[0], np.zeros(len(c)), np.zeros(len(c)))
+    return SolvedColumns(b.astype(dtype), unexplained[0], np.zeros(len(c)), np.zeros(len(c)))
 
 
 def weights_of_item(weights: Weights, train: Interactions, item: int) -> np.ndarray:
@@ -73,7 +75,7 @@ def weights_of_item(weights: Weights, train: Interactions, item: int) -> np.ndar
     return out
 
 
-def solve(train: Interactions, weights: Weights, settings: Settings, dtype: Any, mesh: Any) -> Solution:
+def solve(train: Interactions, weights: Weights, settings: Settings, dtype: Any, mesh: Any) -> SolvedColumns:
     """The optimum by the cheapest way that these weights allow; `unexplained` is NaN where there is none."""
     plain = weights.entries is None or not np.any(weights.entries)
     if plain and has_constant_col(weights):
@@ -85,7 +87,7 @@ def solve(train: Interactions, weights: Weights, settings: Settings, dtype: Any,
     else:
         found = solve_on_host(train, weights, settings, dtype)
     nothing = np.full(train.n_items, np.nan)
-    return found or Solution(np.empty((0, 0), dtype), nothing, nothing, nothing)
+    return found or SolvedColumns(np.empty((0, 0), dtype), nothing, nothing, nothing)
 
 
 def condition_bound(train: Interactions, weights: Weights, reg: float) -> float:
