@@ -41,6 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", default="msweb")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--only", nargs="*", help="parts of the names of pairs")
     parser.add_argument("--json")
     options = parser.parse_args()
     data = load(options.data)
@@ -81,6 +82,8 @@ def main() -> None:
     }
     figures = {}
     for name, calls in pairs.items():
+        if options.only and not any(part in name for part in options.only):
+            continue
         found = seconds(calls, options.repeats)
         figures[name] = {"host s": found[0], "jax s": found[1], "ratio": found[1] / found[0]}
         print(f"{name:44} {found[0]:8.3f} s {found[1]:8.3f} s {found[1] / found[0]:7.2f}", flush=True)

@@ -18,14 +18,12 @@ QUICK = (
 DEVICES = "--xla_force_host_platform_device_count=8"
 os.environ["XLA_FLAGS"] = " ".join((QUICK, os.environ.get("XLA_FLAGS", ""), DEVICES))
 
-# A program is compiled once in a run, by whichever test or subprocess comes first: nearly all the time goes into
-# compiling. Each worker has a folder of its own, since JAX does not write its files at one stroke, and half a file is
-# a warning, which fails here. The process that starts the workers makes the parent folder and removes it.
-if "JAX_COMPILATION_CACHE_DIR" not in os.environ and "JAXREC_TESTS_COMPILED" not in os.environ:
-    os.environ["JAXREC_TESTS_COMPILED"] = tempfile.mkdtemp(prefix="jaxrec-tests-")
-    atexit.register(shutil.rmtree, os.environ["JAXREC_TESTS_COMPILED"], ignore_errors=True)
-if parent := os.environ.get("JAXREC_TESTS_COMPILED"):
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.join(parent, os.environ.get("PYTEST_XDIST_WORKER", "alone"))
+# A program is compiled once in a run, by whichever worker or subprocess comes first: nearly all the time goes into
+# compiling. JAX does not write its files at one stroke; who reads half a file warns (pyproject.toml lets this warning
+# pass) and compiles. The process that starts the workers makes the folder and removes it.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="jaxrec-tests-")
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 

@@ -69,8 +69,7 @@ def breaches(importer, imported):
     (other,) = other
     if own == other:
         mine, its = importer.split(".")[2:3], imported.split(".")[2:3]
-        # low_rank_edlae and low_rank_edlae_kernels are one method in two files.
-        alike = mine == its or not (mine and its) or its[0].startswith(f"{mine[0]}_")
+        alike = mine == its or not (mine and its)
         wrong = own in SHARED and not alike and not {*mine, *its} & set(SHARED[own])
         return "a sibling; push what they share down, into closed_form or solvers" if wrong else None
     if LAYER_OF[other] >= LAYER_OF[own]:

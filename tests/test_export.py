@@ -15,7 +15,7 @@ from jaxrec.evaluation.ranking import _top_k_on_mesh, top_k
 from jaxrec.experiments.low_rank import iterative
 from jaxrec.factorization.weighted_ease import iterate
 from jaxrec.linear import ease
-from jaxrec.linear import low_rank_edlae_kernels as kernels
+from jaxrec.linear.low_rank_edlae import fixed_point, kernels
 from jaxrec.runtime import parallel
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -98,9 +98,9 @@ problem = kernels.LowRankProblem(square, square, vector, vector, vector)
 LOW_RANK = {
     "prepare": (kernels.prepare, (square, vector)),
     "excess": (kernels.excess, (problem, factors, factors)),
-    "gradients": (kernels.gradients, (square, vector, factors, factors)),
+    "gradients": (kernels.gradients, (problem, square, factors, factors)),
     "best decoder": (kernels.best_decoder, (problem, factors)),
-    "fixed point": (kernels.fixed_point, (problem, factors, scalar, scalar)),
+    "fixed point": (fixed_point.fixed_point, (problem, factors, scalar, scalar)),
     "ADMM": (iterative.admm_step, (problem, iterative.AdmmState(factors, factors, vector, vector), scalar)),
     **{
         f"one shot, {kind}": (partial(lambda kind, p, key: kernels.one_shot(p, kind, 6, key), kind), (problem, key))

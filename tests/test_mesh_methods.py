@@ -9,8 +9,9 @@ from meshes import most_sent, random_data, sent, shape_of, spd
 from jaxrec import InputError, LowRankEdlae, Mrf, Slim
 from jaxrec.closed_form.gram import default_gram, gram_matrix
 from jaxrec.data import Interactions
-from jaxrec.linear import higher_order, item_knn, low_rank_edlae, slim
-from jaxrec.linear import low_rank_edlae_kernels as kernels
+from jaxrec.linear import higher_order, item_knn, slim
+from jaxrec.linear.low_rank_edlae import kernels
+from jaxrec.linear.low_rank_edlae import method as low_rank
 from jaxrec.runtime import parallel
 from jaxrec.solvers.columns import columns_product, row_chunk, take_columns
 from jaxrec.solvers.spd import SweepLayout, cholesky_and_inverse, sweep_layout
@@ -87,17 +88,17 @@ def test_low_rank_sends_blocks_of_vectors():
     mesh, n, rank = parallel.make_mesh(), 1024, 8
     layout = SweepLayout(n, 64, 128)
     square, vector = shape_of((n, n), mesh), shape_of((n,), mesh, WHOLE)
-    prepare = low_rank_edlae.prepare_on.lower(mesh, square, vector, layout).compile()
+    prepare = low_rank.prepare_on.lower(mesh, square, vector, layout).compile()
     assert 0 < most_sent(prepare) <= n * layout.block
     problem = kernels.LowRankProblem(shape_of((n, n), mesh, parallel.ROWS), square, vector, vector, vector)
     thin = shape_of((n, rank), mesh, WHOLE)
     key = jax.random.key(0)
     programs = {
-        "one_shot": low_rank_edlae._one_shot.lower(problem, "eigen", rank, key),
-        "best_decoder": low_rank_edlae._best_decoder.lower(problem, thin),
-        "fixed_point": low_rank_edlae._fixed_point.lower(problem, thin, 3, 1e-5),
-        "excess": low_rank_edlae._excess.lower(problem, thin, thin),
-        "gradients": low_rank_edlae._gradients.lower(square, vector, thin, thin),
+        "one_shot": low_rank._one_shot.lower(problem, "eigen", rank, key),
+        "best_decoder": low_rank._best_decoder.lower(problem, thin),
+        "fixed_point": low_rank._fixed_point.lower(problem, thin, 3, 1e-5),
+        "excess": low_rank._excess.lower(problem, thin, thin),
+        "gradients": low_rank._gradients.lower(problem, square, thin, thin),
     }
     for name, lowered in programs.items():
         compiled = lowered.compile()
@@ -130,8 +131,8 @@ def tastes() -> Interactions:
 def test_low_rank_prepares_the_same_problem(devices, tastes):
     mesh = parallel.make_mesh(jax.devices()[:devices])
     n = tastes.n_items
-    one = low_rank_edlae.prepare(gram_matrix(tastes), 0.3, 20.0)
-    many = low_rank_edlae.prepare(default_gram(tastes, mesh), 0.3, 20.0, mesh, n)
+    one = low_rank.prepare(gram_matrix(tastes), 0.3, 20.0)
+    many = low_rank.prepare(default_gram(tastes, mesh), 0.3, 20.0, mesh, n)
     for name in one._fields:
         expected, found = np.asarray(getattr(one, name)), np.asarray(getattr(many, name))
         found = found[tuple(slice(n) for _ in found.shape)]

@@ -19,7 +19,7 @@ from jaxrec.experiments.harness.fits import LeftOut, fit_within
 from jaxrec.experiments.harness.outcome import Published, compared, comparison
 from jaxrec.experiments.harness.trials import Contender, Scale, Trials
 from jaxrec.experiments.low_rank import forms as low_rank_forms
-from jaxrec.linear import low_rank_edlae
+from jaxrec.linear.low_rank_edlae import method as low_rank
 from jaxrec.runtime.memory import Plan
 
 NEW = ("ease", "mrf", "edlae", "regularization-low-rank")
@@ -117,7 +117,7 @@ def test_the_zero_diagonal_alternation_falls_to_a_stationary_point(x64, data):
     x = x[:, x.any(axis=0)]
     reg, rank = 5.0, 4
     gram = x.T @ x
-    problem = low_rank_edlae.prepare(jnp.asarray(gram), 0.0, reg)
+    problem = low_rank.prepare(jnp.asarray(gram), 0.0, reg)
     start = low_rank_forms._one_shot(problem, "eigen", rank, jax.random.key(0))[0]
 
     def loss(u, v):  # from the definition

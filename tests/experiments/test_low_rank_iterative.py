@@ -11,8 +11,8 @@ from linear.test_low_rank_edlae import KEY, REG, Naive, P, problem_of, product, 
 
 from jaxrec import InputError
 from jaxrec.experiments.low_rank import iterative
-from jaxrec.linear import low_rank_edlae
-from jaxrec.linear import low_rank_edlae_kernels as kernels
+from jaxrec.linear.low_rank_edlae import kernels
+from jaxrec.linear.low_rank_edlae import method as low_rank
 from jaxrec.solvers import svd
 
 
@@ -32,7 +32,7 @@ def best_decoder(problem: kernels.LowRankProblem, encoder: jax.Array) -> kernels
 
 def ends(problem: kernels.LowRankProblem, rank: int, key: jax.Array = KEY) -> dict[str, kernels.LowRankSolution]:
     """What each iteration ends with, with the best decoder."""
-    start = low_rank_edlae._best_decoder(problem, low_rank_edlae.closed_form_basis(problem, rank, key)[0])
+    start = low_rank._best_decoder(problem, low_rank.closed_form_basis(problem, rank, key)[0])
     encoders = {
         "admm": iterative.admm(problem, rank, key, 20, 500.0)[0],
         "lbfgs": iterative.lbfgs(problem, start.encoder, start.decoder, 300)[0],
@@ -42,7 +42,7 @@ def ends(problem: kernels.LowRankProblem, rank: int, key: jax.Array = KEY) -> di
 
 def single(x: np.ndarray) -> kernels.LowRankProblem:
     """The problem in float32, as experiments have it."""
-    return low_rank_edlae.prepare(jnp.asarray(reference.gram(x), jnp.float32), P, REG)
+    return low_rank.prepare(jnp.asarray(reference.gram(x), jnp.float32), P, REG)
 
 
 def test_all_items_are_full_rank(x):
@@ -74,14 +74,12 @@ def test_closed_form_is_within_3_percent_of_lbfgs_at_small_ranks(wide, x64):
     """And the fixed point is nowhere above it: what makes it the default."""
     problem = problem_of(wide)
     for rank in (4, 12):
-        start = low_rank_edlae._best_decoder(problem, low_rank_edlae.closed_form_basis(problem, rank, KEY)[0])
+        start = low_rank._best_decoder(problem, low_rank.closed_form_basis(problem, rank, KEY)[0])
         u, v, _ = iterative.lbfgs(problem, start.encoder, start.decoder, 100)
         judge = float(kernels.excess(problem, u, v))
         assert judge <= start.excess <= 1.03 * judge
-        basis = low_rank_edlae._fixed_point(
-            problem, low_rank_edlae.closed_form_basis(problem, rank, KEY)[0], 100, 1e-7
-        )[0]
-        assert low_rank_edlae._best_decoder(problem, basis).excess <= 1.0001 * judge
+        basis = low_rank._fixed_point(problem, low_rank.closed_form_basis(problem, rank, KEY)[0], 100, 1e-7)[0]
+        assert low_rank._best_decoder(problem, basis).excess <= 1.0001 * judge
 
 
 def test_admm_step_is_the_published_one(x, rng, x64):
@@ -102,7 +100,7 @@ def test_admm_step_is_the_published_one(x, rng, x64):
 
 
 def test_admm_keeps_its_best_iterate_and_stops_when_it_diverges(wide):
-    problem = low_rank_edlae.prepare(jnp.asarray(reference.gram(wide), jnp.float32), P, REG)
+    problem = low_rank.prepare(jnp.asarray(reference.gram(wide), jnp.float32), P, REG)
     u, v, course = iterative.admm(problem, 24, KEY, 100, 500.0)
     assert len(course) < 100 and not course[-1] < 10 * min(course), "it did not diverge: the guard is untested"
     np.testing.assert_allclose(kernels.excess(problem, u, v), min(course), rtol=1e-5)

@@ -1,6 +1,6 @@
 """Every form of a low-rank denoising autoencoder that the experiments compare, on one Cholesky factor.
 
-The letters are from the kernels' derivation in `jaxrec.linear.low_rank_edlae_kernels`: (a) to (c) guess the
+The letters are from the kernels' derivation in `jaxrec.linear.low_rank_edlae.kernels`: (a) to (c) guess the
 diagonal of UV' and take one truncated SVD, (d) repeats it, (e) is the exact decoder for a given encoder.
 """
 
@@ -18,9 +18,9 @@ from jax import lax
 from jaxrec.closed_form.gram import gram_matrix
 from jaxrec.data import Interactions
 from jaxrec.experiments.low_rank import iterative
-from jaxrec.linear import low_rank_edlae
-from jaxrec.linear import low_rank_edlae_kernels as kernels
-from jaxrec.linear.low_rank_edlae_kernels import LowRankProblem
+from jaxrec.linear.low_rank_edlae import kernels
+from jaxrec.linear.low_rank_edlae import method as low_rank
+from jaxrec.linear.low_rank_edlae.kernels import LowRankProblem
 from jaxrec.models import ItemFactors
 from jaxrec.solvers import svd
 from jaxrec.solvers.columns import HIGHEST
@@ -40,7 +40,6 @@ _best_decoder = jax.jit(kernels.best_decoder)
 _tied = jax.jit(kernels.tied_diagonal, static_argnums=2)
 _free = jax.jit(kernels.free_diagonal, static_argnums=1)
 _eigen = jax.jit(kernels.eigen_factors, static_argnums=1)
-_fixed_point = jax.jit(kernels.fixed_point)
 
 
 def problem_of(train: Interactions, reg: float, dropout: float) -> LowRankProblem:
@@ -49,7 +48,7 @@ def problem_of(train: Interactions, reg: float, dropout: float) -> LowRankProble
     Raises:
       FitError: X'X + Lambda is not numerically positive definite.
     """
-    problem = low_rank_edlae.prepare(jnp.asarray(gram_matrix(train)), float(dropout), float(reg))
+    problem = low_rank.prepare(jnp.asarray(gram_matrix(train)), float(dropout), float(reg))
     if not bool(jnp.isfinite(problem.scale)):
         raise FitError(Status.NOT_POSITIVE_DEFINITE, "float32 cannot resolve these items: raise reg.")
     return jax.block_until_ready(problem)
@@ -164,11 +163,11 @@ def by_name(
         return of(*_tied(problem, w, rank, key, TIED_STEPS))
 
     def closed(rank: int, key: Any) -> tuple[Any, Any]:
-        return of(low_rank_edlae.closed_form_basis(problem, rank, key)[0])
+        return of(low_rank.closed_form_basis(problem, rank, key)[0])
 
     def fixed_point(rank: int, key: Any) -> tuple[Any, Any]:
-        start, _ = low_rank_edlae.closed_form_basis(problem, rank, key)
-        return of(_fixed_point(problem, start, low_rank_edlae.STEPS["fixed_point"], low_rank_edlae.TOLERANCE)[0])
+        start, _ = low_rank.closed_form_basis(problem, rank, key)
+        return of(low_rank._fixed_point(problem, start, low_rank.STEPS["fixed_point"], low_rank.TOLERANCE)[0])
 
     def lbfgs(rank: int, key: Any) -> tuple[Any, Any]:
         size = problem.lower.shape[0]

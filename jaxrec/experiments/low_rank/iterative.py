@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from jaxrec.linear import low_rank_edlae_kernels as kernels
-from jaxrec.linear.low_rank_edlae_kernels import LowRankProblem
+from jaxrec.linear.low_rank_edlae import kernels
+from jaxrec.linear.low_rank_edlae.kernels import LowRankProblem
 from jaxrec.solvers import descent
 from jaxrec.solvers.columns import HIGHEST
 

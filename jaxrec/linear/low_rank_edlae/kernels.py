@@ -6,7 +6,7 @@ approximation of M(w, t) = L' D(w) - L^-1 D(t) by a matrix L'UV' of rank k such 
 
 - Given the column space of L'U, as an orthonormal basis P, the best decoder is explicit (`best_decoder`).
 - That decoder is M(w, tau)'P, tau being t less the multipliers of the constraint beta = diag(UV'). So at the optimum
-  L'UV' is the truncated SVD of M(w, tau), and w and tau follow from it: a fixed point (`fixed_point`).
+  L'UV' is the truncated SVD of M(w, tau), and w and tau follow from it: a fixed point (see `fixed_point`).
 
 Everything is products with L and L^-1; the square root of G is never formed.
 """
@@ -25,6 +25,7 @@ from jaxrec.solvers import svd
 from jaxrec.solvers.columns import HIGHEST, zero_diagonal
 
 ONE_SHOTS = ("full_rank", "free_diagonal", "eigen")
+FLATTEST = 4  # rounding units of the trace of V'V that are added to its diagonal: it may be singular
 _dot = partial(jnp.matmul, precision=HIGHEST)
 
 
@@ -112,24 +113,34 @@ def excess(problem: LowRankProblem, encoder: Float[Array, "I K"], decoder: Float
 
 
 def gradients(
-    gram: Float[Array, "I I"], penalty: Float[Array, " I"], encoder: Float[Array, "I K"], decoder: Float[Array, "I K"]
+    problem: LowRankProblem, gram: Float[Array, "I I"], encoder: Float[Array, "I K"], decoder: Float[Array, "I K"]
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """The relative gradient of the loss in the encoder and in the decoder.
 
-    With R = zd(G zd(UV') - X'X) they are ||R V|| / ||zd(X'X) V|| and ||R'U|| / ||zd(X'X)'U||: the gradient over its
-    part that comes from the data. From the Gram matrix alone, without its factorization.
+    With R = zd(G zd(UV') - X'X) the gradients are 2 R V and 2 R'U, and what the data contribute to them is 2 zd(X'X) V
+    and 2 zd(X'X)'U. In the encoder both are measured in the norm of L^-1 A (V'V)^(-1/2), to which it is nothing how
+    the factors are scaled and which tells what a step can gain (see `fixed_point`). R is from the Gram matrix alone,
+    without its factorization.
 
-    Cost: 8 I^2 k flops; two I x I matrices.
+    Cost: 12 I^2 k flops; two I x I matrices.
     """
     w = 1 + jnp.sum(encoder * decoder, axis=1)
-    response = _dot(gram, encoder) + penalty[:, None] * encoder
+    response = _dot(gram, encoder) + problem.penalty[:, None] * encoder
     rest = zero_diagonal(_dot(response, decoder.T) - gram * w[None, :])
     start = zero_diagonal(gram)
+    curvature = _dot(decoder.T, decoder)
+    ridge = FLATTEST * jnp.finfo(curvature.dtype).eps * jnp.trace(curvature) * jnp.eye(len(curvature))
+    lower = jnp.linalg.cholesky(curvature + ridge)
+
+    def scaled(a):
+        """L^-1 A K^-T, V'V being KK'."""
+        a = _dot(problem.inverse, _dot(a, decoder))
+        return lax.linalg.triangular_solve(lower, a, left_side=False, lower=True, transpose_a=True)
 
     def ratio(a, b):
         return jnp.linalg.norm(a) / jnp.maximum(jnp.linalg.norm(b), jnp.finfo(b.dtype).tiny)
 
-    return ratio(_dot(rest, decoder), _dot(start, decoder)), ratio(_dot(rest.T, encoder), _dot(start, encoder))
+    return ratio(scaled(rest), scaled(start)), ratio(_dot(rest.T, encoder), _dot(start, encoder))
 
 
 def best_decoder(problem: LowRankProblem, basis: Float[Array, "I K"]) -> LowRankSolution:
@@ -145,8 +156,12 @@ def best_decoder(problem: LowRankProblem, basis: Float[Array, "I K"]) -> LowRank
 
     Cost: 4 I^2 k flops for U and G U; the decoder itself O(I k).
     """
+    return decode(problem, _dot(problem.inverse.T, basis), _dot(problem.lower, basis))
+
+
+def decode(problem: LowRankProblem, u: Float[Array, "I K"], h: Float[Array, "I K"]) -> LowRankSolution:
+    """What `best_decoder` returns, from U = L^-T P and G U = L P; I k flops."""
     t, g = problem.unexplained, problem.diagonal
-    u, h = _dot(problem.inverse.T, basis), _dot(problem.lower, basis)
     uu, uh, hh = (jnp.sum(a * b, axis=1) for a, b in ((u, u), (u, h), (h, h)))
     tiny = jnp.finfo(u.dtype).tiny
     # Inner products of l and d outside the span of P; d'd = d'l = g - t.
@@ -242,40 +257,3 @@ def tied_diagonal(
 
     start = svd.truncated_svd(problem.target(w, problem.unexplained), rank, key)[0]
     return lax.fori_loop(0, steps, body, (start, w))
-
-
-def fixed_point(
-    problem: LowRankProblem, basis: Float[Array, "I K"], steps: Any, tolerance: Any
-) -> tuple[Float[Array, "I K"], Any, Any]:
-    """The best basis seen in at most `steps` of: the best decoder of P, then a power iteration of P on M(w, tau).
-
-    A basis that reproduces itself is a stationary point of the loss. Let E = [M(w, tau)]_k - M(w, tau): the gradient
-    of J in UV' is zd(2 L (E + L^-1 D(t - tau))) = zd(2 L E), E V = 0 since V spans the right singular vectors, and
-    diag(L E) = 0 is the optimality of beta in `best_decoder`.
-
-    Args:
-      problem: what `prepare` returned.
-      basis: [I, K] P with P'P = I.
-      steps: largest number of steps.
-      tolerance: stops where the excess falls by less than this share in a step.
-
-    Returns:
-      [I, K] P; its excess; the number of steps.
-
-    Cost: 8 I^2 k + 4 I k^2 flops a step.
-    """
-
-    def body(carry):
-        basis, best, lowest, _, done = carry
-        solution = best_decoder(problem, basis)
-        better = solution.excess < lowest
-        moving = solution.excess < (1 - tolerance) * lowest
-        following = svd.orthonormal(problem.target(solution.w, solution.tau).apply(solution.decoder))
-        return following, jnp.where(better, basis, best), jnp.where(better, solution.excess, lowest), moving, done + 1
-
-    def going(carry):
-        return carry[3] & (carry[4] <= steps)
-
-    start = (basis, basis, jnp.asarray(jnp.inf, basis.dtype), jnp.asarray(True), jnp.asarray(0))
-    _, best, lowest, _, done = lax.while_loop(going, body, start)
-    return best, lowest, done
