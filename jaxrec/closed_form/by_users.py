@@ -16,6 +16,7 @@ where both products are sparse. Two things keep the digits that a subtraction an
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -76,7 +77,8 @@ def inverse(x: Interactions, penalty: np.ndarray, dtype: np.dtype | type = np.fl
       (users of it)^2; the result, U x U float64 numbers and a few blocks of 256 x (U + I) a thread.
     Fails: the status says so, and the result holds nothing of use.
     """
-    by_item = Interactions.from_csr(x.rows(x.user_counts > 0).to_csr().T.tocsr())
+    z: Any = x.rows(x.user_counts > 0).to_csr(np.float64).T.tocsr()
+    by_item = dataclasses.replace(Interactions.from_csr(z), values=z.data)  # in float64, as user-weighted data are
     least = float(penalty.min())
     share = least / penalty
     k = lower_gram(by_item, np.float64, share)
@@ -84,8 +86,7 @@ def inverse(x: Interactions, penalty: np.ndarray, dtype: np.dtype | type = np.fl
     status = spd_invert_in_place(k)
     if status is Status.OK:
         mirror_lower(k)
-        z = by_item.to_csr(np.float64)
-        z.data *= np.repeat(np.sqrt(share), np.diff(z.indptr))
+        z.data = z.data * np.repeat(np.sqrt(share), np.diff(z.indptr))
         h, squares = _between(z, k, np.dtype(dtype))
         del k
         return _from_h(h, least * squares, penalty), status

@@ -76,15 +76,16 @@ def lower_gram(
     return out
 
 
-def with_user_weights(data: Interactions, weights: np.ndarray) -> Interactions:
+def with_user_weights(data: Interactions, weights: np.ndarray, dtype: np.dtype | type = np.float32) -> Interactions:
     """`data` as D(weights)^(1/2) X, so that its Gram matrix is the user-weighted X' D(weights) X.
 
     Args:
       data: U x I interactions X.
       weights: [U] at least 0.
+      dtype: of the values; float64 for what is computed in float64.
     """
     roots = np.sqrt(np.asarray(weights, np.float64))[data.user_of_entry]
-    return dataclasses.replace(data, values=(data.values * roots).astype(np.float32))
+    return dataclasses.replace(data, values=(data.values * roots).astype(dtype))
 
 
 def default_gram(data: Interactions, mesh: Any = None) -> Float[Array, "N N"]:

@@ -90,7 +90,8 @@ class Dan(ClosedForm):
 
     def training_data(self, train: Interactions) -> Interactions:
         """The interactions with user u's row multiplied by n_u^(-beta/2)."""
-        return with_user_weights(train, np.maximum(train.user_counts, 1.0) ** -self.user_power)
+        weights = np.maximum(train.user_counts, 1.0) ** -self.user_power
+        return with_user_weights(train, weights, np.dtype(self.dtype))
 
     def penalty(self, gram_diagonal: np.ndarray) -> np.ndarray:
         """[I] reg + p/(1-p) n_i, given n_i."""

@@ -297,6 +297,40 @@ def test_what_cannot_be_folded_in_is_refused(data):
     assert not Ials(RANK).fit(data).model.score_host(data.to_csr()[[3]]).any()  # scoring gives zeros instead
 
 
+@pytest.mark.parametrize("mode", ("cg", "cholesky", "block"))
+@pytest.mark.parametrize("share", (0.9, 1.5))
+def test_factors_of_zero_are_recognised(data, mode, share):
+    """They are the optimum where no direction of the targets is worth its penalty; just below that others are."""
+    method = Ials(RANK, reg=50.0, alpha=1.0, reg_exponent=0.0, mode=mode, sweeps=40)
+    problem, _ = method.problem(data)
+    targets = np.zeros((USERS, ITEMS))
+    targets[data.user_of_entry, data.indices] = problem.users.targets
+    largest = np.linalg.norm(targets / np.sqrt(np.outer(problem.users.ridge, problem.items.ridge)), 2)
+    assert sweeps.singular_value_at_zero(problem) == pytest.approx(largest, rel=1e-5)
+    method = dataclasses.replace(method, reg=50 * share * largest)
+    if share < 1:
+        fitted = method.fit(data)
+        assert fitted.info.certificate.detail["loss"] < problem.constant
+        return
+    with pytest.warns(UserWarning, match="nothing is left to learn"):
+        fitted = method.fit(data)
+    assert fitted.info.certificate.status is Status.OK and not np.any(fitted.model.user_factors)
+
+
+@pytest.mark.parametrize(
+    ("method", "scale"), ((Ials(8, reg=1000.0), 1.0), (Ials(8, reg=1e-3, mode="cholesky"), 1e20)), ids=str
+)
+def test_values_out_of_range_are_told_from_what_is_not_worth_learning(data, method, scale):
+    scaled = dataclasses.replace(data, values=(data.values * scale).astype(np.float32))
+    if scale > 1:
+        with pytest.raises(FitError, match="scale the values down, of which the largest is 4e"):
+            method.fit(scaled)
+    else:
+        with pytest.warns(UserWarning, match="all factors are 0; lower reg"):
+            fitted = method.fit(scaled)
+        assert fitted.info.certificate.residual == 0 and not np.any(fitted.model.item_factors)
+
+
 def test_early_stop_and_callback(data):
     seen = []
     fitted = Ials(RANK, sweeps=50).fit(data, callback=lambda n, info, state: seen.append((n, info, state)) or n == 3)

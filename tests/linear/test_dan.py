@@ -44,6 +44,22 @@ def test_weights_equal_the_formulas(data, solver, zero_diagonal, dropout):
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("zero_diagonal", (True, False))
+def test_float64_is_exact_throughout(rng, zero_diagonal):
+    whole = ((rng.random((60, 20)) < 0.3) * rng.integers(1, 6, (60, 20))).astype(float)
+    for x in (whole, whole[:5]):  # of the second the users are inverted
+        method = Dan(0.5, 0.0, 0.3, 0.25, zero_diagonal, dtype="float64")
+        counts, items = (x != 0).sum(1), (x != 0).sum(0)
+        weighted = x * (np.maximum(counts, 1) ** (-0.25 / 2))[:, None]
+        inverse = np.linalg.inv(weighted.T @ weighted + 0.5 * np.eye(20))
+        expected = np.eye(20) - inverse * (1 / np.diag(inverse) if zero_diagonal else 0.5)
+        powers = np.maximum(items, 1) ** 0.3
+        found = method.fit(
+            Interactions.from_triples(*np.nonzero(x), x[x > 0], n_users=len(x), n_items=20)
+        ).model.weights
+        np.testing.assert_allclose(found, expected * powers[:, None] / powers, rtol=0, atol=1e-13)
+
+
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_powers_of_zero_are_ease_edlae_and_lae(data, solver):
     def weights(method):

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import warnings
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
@@ -40,6 +41,8 @@ from jaxrec.solvers.columns import HIGHEST
 from jaxrec.status import Certificate, Status
 
 MODES = ("cg", "cholesky", "block")
+SMALLEST_GAIN = 1e-4  # over factors of 0, below which it is asked whether these are the optimum
+NOTHING = "{}: nothing is left to learn, the optimum is that all factors are 0; lower reg."
 # Of the relative gradient in the item factors, whose equations were solved last: exactly, or for a few steps.
 LIMITS = {"cholesky": 1e-3, "cg": 0.1, "block": 0.1}
 COMPILED_BYTES = 420_000_000  # bytes that XLA takes on a CPU to compile a solver for some ten widths
@@ -259,6 +262,13 @@ class Ials(HostOrJax):
         del sides
         with clock.stage("certificate"):
             certificate = certify(problem, state, course, LIMITS[self.mode])
+            # Factors that shrink to nothing have no right-hand sides to measure a gradient by.
+            learned = certificate.detail["loss"] < (1 - SMALLEST_GAIN) * problem.constant
+            if not learned and (largest := sweeps.singular_value_at_zero(problem)) <= 1:
+                state = IalsState(*map(np.zeros_like, state))
+                detail = {"loss": problem.constant, "largest singular value at zero": largest}
+                certificate = Certificate(Status.OK, 0.0, certificate.limit, detail)
+                warnings.warn(NOTHING.format(self), stacklevel=4)
         put = np.asarray if mesh is None or mesh.size > 1 else jnp.asarray
         users, items = map(put, state)
         model = UserItemFactors(
@@ -306,7 +316,12 @@ class Ials(HostOrJax):
         return Needs(parts, self.sweeps * per_sweep[self.mode], advice)
 
     def _advice(self, certificate: Certificate, train: Interactions) -> str:
-        return f"{certificate}; raise reg, or use mode='cholesky'."
+        if certificate.status is Status.NOT_FINITE:
+            return (
+                f"{certificate}; scale the values down, of which the largest is {train.values.max():.3g}, or raise reg."
+            )
+        also = "" if self.mode == "cholesky" else ", or use mode='cholesky'"
+        return f"{certificate}; raise sweeps{also}."
 
 
 def certify(problem: IalsProblem, state: IalsState, course: np.ndarray, limit: float) -> Certificate:
