@@ -146,9 +146,8 @@ def singular_value_at_zero(problem: IalsProblem) -> float:
     if not np.isfinite(scaled).all():
         return float("inf")
     b = sp.csr_array((scaled, users.indices, users.indptr), (len(users.scale), len(items.scale)))
-    at_most = float(np.sqrt((abs(b).sum(axis=0).max()) * abs(b).sum(axis=1).max()))
-    if at_most <= 1 or b.shape[1] < 3:
-        return at_most if at_most <= 1 else float(np.linalg.norm(b.toarray(), 2))
+    if min(b.shape) < 3:  # too small for Lanczos iterations
+        return float(np.linalg.norm(b.toarray(), 2))
     square = LinearOperator((b.shape[1],) * 2, lambda v: b.T @ (b @ v), dtype=np.float64)
     return float(np.sqrt(lanczos(square, 1, tolerance=1e-6).values[0]))
 
