@@ -9,12 +9,9 @@ from jaxrec.fitting import Method
 from jaxrec.runtime.memory import Plan
 
 _SHOWN = [vars(room)[name] for room in (linear, factorization, deep) for name in room.__all__]
+_OWN = [one for one in _SHOWN if isinstance(one, type) and issubclass(one, Method) and "name" in vars(one)]
 # Every method that a room shows, by the name it has itself.
-METHODS: dict[str, type[Method]] = {
-    method.name: method
-    for method in _SHOWN
-    if isinstance(method, type) and issubclass(method, Method) and "name" in vars(method)
-}
+METHODS: dict[str, type[Method]] = {method.name: method for method in _OWN}
 
 
 def plan(n_users: int, n_items: int, nnz: int, method: Method | str = "ease", devices: Any = None) -> Plan:

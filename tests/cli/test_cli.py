@@ -1,5 +1,6 @@
 """Every command, its exit code, what it prints and what it writes."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -10,7 +11,11 @@ import numpy as np
 import pytest
 
 import jaxrec
+from jaxrec import methods
 from jaxrec.cli import main
+from jaxrec.cli.commands import Fit, Plan, Run
+from jaxrec.cli.options import Protocol, Source
+from jaxrec.cli.tuning import Tune
 from jaxrec.linear.ease import Ease
 from jaxrec.methods import METHODS
 from jaxrec.status import FitError, Status
@@ -491,3 +496,12 @@ sys.exit(main(["run", "ease", "--json", "out.json", "--save", "model"]))
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=600)
     assert (process.returncode, err) == (130, "interrupted\n") and not os.listdir(tmp_path)
+
+
+def test_names_are_told_apart():
+    """No method hides another in the registry, and none has a field that an option of the commands is called."""
+    assert len(METHODS) == len(methods._OWN)
+    commands = (Run, Fit, Plan, Tune, Source, Protocol)
+    options = {field.name for command in commands for field in dataclasses.fields(command)} - {"method", "methods"}
+    for name, method in METHODS.items():
+        assert not options & {field.name for field in dataclasses.fields(method)}, name
