@@ -1,5 +1,10 @@
 """Exact solvers for recommender-system research, in JAX."""
 
+from jaxrec.runtime.interrupts import end_while_importing
+
+end_while_importing()  # JAX takes seconds to import
+
+# ruff: noqa: E402
 from jaxrec._checks import InputError
 from jaxrec.closed_form.update import Updated, update
 from jaxrec.data import Catalogue, Interactions, load

@@ -19,7 +19,7 @@ from jaxrec import _checks
 from jaxrec._checks import InputError
 from jaxrec.data.interactions import Interactions
 from jaxrec.models import FitInfo, Fitted
-from jaxrec.runtime import parallel
+from jaxrec.runtime import forking, parallel
 from jaxrec.runtime.memory import Hardware, Needs, Plan, hardware, plan_on
 from jaxrec.status import Certificate, FitError, Status
 
@@ -137,6 +137,7 @@ class Method(abc.ABC):
 
     def _fit(self, train: Interactions, devices: Any, **options: Any) -> Fitted:
         """What `fit` returns; `options` go to `_solve`."""
+        forking.require_usable()
         self._refuse(train)
         mesh = self._mesh(devices)
         self._plan((train.n_users, train.n_items, train.nnz), mesh).require()

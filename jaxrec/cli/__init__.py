@@ -17,6 +17,7 @@ from rich.console import Console
 
 from jaxrec._checks import InputError
 from jaxrec.cli.commands import Command, UsageError
+from jaxrec.runtime import interrupts
 from jaxrec.status import FitError
 
 
@@ -26,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     out = Console(markup=False, emoji=False, highlight=False)
     err = Console(markup=False, emoji=False, highlight=False, stderr=True, soft_wrap=True)
     try:
-        with warnings.catch_warnings():
+        with interrupts.within_grace(), warnings.catch_warnings():
             warnings.showwarning = lambda message, *where, **options: err.print(f"note: {message}")
             command = tyro.cli(
                 Command,  # pyright: ignore[reportArgumentType]
@@ -40,8 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as end:  # tyro's, after --help or a word it does not know
         return end.code if isinstance(end.code, int) else 0
     except KeyboardInterrupt:
+        if argv is None and interrupts.is_command_line():
+            interrupts.end()
         err.print("interrupted")
-        return 130
+        return interrupts.CODE
     except (InputError, FitError, MemoryError, OSError, UsageError, jax.errors.JaxRuntimeError) as error:
         if os.environ.get("JAXREC_DEBUG"):
             traceback.print_exc()

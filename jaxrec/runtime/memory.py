@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 
 from jaxrec._checks import InputError
-from jaxrec.runtime import parallel
+from jaxrec.runtime import cgroups, parallel
 from jaxrec.runtime.threads import n_threads
 from jaxrec.status import FitError, Status
 
@@ -171,7 +171,7 @@ def available_bytes(device: Any = None) -> int | None:
     if device is not None and device.platform != "cpu":
         stats = device.memory_stats() or {}
         return stats["bytes_limit"] - stats.get("bytes_in_use", 0) if "bytes_limit" in stats else None
-    found = [size for size in (_meminfo_available(), _cgroup_left()) if size is not None]
+    found = [size for size in (_meminfo_available(), cgroups.memory_left()) if size is not None]
     if not found and hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     return min(found, default=None)
@@ -191,15 +191,3 @@ def _meminfo_available() -> int | None:
     except OSError:
         return None
     return next((1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), None)
-
-
-def _cgroup_left(folder: pathlib.Path = pathlib.Path("/sys/fs/cgroup")) -> int | None:
-    try:
-        limit, used, stat = ((folder / f"memory.{name}").read_text().strip() for name in ("max", "current", "stat"))
-    except OSError:
-        return None
-    if not (limit.isdecimal() and used.isdecimal()):
-        return None
-    # Pages of files that were read count as used, and are given back when memory is asked for.
-    cached = next((int(line.split()[1]) for line in stat.splitlines() if line.startswith("inactive_file ")), 0)
-    return int(limit) - int(used) + cached

@@ -35,17 +35,8 @@ def test_available_memory_is_below_what_the_machine_has():
 
 
 def test_a_container_limit_counts(monkeypatch):
-    monkeypatch.setattr(memory, "_cgroup_left", lambda: 12345)
+    monkeypatch.setattr(memory.cgroups, "memory_left", lambda: 12345)
     assert memory.available_bytes() == 12345
-
-
-def test_what_a_container_has_cached_of_files_is_free(tmp_path):
-    assert memory._cgroup_left(tmp_path) is None
-    for name, text in {"max": "1000\n", "current": "900\n", "stat": "anon 300\ninactive_file 500\n"}.items():
-        (tmp_path / f"memory.{name}").write_text(text)
-    assert memory._cgroup_left(tmp_path) == 600
-    (tmp_path / "memory.max").write_text("max\n")
-    assert memory._cgroup_left(tmp_path) is None
 
 
 class Fake:
