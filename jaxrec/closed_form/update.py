@@ -24,8 +24,9 @@ from jaxrec._checks import InputError
 from jaxrec.closed_form import kernel, ties
 from jaxrec.closed_form.certificate import certify
 from jaxrec.closed_form.method import ClosedForm
+from jaxrec.data import alignment
 from jaxrec.data.interactions import Interactions
-from jaxrec.models import Fitted, ItemWeights
+from jaxrec.models import Fitted, ItemWeights, with_items
 from jaxrec.runtime import parallel
 from jaxrec.runtime.blas import add_product
 from jaxrec.status import Certificate, Status
@@ -65,7 +66,8 @@ def update(
     Args:
       fitted: a fitted closed form (EASE, EDLAE, LAE, RLAE).
       train: the data it was fitted on.
-      added: rows to append, with the same items. Where both have ids of users, no id twice.
+      added: rows to append; where both have ids of items, these are matched, and entries of items that `train` does not
+        have are left out, with a warning. Where both have ids of users, no id twice.
       removed: ids of the users to forget; where the data have no ids, their row numbers, which then become the ids.
       residual_limit: largest KKT residual with which an updated model is returned; default the limit of a fit.
 
@@ -91,6 +93,10 @@ def update(
         )
     if residual_limit is not None:
         _checks.positive("residual_limit", residual_limit)
+    if added is not None:
+        found = alignment.align_items(added, train.items, train.name)
+        alignment.warn_of_left_out(added, found.unknown, found.n_entries, train.name, stacklevel=3)
+        added = found.data
     gone = _rows_of(train, removed)
     new = _changed(train, gone, added)
     if new.nnz == 0:
@@ -146,11 +152,6 @@ def _changed(train: Interactions, gone: np.ndarray, added: Interactions | None) 
         return new
     if added.n_items != train.n_items:
         raise InputError(f"added has {added.n_items} items and the model {train.n_items}; they must agree.")
-    names, others = train.items.ids, added.items.ids
-    if names is not None and others is not None and not np.array_equal(names.astype(str), others.astype(str)):
-        raise InputError(
-            "the items of added have other ids, or another order, than those of the data; number them alike."
-        )
     if added.user_ids is not None:
         ids = added.user_ids
         if (twice := _repeated(ids)) is not None:
@@ -173,6 +174,7 @@ def _changed(train: Interactions, gone: np.ndarray, added: Interactions | None) 
         timestamps=None,
         split=None,
         user_split=None,
+        divisions=(),
     )
 
 
@@ -232,4 +234,4 @@ def _wrapped(
         padding = old.padding
     model = ItemWeights(weights, solution.unexplained, padding=padding)
     info = dataclasses.replace(fitted.info, certificate=certificate, data=new.summary(), seconds=seconds)
-    return Fitted(model, info)
+    return Fitted(with_items(model, info.items), info)
