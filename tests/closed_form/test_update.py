@@ -164,12 +164,6 @@ def test_refusals(train, rng):
         update_users(fitted, train, added=twice)
     with pytest.raises(InputError, match="residual_limit must be finite"):
         update_users(fitted, train, removed=["u1001"], residual_limit=float("nan"))
-    named = [
-        dataclasses.replace(data, items=jaxrec.Catalogue(60, np.roll(np.arange(60), shift)))
-        for shift, data in enumerate((train, interactions(rng, 2, first_id=5000)))
-    ]
-    with pytest.raises(InputError, match="items of added have other ids, or another order"):
-        update_users(Ease(3.0).fit(named[0]), named[0], added=named[1])
     once = update_users(fitted, train, removed=["u1001"])
     with pytest.raises(InputError, match="no user with the id 'u1001'"):
         update_users(once.fitted, once.train, removed=["u1001"])
