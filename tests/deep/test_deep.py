@@ -370,8 +370,8 @@ def test_widths_of_numpy_are_plain():
 
 
 def test_validation_of_another_catalogue_is_refused(data):
-    other = data.select_items(np.arange(20))
-    with pytest.raises(InputError, match="validation must have the items"):
+    other = Interactions.from_lists([[0, 3], [1]], 20)
+    with pytest.raises(InputError, match="must have the same items, got 24, 20 and 20 of them"):
         MultDae().fit(data, validation=HeldOut(other, other))
 
 
