@@ -175,6 +175,8 @@ def _changed(train: Interactions, gone: np.ndarray, added: Interactions | None) 
         split=None,
         user_split=None,
         divisions=(),
+        row_numbers=None,
+        origin=object(),
     )
 
 

@@ -1,8 +1,8 @@
 """Ids decide: data brought into the numbering of a catalogue, or of other users, by id and never by position.
 
-Ids are compared as numbers where both sides have integers, else as text. A catalogue without ids says nothing but how
-many items there are, so that only this can be compared, with one exception: where items were chosen from it, their ids
-are indices in it, and it is known to be their origin.
+Ids are compared as numbers where both sides have integers, else as text. Without ids nothing is known but how many
+items and users there are, so that only this can be compared, with one exception: what was chosen from the same data,
+such as the parts of a split, knows where it stood there.
 """
 
 from __future__ import annotations
@@ -97,6 +97,8 @@ def align_users(data: Interactions, other: Interactions) -> tuple[Interactions, 
       InputError: nobody in common, an id that stands for several users, or no ids and other numbers of rows.
     """
     theirs, wanted = data.user_ids, other.user_ids
+    if theirs is None or wanted is None:
+        theirs, wanted = _row_numbers(data, other)
     if theirs is None or wanted is None or _same(theirs, wanted):
         if data.n_users != other.n_users:
             raise InputError(
@@ -115,8 +117,8 @@ def align_users(data: Interactions, other: Interactions) -> tuple[Interactions, 
     found = data.rows(at[here])
     lengths = np.zeros(len(at) + 1, np.int64)
     lengths[1:][here] = found.user_counts
-    mine = dataclasses.replace(found, indptr=np.cumsum(lengths), user_ids=wanted, user_split=None)
-    return mine, int(n_unknown)
+    who = {"user_ids": other.user_ids, "row_numbers": other.row_numbers, "origin": other.origin}
+    return dataclasses.replace(found, indptr=np.cumsum(lengths), user_split=None, **who), int(n_unknown)
 
 
 def places(items: Catalogue, wanted: Catalogue, name: str, whose: str) -> np.ndarray | None:
@@ -202,6 +204,14 @@ def _indices_in(bare: Catalogue, chosen: Catalogue, name: str, other: str) -> np
         f"the items of {name} have no ids, and those of {other} are as many, in another order than in the matrix they "
         "were chosen from; say what the columns are: Interactions.from_csr(matrix, items=fitted.info.items)."
     )
+
+
+def _row_numbers(data: Interactions, other: Interactions) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """[U] and [U'] what rows of the same origin were numbered there; None where there is nothing to compare."""
+    if data.origin is not other.origin or (data.row_numbers is None and other.row_numbers is None):
+        return None, None
+    mine, theirs = (np.arange(part.n_users) if part.row_numbers is None else part.row_numbers for part in (data, other))
+    return mine, theirs
 
 
 def _find(ids: np.ndarray, known: np.ndarray, where: str, what: str) -> np.ndarray:

@@ -40,6 +40,9 @@ class Interactions:
       name: what the data set is called in reports.
       source: how it was read (columns, filters), or None; models say it of the data they were fitted on.
       divisions: the splits that it is a part of, the outermost first; see `jaxrec.data.provenance`.
+      row_numbers: [U] where the rows stood before some were chosen, or None: they stand there still.
+      origin: the same object in all data whose rows were once the same; with `row_numbers` it tells who is who where
+        users have no ids.
     """
 
     indptr: np.ndarray
@@ -53,6 +56,13 @@ class Interactions:
     name: str = "interactions"
     source: dict[str, Any] | None = None
     divisions: tuple[dict[str, Any], ...] = ()
+    row_numbers: np.ndarray | None = None
+    origin: object = dataclasses.field(default_factory=object, repr=False)
+
+    def __post_init__(self):
+        if self.row_numbers is not None and len(self.row_numbers) != self.n_users:  # made of rows of other data
+            object.__setattr__(self, "row_numbers", None)
+            object.__setattr__(self, "origin", object())
 
     @classmethod
     def from_triples(
@@ -199,7 +209,7 @@ class Interactions:
         """The entries where `mask` [nnz] is true; all users and items stay."""
         mask = checked.mask(f"{self.name}: entry", mask, self.nnz)
         kept_before = np.concatenate([[0], np.cumsum(mask)])
-        return self._take(np.flatnonzero(mask), kept_before[self.indptr], slice(None))
+        return self._take(np.flatnonzero(mask), kept_before[self.indptr])
 
     def select_items(self, items: np.ndarray) -> Interactions:
         """Only the chosen items (distinct indices or a mask), renumbered in the order given; entries of others go."""
@@ -231,9 +241,11 @@ class Interactions:
         """The same entries, all with value 1."""
         return self if self.is_binary else dataclasses.replace(self, values=np.ones_like(self.values))
 
-    def _take(self, entries: np.ndarray, indptr: np.ndarray, users: Any) -> Interactions:
-        def pick(array: np.ndarray | None, index: Any) -> np.ndarray | None:
-            return None if array is None else array[index]
+    def _take(self, entries: np.ndarray, indptr: np.ndarray, users: np.ndarray | None = None) -> Interactions:
+        """The entries of these positions; of these users, or of all."""
+
+        def pick(array: np.ndarray | None, index: np.ndarray | None) -> np.ndarray | None:
+            return array if array is None or index is None else array[index]
 
         return dataclasses.replace(
             self,
@@ -244,6 +256,7 @@ class Interactions:
             timestamps=pick(self.timestamps, entries),
             split=pick(self.split, entries),
             user_split=pick(self.user_split, users),
+            row_numbers=users if self.row_numbers is None else pick(self.row_numbers, users),
         )
 
     @property

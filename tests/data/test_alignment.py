@@ -180,3 +180,22 @@ class TestItemsChosenFromAMatrixWithoutIds:
         assert train.n_items == 12 and train.items.ids.tolist() != list(range(12))
         found = data.rows([5]).aligned_to(Ease(1.0).fit(train))
         assert sorted(train.items.ids[found.indices]) == sorted(data.rows([5]).indices)
+
+
+class TestUsersWithoutIds:
+    def test_rows_chosen_from_the_same_data_are_matched(self, rng):
+        data = Interactions.from_triples(*np.nonzero(rng.random((30, 6)) < 0.5), n_users=30, n_items=6)
+        fold_in, targets = split(data, "per-user").test
+        chosen, order = np.array([7, 3, 20, 11]), rng.permutation(30)
+        with pytest.warns(UserWarning, match="users of whom the other part has no row"):
+            found = targets.rows(order).aligned_to(fold_in.rows([11, 3, 7, 20]).rows([2, 1, 3, 0]), users=True)
+        np.testing.assert_array_equal(found.to_csr().toarray(), targets.to_csr().toarray()[chosen])
+        back = targets.rows(order).aligned_to(fold_in, users=True)
+        np.testing.assert_array_equal(back.to_csr().toarray(), targets.to_csr().toarray())
+        with pytest.raises(InputError, match="no users in common"):
+            targets.rows([1, 2]).aligned_to(fold_in.rows([3, 4]), users=True)
+
+    def test_rows_of_other_data_are_taken_as_they_stand(self, rng):
+        one, other = (Interactions.from_lists([[u] for u in range(5)], 5) for _ in range(2))
+        found = one.rows([3, 1]).aligned_to(other.rows([0, 4]), users=True)
+        assert found.indices.tolist() == [3, 1]

@@ -35,8 +35,8 @@ def fold_in(
         alignment.warn_of_left_out(histories, found.unknown, found.n_entries, "the model", stacklevel=3)
         if cell_weights is not None and found.data is not histories:
             raise InputError(
-                f"{histories.name} is of other items than the model, so that cell_weights are not of these either; make "
-                "them for histories.aligned_to(model)."
+                f"{histories.name} is of other items than the model, so that cell_weights are not of these; make them "
+                "for histories.aligned_to(model)."
             )
         histories = found.data
     x = _histories(histories, model.n_items, "items")
