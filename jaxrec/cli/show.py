@@ -56,7 +56,7 @@ def settings(chosen: dict[str, Any]) -> str:
     words = {
         name: value for name, value in chosen.items() if name not in ("of", "part", "bundled") and value is not None
     }
-    return ", ".join(f"{name} {value}" for name, value in words.items())
+    return ", ".join(f"{name}={value}" for name, value in words.items())
 
 
 def duration(seconds: float) -> str:

@@ -118,8 +118,8 @@ def name_of(source: str | os.PathLike[str]) -> str:
 
 
 def _from(data: Interactions, options: Options, bundled: str | None = None) -> Interactions:
-    """The data with what they were read by."""
-    return dataclasses.replace(data, source={"bundled": bundled, **options.asked()})
+    """The data with what they were read by: the columns found, and what was asked for."""
+    return dataclasses.replace(data, source={"bundled": bundled, **(data.source or {}), **options.asked()})
 
 
 def _read(path: Path, options: Options, name: str) -> Interactions:

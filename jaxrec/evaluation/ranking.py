@@ -78,7 +78,8 @@ def recommend(
             rows = slice(start, start + len(batch_items))
             items[rows], scores[rows] = batch_items, batch_scores
             advance(len(batch_items))
-    return listed(items, scores, catalogue or Catalogue(scorer.n_items), histories.user_ids)
+    users = histories.row_numbers if histories.user_ids is None else histories.user_ids
+    return listed(items, scores, catalogue or Catalogue(scorer.n_items), users)
 
 
 def _warn_of_empty(scorer: Scorer, histories: Interactions) -> None:

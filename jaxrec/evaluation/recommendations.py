@@ -22,7 +22,8 @@ class Recommendations:
         none, so that indexing by it is an error.
       scores: [B, k] float32; -inf where no item is left.
       catalogue: names of the items; without ids where the model does not know them.
-      user_ids: [B] ids of the users whose histories these are, or None.
+      user_ids: [B] ids of the users whose histories these are; where they have none, the numbers of the rows that they
+        were chosen from; None where that are all rows.
     """
 
     items: np.ndarray

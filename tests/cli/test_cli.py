@@ -181,7 +181,8 @@ def test_evaluate_reads_and_splits_as_the_fit_did(cli, ratings, tmp_path):
     code, out, err = cli(*words)
     assert (code, err) == (0, "") and "note" not in out
     said = " ".join(out.split())
-    assert "as fitted split per-user, test_fraction 0.2, seed 3, min_rating 2.0, repeats last" in said
+    assert "as fitted split=per-user, test_fraction=0.2, seed=3, user=user_id, item=item_id, rating=rating," in said
+    assert "timestamp=timestamp, min_rating=2.0, repeats=last" in said
     ran, evaluated = (strict_json(tmp_path / f"{name}.json") for name in ("run", "evaluate"))
     assert evaluated["reports"]["ease"]["metrics"] == ran["reports"]["ease"]["metrics"]
     assert evaluated["reports"]["ease"]["trained_on_these"] is False

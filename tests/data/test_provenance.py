@@ -67,7 +67,8 @@ def test_what_was_asked_of_the_reader_is_kept(tmp_path):
     table = tmp_path / "t.csv"
     table.write_text("who,item,stars\n" + "".join(f"{u},{i},{(u + i) % 5 + 1}\n" for u in range(9) for i in range(9)))
     data = jaxrec.load(table, user="who", rating="stars", min_rating=3, repeats="last")
-    assert data.source == {"bundled": None, "user": "who", "rating": "stars", "min_rating": 3.0, "repeats": "last"}
+    asked = {"user": "who", "rating": "stars", "min_rating": 3.0, "repeats": "last"}
+    assert data.source == {"bundled": None, "item": "item", **asked}
     fitted = Popularity().fit(jaxrec.split(data, "random").train)
     jaxrec.save(tmp_path / "model", fitted)
     config = json.loads((tmp_path / "model" / "config.json").read_text())

@@ -105,6 +105,8 @@ def test_a_scipy_matrix_is_in_the_models_order(films):
     fitted = Ease(reg=20.0).fit(films)
     np.testing.assert_array_equal(recommend(fitted, films.to_csr(), 3).items, recommend(fitted, films, 3).items)
     assert recommend(fitted, films.to_csr()[:1], 2).to_polars()["user"].to_list() == [0, 0]
+    bare = Interactions.from_csr(films.to_csr())
+    assert recommend(fitted, bare.rows([8, 3]), 1).to_polars()["user"].to_list() == [8, 3]
 
 
 def test_a_scorer_of_ones_own_may_carry_a_catalogue(films, rng):
