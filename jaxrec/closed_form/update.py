@@ -170,7 +170,7 @@ def _changed(train: Interactions, gone: np.ndarray, added: Interactions | None) 
         indptr=np.concatenate([new.indptr, new.indptr[-1] + added.indptr[1:]]),
         indices=np.concatenate([new.indices, added.indices]),
         values=np.concatenate([new.values, added.values]),
-        user_ids=np.concatenate([left, ids]),
+        user_ids=_joined(left, ids),
         timestamps=None,
         split=None,
         user_split=None,
@@ -178,6 +178,16 @@ def _changed(train: Interactions, gone: np.ndarray, added: Interactions | None) 
         row_numbers=None,
         origin=object(),
     )
+
+
+def _joined(ids: np.ndarray, more: np.ndarray) -> np.ndarray:
+    """Ids after ids; where their types have no common one that keeps them all, as text."""
+    together = np.concatenate([ids, more]) if ids.dtype.kind == more.dtype.kind else None
+    if together is None and {ids.dtype.kind, more.dtype.kind} == {"i", "u"}:
+        together = np.array([*ids.tolist(), *more.tolist()])  # else NumPy makes them floats
+    if together is None or together.dtype.kind == "f":
+        return np.array([*map(str, ids.tolist()), *map(str, more.tolist())])
+    return together
 
 
 def _repeated(ids: np.ndarray) -> str | None:
