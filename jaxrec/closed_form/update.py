@@ -87,7 +87,8 @@ def update(
         raise InputError(f"only closed forms such as Ease and Edlae have an exact update, got {method}; fit it again.")
     if model.unexplained is None:
         raise InputError("this model was fitted without keeping 1 / diag(C), which an update needs; fit it again.")
-    if fitted.info.data.get("fingerprint") != train.fingerprint:
+    other_items = alignment.places(train.items, fitted.info.items, train.name, "the model") is not None
+    if other_items or fitted.info.data.get("fingerprint") != train.fingerprint:
         raise InputError(
             f"the model was not fitted on {train.name} as given; update it with the data it was fitted on."
         )

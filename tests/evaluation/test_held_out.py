@@ -215,6 +215,9 @@ def test_an_update_matches_items(data):
         found = jaxrec.update(fitted, train, added=more)
     without = jaxrec.update(fitted, train, added=new.keep(new.indices != 0))
     np.testing.assert_array_equal(found.fitted.model.weights, without.fitted.model.weights)
+    renamed = dataclasses.replace(train, items=Catalogue(14, np.roll(train.items.ids, 1)))
+    with pytest.raises(InputError, match="the model was not fitted on interactions as given"):
+        jaxrec.update(fitted, renamed, added=new)
     with pytest.raises(InputError, match="interactions knows none of its items"):
         jaxrec.update(fitted, train, added=dataclasses.replace(new, items=Catalogue(14, np.arange(14))))
 
