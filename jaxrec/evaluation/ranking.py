@@ -117,8 +117,8 @@ def recommend_batches(
         _checks.count("batch_size", batch_size, at_least=1)
     if histories.n_items != model.n_items:
         raise InputError(
-            f"the histories have {histories.n_items} items and the model {model.n_items}; they must agree, or both have ids "
-            "of items."
+            f"the histories have {histories.n_items} items and the model {model.n_items}; they must agree, or both "
+            "have ids of items."
         )
     size = batch_size or int(np.clip(BLOCK_BYTES // (4 * max(1, model.n_items)), 16, 8192))
     kept = min(k, model.n_items)
