@@ -28,7 +28,7 @@ from jaxrec.cli.options import (
 )
 from jaxrec.cli.reproduce import Reproduce
 from jaxrec.cli.tuning import METHODS_TO_TUNE, Tune, grid_flags_of
-from jaxrec.data import Interactions, alignment
+from jaxrec.data import Interactions, alignment, provenance
 from jaxrec.data.splits import HeldOut, Split
 from jaxrec.evaluation.ranking import recommend
 from jaxrec.fitting import Stopwatch
@@ -202,7 +202,9 @@ class Evaluate:
             },
         )
         if own is not None:
-            show.lines(out, {"as fitted": show.settings({**division, **(data.source or {})})})
+            same = provenance.settings_of(own) == provenance.settings_of(division) and own["split"] == name
+            label = "as fitted" if same else "but fitted"
+            show.lines(out, {label: show.settings({**own, **(fitted.info.data.get("source") or {})})})
         if other := results.other_data(fitted, data):
             show.lines(out, {"note": other})
         seen = results.seen_in_training(fitted, data, parts)

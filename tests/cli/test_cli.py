@@ -189,6 +189,8 @@ def test_evaluate_reads_and_splits_as_the_fit_did(cli, ratings, tmp_path):
     assert evaluated["split"] == ran["split"]
     for other in (("--seed", 4), ("--split", "random"), ("--min-rating", 1)):
         failed(cli(*words, *other), "was trained on these targets, or may have been")
+    out = cli(*words, "--seed", 4, "--allow-training-data")[1]
+    assert "but fitted split=per-user, test_fraction=0.2, seed=3" in " ".join(out.split())
 
 
 def test_a_model_from_before_splits_were_recorded(cli, ratings, tmp_path):
