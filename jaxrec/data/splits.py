@@ -22,7 +22,8 @@ class HeldOut(NamedTuple):
 
     Attributes:
       fold_in: B x I histories shown to the model.
-      targets: B x I entries to find; the same users in the same rows, the same items.
+      targets: B x I entries to find; the same users in the same rows, the same items. What uses both matches them by
+        ids, if they have any.
     """
 
     fold_in: Interactions
