@@ -19,7 +19,7 @@ from harness import machine
 import jaxrec
 from jaxrec.data import synthetic
 from jaxrec.data.splits import per_user_random
-from jaxrec.evaluation.leave_user_out import evaluate, leave_user_out
+from jaxrec.evaluation.leave_user_out import evaluate, leave_user_out, of_users
 from jaxrec.evaluation.metrics import parse
 from jaxrec.runtime.threads import n_threads
 
@@ -35,7 +35,7 @@ def cost(data, method, repeats):
         begun = time.perf_counter()
         plain = jaxrec.evaluate(fitted, *part, METRICS)
         middle = time.perf_counter()
-        exact = evaluate(without, data, part, METRICS)
+        exact = evaluate(without, data, of_users(data, part), METRICS)
         ended = time.perf_counter()
         runs.append((middle - begun, ended - middle, (ended - middle) / (middle - begun)))
     print(f"trained on everyone:\n{plain}\nleave one user out:\n{exact}")

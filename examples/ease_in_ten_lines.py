@@ -15,8 +15,9 @@ for model in (jaxrec.Popularity().fit(train), fitted):
     print(jaxrec.evaluate(model, test.fold_in, test.targets, "calibrated_recall@20,ndcg@100"))
 
 # %% [markdown]
-# Recommendations for somebody who is in no data set: a history is all that the model needs.
+# Recommendations for somebody who is in no data set: a history is all that the model needs. Items are matched by their
+# ids, so that it does not matter how data and training part number them.
 
 # %%
 history = jaxrec.Interactions.from_lists([[data.items.find("SQL Server")]], data.items)
-print(jaxrec.recommend(fitted.model, history, k=5).titles(data.items))
+print(jaxrec.recommend(fitted, history, k=5).titles())

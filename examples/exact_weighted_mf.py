@@ -72,7 +72,7 @@ for sweeps, steps in ((1, 10), (5, 100), (20, 500)):
 fitted = jaxrec.Ials(rank=32, reg=0.03, mode="cholesky").fit(train)
 history = jaxrec.Interactions.from_lists([[train.items.find("SQL Server")]], train.items)
 factors = fold_in(fitted.model, history)
-titles = jaxrec.recommend(fitted.model, history, k=3).titles(train.items)[0]
+titles = jaxrec.recommend(fitted, history, k=3).titles()[0]
 print(f"{factors.shape[1]} factors of somebody who saw SQL Server, to whom is recommended: {', '.join(titles)}")
 for name, model in {
     "EASE": jaxrec.Ease(reg=100.0).fit(train),

@@ -40,13 +40,15 @@ fitted = jaxrec.Ease(reg=1.0).fit(data)
 ann = data.rows([data.user_index("ann")])
 stranger = jaxrec.Interactions.from_lists([[data.items.find("Dune")]], data.items)
 for history in (ann, stranger):
-    print(jaxrec.recommend(fitted.model, history, k=1).titles(data.items))
+    print(jaxrec.recommend(fitted, history, k=1).titles())
 
 # %% [markdown]
-# A saved model carries the names of its items: the file with the loans is not needed any more.
+# A saved model carries the names of its items: the file with the loans is not needed any more. Other data may name
+# more items, and in another order: they are matched by id, and what the model does not know is left out with a warning.
 
 # %%
 jaxrec.save(folder / "model", fitted)
 again = jaxrec.load_model(folder / "model")
 stranger = jaxrec.Interactions.from_lists([[again.info.items.find("Dune")]], again.info.items)
-print(jaxrec.recommend(again.model, stranger, k=2).titles(again.info.items))
+print(jaxrec.recommend(again, stranger, k=2).titles())
+print(jaxrec.recommend(again, data, k=2).to_polars())

@@ -12,7 +12,8 @@ from jaxrec.data.splits import HeldOut, Split, split
 from jaxrec.deep import Autoencoder, MultDae, MultVae, RecVae
 from jaxrec.deep.network import Network
 from jaxrec.evaluation.leave_user_out import evaluate_leave_user_out
-from jaxrec.evaluation.ranking import Recommendations, recommend
+from jaxrec.evaluation.ranking import recommend
+from jaxrec.evaluation.recommendations import Recommendations
 from jaxrec.evaluation.report import Report, evaluate
 from jaxrec.factorization import Awmf, Ials, UserItemFactors, WeightedEase
 from jaxrec.factorization.weights import Weights

@@ -18,7 +18,7 @@ import jax
 from jaxrec import _checks
 from jaxrec._checks import InputError
 from jaxrec.data.interactions import Interactions
-from jaxrec.models import FitInfo, Fitted
+from jaxrec.models import FitInfo, Fitted, with_items
 from jaxrec.runtime import forking, parallel
 from jaxrec.runtime.memory import Hardware, Needs, Plan, hardware, plan_on
 from jaxrec.status import Certificate, FitError, Status
@@ -149,7 +149,8 @@ class Method(abc.ABC):
         """The model with what is known about it, or a `FitError`."""
         if certificate.status is not Status.OK:
             raise FitError(certificate.status, self._advice(certificate, train))
-        return Fitted(model, FitInfo(self, certificate, train.items, train.summary(), clock.seconds))
+        info = FitInfo(self, certificate, train.items, train.summary(), clock.seconds)
+        return Fitted(with_items(model, train.items), info)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from functools import partial
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +23,10 @@ ENTRIES_AT_ONCE = 2**16  # of sparse weights, when scoring on a device
 
 @runtime_checkable
 class Scorer(Protocol):
-    """Anything that scores items from histories; recommending and evaluating know nothing else of a model."""
+    """Anything that scores items from histories; recommending and evaluating know little else of a model.
+
+    One that has `items`, a `Catalogue`, besides, is given histories in its own numbering, matched by id.
+    """
 
     @property
     def n_items(self) -> int:
@@ -43,9 +47,34 @@ class HostScorer(Protocol):
         ...
 
 
+Model = TypeVar("Model")
+
+
+class Named:
+    """A model that may know its items by name.
+
+    The catalogue is no field, and so no part of the pytree: nothing is compiled anew for another one, and arrays that
+    went through JAX, or were replaced, are of no catalogue that anybody could vouch for.
+
+    Attributes:
+      items: names of the items, where the model comes from a fit or from disk; else None.
+    """
+
+    items: ClassVar[Catalogue | None] = None
+
+
+def with_items(model: Model, items: Catalogue | None) -> Model:
+    """A shallow copy of a model that carries its catalogue; the model itself if it is of no class of ours."""
+    if not isinstance(model, Named):
+        return model
+    named = copy.copy(model)
+    object.__setattr__(named, "items", items)
+    return named
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class ItemWeights:
+class ItemWeights(Named):
     """A linear item-item model: the scores of a history x are x B.
 
     Attributes:
@@ -77,12 +106,13 @@ class ItemWeights:
 
     def to_host(self) -> ItemWeights:
         """The same model in host memory, without padding; no copy where it is there already."""
-        return ItemWeights(parallel.to_host(self.weights)[: self.n_items, : self.n_items], self.unexplained)
+        host = ItemWeights(parallel.to_host(self.weights)[: self.n_items, : self.n_items], self.unexplained)
+        return with_items(host, self.items)
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class SparseItemWeights:
+class SparseItemWeights(Named):
     """A linear item-item model whose weights B are sparse: the scores of a history x are x B + offset.
 
     Attributes:
@@ -138,7 +168,7 @@ class SparseItemWeights:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class ItemFactors:
+class ItemFactors(Named):
     """A linear item-item model of low rank: the scores of a history x are (x U) V'.
 
     The diagonal of U V' only shows in the scores of items already in the history, which a recommendation leaves out.
@@ -168,7 +198,7 @@ class ItemFactors:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class PairWeights:
+class PairWeights(Named):
     """A linear model of items and pairs of items: the scores of a history x are x B + z W, with z_ik = x_i x_k.
 
     Attributes:
@@ -202,7 +232,7 @@ class PairWeights:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class ItemScores:
+class ItemScores(Named):
     """A model that gives every user the same scores.
 
     Attributes:
@@ -233,7 +263,8 @@ class FitInfo:
       method: the frozen configuration that was fitted, such as `Ease(reg=100.0)`.
       certificate: the evidence that the model solves the stated problem.
       items: names of the items, so that a saved model can speak of titles without its data.
-      data: what it was trained on: name, users, items, interactions and fingerprint.
+      data: what it was trained on: name, users, items, interactions and fingerprint; by "source" the columns and
+        filters it was read with; by "divisions" the split it is a part of, with seed and settings.
       seconds: wall-clock time of each stage, by name.
     """
 

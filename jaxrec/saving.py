@@ -26,7 +26,16 @@ from jaxrec.data.catalogue import Catalogue
 from jaxrec.deep.network import Network
 from jaxrec.factorization import UserItemFactors
 from jaxrec.methods import METHODS
-from jaxrec.models import FitInfo, Fitted, ItemFactors, ItemScores, ItemWeights, PairWeights, SparseItemWeights
+from jaxrec.models import (
+    FitInfo,
+    Fitted,
+    ItemFactors,
+    ItemScores,
+    ItemWeights,
+    PairWeights,
+    SparseItemWeights,
+    with_items,
+)
 from jaxrec.runtime import parallel, sharded
 from jaxrec.runtime.files import check_parent, flush, storable, temporary, write_json
 from jaxrec.status import Certificate, Status
@@ -128,6 +137,8 @@ def load_model(path: str | os.PathLike, devices: Any = None) -> Fitted:
     try:
         arrays = _read_arrays(folder, **config["arrays"])
         names = {field: arrays.pop(f"items.{field}", None) for field in ("ids", "titles")}
+        # Where ids are indices in a matrix without ids, its number of columns is all that is left of it.
+        origin = Catalogue(config["n_items_of_origin"]) if config.get("n_items_of_origin") else None
         certificate = {**config["certificate"], "status": Status(config["certificate"]["status"])}
         certificate |= {field: float(certificate[field]) for field in ("residual", "limit")}
         content = {name.removeprefix("model."): array for name, array in arrays.items()}
@@ -143,7 +154,7 @@ def load_model(path: str | os.PathLike, devices: Any = None) -> Fitted:
         info = FitInfo(
             method=method,
             certificate=Certificate(**certificate),
-            items=Catalogue(config["n_items"], **names),
+            items=Catalogue(config["n_items"], **names, origin=origin),
             data=config["data"],
             seconds=config["seconds"],
         )
@@ -151,7 +162,7 @@ def load_model(path: str | os.PathLike, devices: Any = None) -> Fitted:
         raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{folder / CONFIG} is damaged ({error!r}); save the model again.") from error
-    return Fitted(model, info)
+    return Fitted(with_items(model, info.items), info)
 
 
 def check_model_target(path: str | os.PathLike) -> None:
@@ -215,6 +226,7 @@ def _describe(fitted: Fitted) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         "data": info.data,
         "seconds": info.seconds,
         "n_items": info.items.n_items,
+        "n_items_of_origin": None if info.items.origin is None else info.items.origin.n_items,
         "arrays": {"content": described},
     }
     return config, arrays

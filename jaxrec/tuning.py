@@ -28,7 +28,8 @@ from jaxrec.data.interactions import Interactions
 from jaxrec.data.splits import SPLITS, Split, per_user_random, split
 from jaxrec.evaluation import leave_user_out
 from jaxrec.evaluation import metrics as _metrics
-from jaxrec.evaluation.report import Report, evaluate
+from jaxrec.evaluation.held_out import paired
+from jaxrec.evaluation.report import Report, evaluate_paired
 from jaxrec.methods import METHODS
 from jaxrec.models import ItemFactors, ItemWeights, PairWeights, SparseItemWeights
 from jaxrec.runtime import parallel
@@ -241,10 +242,12 @@ def tune(
             raise InputError(f"{LEAVE_USER_OUT} computes on the host; leave out devices, or take another protocol.")
         for method in candidates:
             leave_user_out.check(method)
-        train, held_out, name = data, per_user_random(data, test_fraction, seed).test, f"{LEAVE_USER_OUT}, {data.name}"
+        train, name = data, f"{LEAVE_USER_OUT}, {data.name}"
+        both = leave_user_out.of_users(data, per_user_random(data, test_fraction, seed).test)
     else:
         parts = split(data, protocol) if isinstance(protocol, str) else protocol
-        train, held_out = parts.train, parts.validation or parts.test
+        train = parts.train
+        both = paired(train.items, train.n_items, *(parts.validation or parts.test))
         whose = "validation" if parts.validation else "test"
         name = f"{protocol if isinstance(protocol, str) else 'split'}, {whose} users, {data.name}"
     grams: dict[tuple, Any] = {}
@@ -263,12 +266,12 @@ def tune(
         closed = isinstance(method, ClosedForm) and method.exact_updates
         if protocol == LEAVE_USER_OUT:
             without = leave_user_out.leave_user_out(method, train, gram(method) if closed else None)
-            return leave_user_out.evaluate(without, train, held_out, (wanted,)), getattr(without, "size", math.nan)
+            return leave_user_out.evaluate(without, train, both, (wanted,)), getattr(without, "size", math.nan)
         if closed:
             fitted = method.fit_from_gram(train, gram(method), mesh)
         else:  # a method of one's own need not know devices
             fitted = method.fit(train) if mesh is None else method.fit(train, devices=mesh)
-        return evaluate(fitted, *held_out, (wanted,)), _size(fitted.model)
+        return evaluate_paired(fitted, both, (wanted,)), _size(fitted.model)
 
     found = []
     with progress_bar("tuning", len(candidates)) as advance:

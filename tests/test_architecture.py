@@ -35,6 +35,7 @@ MAY_IMPORT_OPTIONAL = (
     *("jaxrec.deep.network", "jaxrec.deep", "jaxrec.experiments"),
     *("jaxrec.solvers.descent", "jaxrec.runtime.sharded"),
     "jaxrec.runtime.plots",  # matplotlib, inside functions
+    "jaxrec.evaluation.recommendations",  # pandas, inside a function
 )
 HEAVY = OPTIONAL | {"polars", "rich", "tyro"}
 MAX_LINES = 400

@@ -153,6 +153,19 @@ def test_unseen_users_are_folded_in(name, fit, rng):
     assert recommend(model, unseen, 4).items.shape == (30, 4)
 
 
+def test_histories_are_matched_with_a_model_by_their_items(name, data, fit, tmp_path, rng):
+    fitted = fit(name)
+    save(tmp_path / "model", fitted)
+    shuffled = data.select_items(rng.permutation(23))
+    expected = recommend(fitted, data, 5)
+    for model in (fitted, fitted.model):
+        found = recommend(model, shuffled, 5)
+        np.testing.assert_array_equal(found.items, expected.items)
+        assert found.titles() == expected.titles()
+    loaded = load_model(tmp_path / "model")
+    assert loaded.model.items is loaded.info.items and fitted.model.items is data.items
+
+
 def test_nothing_to_learn_from_is_refused(name):
     with pytest.raises(InputError, match="no interactions"):
         made(name).fit(Interactions.from_triples([], [], n_users=2, n_items=2))

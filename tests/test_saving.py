@@ -116,6 +116,17 @@ def test_names_of_items_come_back(tmp_path, rng, names):
             assert getattr(items, field).tolist() == expected.tolist()
 
 
+def test_items_chosen_from_a_matrix_without_ids_are_still_told_from_its_columns(tmp_path, rng):
+    data = Interactions.from_csr(_random_csr(rng, 50, 20))
+    saving.save(tmp_path / "model", Ease(reg=5.0).fit(data.select_items(np.array([7, 2, 9, 11]))))
+    loaded = saving.load_model(tmp_path / "model")
+    history = Interactions.from_lists([[2, 11]], 20)
+    assert history.aligned_to(loaded).indices.tolist() == [1, 3]
+    edited(tmp_path / "model", n_items_of_origin=None)
+    with pytest.raises(InputError, match="lists has 20 items and the model 4; they must agree"):
+        history.aligned_to(saving.load_model(tmp_path / "model"))
+
+
 def test_what_is_known_about_the_fit_comes_back(tmp_path, rng):
     for method in (Ease(reg=12.5), Popularity()):
         before = fitted(item_weights(rng), method=method, residual=float("nan")).info

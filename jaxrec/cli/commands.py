@@ -17,6 +17,7 @@ from jaxrec.cli.options import (
     SPLIT,
     Checkpoint,
     Devices,
+    ModelSource,
     Protocol,
     Source,
     devices_from,
@@ -27,7 +28,7 @@ from jaxrec.cli.options import (
 )
 from jaxrec.cli.reproduce import Reproduce
 from jaxrec.cli.tuning import METHODS_TO_TUNE, Tune, grid_flags_of
-from jaxrec.data import Interactions
+from jaxrec.data import Interactions, alignment, provenance
 from jaxrec.data.splits import HeldOut, Split
 from jaxrec.evaluation.ranking import recommend
 from jaxrec.fitting import Stopwatch
@@ -168,13 +169,16 @@ class Evaluate:
     Attributes:
       model: the folder of a saved model.
       source: where the interactions come from.
-      protocol: what is learned from, what is tested on, and what is measured.
+      protocol: what is learned from, what is tested on, and what is measured; split and seed are the model's own where
+        nothing else is asked for.
+      allow_training_data: evaluate also on what the model was trained on, or may have been.
       json: write the metrics to this file.
     """
 
     model: ModelFolder
-    source: Source
+    source: ModelSource
     protocol: Protocol
+    allow_training_data: bool = False
     json: JsonFile = None
 
     def __call__(self, out: Console) -> None:
@@ -184,8 +188,11 @@ class Evaluate:
         watch = Stopwatch()
         with watch.stage("load"):
             fitted = saving.load_model(self.model)
-            data = self.source.load()
-        name, parts = self.protocol.divide(data)
+            data = self.source.load_for(fitted.info.data)
+        divisions = fitted.info.data.get("divisions") or [None]
+        own = divisions[0] if results.of_the_model(fitted, data) else None
+        name, parts = self.protocol.divide(data, own)
+        division = parts.test.targets.divisions[-1]
         show.lines(
             out,
             {
@@ -194,16 +201,19 @@ class Evaluate:
                 "split": show.division(name, parts),
             },
         )
+        if own is not None:
+            same = provenance.settings_of(own) == provenance.settings_of(division) and own["split"] == name
+            label = "as fitted" if same else "but fitted"
+            show.lines(out, {label: show.settings({**own, **(fitted.info.data.get("source") or {})})})
         if other := results.other_data(fitted, data):
             show.lines(out, {"note": other})
-        elif fitted.info.data.get("fingerprint") != parts.train.fingerprint:
-            note = "the model was not fitted on the training part of this split; it may have seen the targets"
-            show.lines(out, {"note": note})
-        parts = Split(
-            train=results.in_terms_of(fitted.info.items, parts.train),
-            test=HeldOut(*(results.in_terms_of(fitted.info.items, part) for part in parts.test)),
-        )
-        reports = results.beside_popularity(fitted, parts, self.protocol.metrics, watch)
+        seen = results.seen_in_training(fitted, data, parts)
+        if seen and not self.allow_training_data:
+            raise InputError(
+                f"{self.model} was trained on these targets, or may have been, so that this is no test; fit it on the "
+                "training part of a split (fit --split), or ask for it by --allow-training-data."
+            )
+        reports = results.beside_popularity(fitted, parts, self.protocol.metrics, watch, seen)
         out.print()
         show.metrics_table(out, reports)
         results.write(
@@ -212,7 +222,7 @@ class Evaluate:
                 "model": self.model,
                 "method": saving.describe_method(fitted.info.method),
                 "data": data.summary(),
-                "split": {"name": name, "seed": self.protocol.seed, **results.split_summary(parts)},
+                "split": {"name": name, "seed": division.get("seed"), **results.split_summary(parts)},
                 "reports": results.records(reports),
                 "seconds": watch.seconds,
             },
@@ -234,7 +244,7 @@ class Recommend:
     """
 
     model: ModelFolder
-    source: Source
+    source: ModelSource
     items: Annotated[tuple[str, ...], arg(metavar="TITLE [TITLE ...]", help_behavior_hint="")] = ()
     user: Annotated[str | None, arg(metavar="ID", help_behavior_hint="")] = None
     k: Annotated[int, arg(aliases=("-k",))] = 10
@@ -250,15 +260,17 @@ class Recommend:
         if self.user is None:
             history = Interactions.from_lists([list(dict.fromkeys(items.find(name) for name in self.items))], items)
         else:
-            data = self.source.load()
-            history = results.in_terms_of(items, data.rows(np.array([data.user_index(self.user)])))
+            data = self.source.load_for(fitted.info.data)
+            user = data.rows(np.array([data.user_index(self.user)]))
+            history, unknown, n_entries = alignment.align_items(user, items, "the model")
             if history.nnz == 0:
                 raise InputError(
                     f"{data.name}: user {self.user!r} has no items that the model knows; give some titles."
                 )
+            alignment.warn_of_left_out(user, unknown, n_entries, "the model", stacklevel=2)
             if other := results.other_data(fitted, data):
                 show.lines(out, {"note": other})
-        top = recommend(fitted.model, history, self.k)
+        top = recommend(fitted, history, self.k)
         show.lines(out, {"because of": show.because(items, history.indices)})
         show.ranking(out, items, top, 0)
         results.write(
@@ -268,7 +280,7 @@ class Recommend:
                 "recommendations": [
                     {**results.named(items, item), "score": score}
                     for item, score in zip(top.items[0].tolist(), top.scores[0].tolist(), strict=True)
-                    if item >= 0
+                    if item < items.n_items
                 ],
             },
         )

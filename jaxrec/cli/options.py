@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import jax
@@ -12,9 +13,10 @@ from tyro.conf import arg
 
 from jaxrec import _checks
 from jaxrec._checks import InputError
-from jaxrec.data import Interactions, load
+from jaxrec.data import BUNDLED, Interactions, load, provenance
 from jaxrec.data.interactions import REPEAT_RULES
 from jaxrec.data.load_options import KNOWN_COLUMNS
+from jaxrec.data.readers import name_of
 from jaxrec.data.splits import SPLITS, Split, automatic
 from jaxrec.evaluation import metrics
 
@@ -29,7 +31,7 @@ class Source:
     """Where the interactions come from.
 
     Attributes:
-      data: a file, a folder, or the name of a bundled data set (msweb).
+      data: a file, a folder, or the name of a bundled data set.
       user_column: column of user ids.
       item_column: column of item ids.
       rating_column: column of ratings, for --min-rating.
@@ -39,7 +41,7 @@ class Source:
       repeats: what becomes of repeated (user, item) pairs.
     """
 
-    data: Annotated[str, arg(metavar="PATH|NAME")] = "msweb"
+    data: Annotated[str | None, arg(metavar="PATH|NAME", help_behavior_hint="(default: msweb)")] = None
     user_column: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="(default: found by name)")] = None
     item_column: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="(default: found by name)")] = None
     rating_column: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="(default: found by name)")] = None
@@ -53,13 +55,55 @@ class Source:
 
     def load(self) -> Interactions:
         """The interactions; a refusal names the flags of the command line, not the arguments of `load`."""
+        return self._read("msweb" if self.data is None else self.data, {})
+
+    def _read(self, data: str, defaults: dict[str, Any]) -> Interactions:
+        """The data set, read as the flags say, and where they say nothing by these defaults."""
         columns = {role: getattr(self, f"{role}_column") for role in KNOWN_COLUMNS}
+        flags = columns | {"values": self.values, "min_rating": self.min_rating, "repeats": self.repeats}
         try:
-            return load(self.data, **columns, values=self.values, min_rating=self.min_rating, repeats=self.repeats)
+            return load(data, **{name: defaults.get(name) if flag is None else flag for name, flag in flags.items()})
         except InputError as error:
             flags = {f"{role}=": f"--{role}-column" for role in columns} | {"values=": "--values"}
             text = re.sub(r"\b(" + "|".join(flags) + r")(?=[,)])", lambda found: flags[found[1]], str(error))
             raise InputError(text) from None
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelSource(Source):
+    """Where the interactions come from; data of the model's name are read as they were for its fit.
+
+    Attributes:
+      data: a file, a folder, or the name of a bundled data set.
+      user_column: column of user ids.
+      item_column: column of item ids.
+      rating_column: column of ratings, for --min-rating.
+      timestamp_column: column of times, of which only the order matters.
+      values: column whose numbers are kept, such as rating or count; without it every interaction counts 1.
+      min_rating: keep only interactions with at least this rating.
+      repeats: what becomes of repeated (user, item) pairs.
+    """
+
+    data: Annotated[
+        str | None, arg(metavar="PATH|NAME", help_behavior_hint="(default: the model's, if it is a bundled one)")
+    ] = None
+
+    def load_for(self, trained: dict[str, Any]) -> Interactions:
+        """The interactions for a model.
+
+        Args:
+          trained: what its fit says of its data.
+
+        Raises:
+          InputError: there is no --data, and the model is not of a bundled data set.
+        """
+        source, name = trained.get("source") or {}, trained.get("name")
+        data = self.data or source.get("bundled") or (name if not source and name in BUNDLED else None)
+        if data is None:
+            raise InputError(
+                f"the model was fitted on {name or 'unknown data'}, which do not ship with jaxrec; give --data."
+            )
+        return self._read(data, source if name_of(data) in (name, source.get("bundled")) else {})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,16 +127,30 @@ class Protocol:
         if self.seed is not None:
             _checks.count("seed", self.seed)
 
-    def divide(self, data: Interactions) -> tuple[str, Split]:
-        """The name of the split, and the split."""
-        return divide(data, self.split, self.seed)
+    def divide(self, data: Interactions, as_before: Mapping[str, Any] | None = None) -> tuple[str, Split]:
+        """The name of the split, and the split; see `divide`."""
+        return divide(data, self.split, self.seed, as_before)
 
 
-def divide(data: Interactions, how: str, seed: int | None = None) -> tuple[str, Split]:
-    """The name of the split ("auto" resolved), and the split; a seed goes to those that draw."""
-    name = automatic(data) if how == "auto" else how
-    draws = "seed" in inspect.signature(SPLITS[name]).parameters
-    return name, SPLITS[name](data, **({"seed": seed} if draws and seed is not None else {}))
+def divide(
+    data: Interactions, how: str, seed: int | None = None, as_before: Mapping[str, Any] | None = None
+) -> tuple[str, Split]:
+    """The name of the split ("auto" resolved), and the split.
+
+    Args:
+      data: what is divided.
+      how: the name.
+      seed: of the draws, if the split makes any; None is the split's own.
+      as_before: a division (see `jaxrec.data.provenance`) that "auto" repeats, with its settings.
+    """
+    settings: dict[str, Any] = {}
+    if how == "auto" and as_before is not None:
+        name, settings = as_before["split"], provenance.settings_of(as_before)
+    else:
+        name = automatic(data) if how == "auto" else how
+    if seed is not None and "seed" in inspect.signature(SPLITS[name]).parameters:
+        settings["seed"] = seed
+    return name, SPLITS[name](data, **settings)
 
 
 def devices_from(text: str | None) -> list[Any] | None:

@@ -6,51 +6,73 @@ import dataclasses
 import json
 from typing import Any
 
-import numpy as np
-
 from jaxrec import saving
-from jaxrec._checks import InputError
 from jaxrec.data import Catalogue, Interactions
+from jaxrec.data.alignment import align_items
+from jaxrec.data.provenance import trained_on
 from jaxrec.data.splits import Split
-from jaxrec.evaluation.report import Report, evaluate
+from jaxrec.evaluation.held_out import paired
+from jaxrec.evaluation.metrics import parse
+from jaxrec.evaluation.report import Report, evaluate_paired
 from jaxrec.fitting import Stopwatch
 from jaxrec.methods import METHODS
 from jaxrec.models import Fitted
 from jaxrec.runtime.files import check_file_target, write_json
 
 
-def beside_popularity(fitted: Fitted, parts: Split, metrics: str, watch: Stopwatch) -> dict[str, Report]:
-    """Reports of a model and of the popularity baseline, by name."""
-    label = saving.describe_method(fitted.info.method)["name"]
+def beside_popularity(
+    fitted: Fitted, parts: Split, metrics: str, watch: Stopwatch, seen: bool | None = False
+) -> dict[str, Report]:
+    """Reports of a model and of the popularity baseline, by name, both of the items of the model.
+
+    Args:
+      fitted: the model.
+      parts: what popularity is of, and who is tested on.
+      metrics: what is measured.
+      watch: takes the times.
+      seen: whether the model was trained on the targets.
+    """
+    label, wanted = saving.describe_method(fitted.info.method)["name"], parse(metrics)
     reports = {}
     with watch.stage("evaluate"):
-        reports[label] = evaluate(fitted, *parts.test, metrics, label=label)
+        both = paired(fitted.info.items, fitted.model.n_items, *parts.test)
+        report = evaluate_paired(fitted, both, wanted, label=label)
+        reports[label] = dataclasses.replace(report, trained_on_these=seen)
     if label != "popularity":
         with watch.stage("popularity"):
-            baseline = METHODS["popularity"]().fit(parts.train)
-            reports["popularity"] = evaluate(baseline, *parts.test, metrics, label="popularity")
+            train = align_items(parts.train, fitted.info.items, "the model").data
+            baseline = METHODS["popularity"]().fit(train)
+            reports["popularity"] = evaluate_paired(baseline, both, wanted, label="popularity")
     return reports
 
 
-def in_terms_of(items: Catalogue, data: Interactions) -> Interactions:
-    """The data with the items of a model as columns, matched by id; entries of other items go."""
-    known = {str(name): i for i, name in enumerate(_ids(items))}
-    column = np.array([known.get(str(name), -1) for name in _ids(data.items)], np.int32)
-    if (column < 0).all():
-        raise InputError(f"{data.name}: the model knows none of its items; give the data set the model was fitted on.")
-    kept = data.keep(column[data.indices] >= 0)
-    return dataclasses.replace(kept, indices=column[kept.indices], items=items)
+def of_the_model(fitted: Fitted, data: Interactions) -> bool:
+    """Whether the data are those of the fit, as far as their name and their content tell."""
+    trained = fitted.info.data
+    known = {trained.get("fingerprint"), *(division["of"] for division in trained.get("divisions", ()))}
+    return trained.get("name") == data.name or data.fingerprint in known
 
 
 def other_data(fitted: Fitted, data: Interactions) -> str | None:
-    """A note, if the data go by another name than the data of the fit: equal ids need not be the same things."""
+    """A note, if the data are others than those of the fit: equal ids need not be the same things."""
+    if of_the_model(fitted, data):
+        return None
     name = fitted.info.data.get("name", "unknown data")
-    return None if name == data.name else f"the model was fitted on {name} and this is {data.name} (--data)"
+    return f"the model was fitted on {name} and this is {data.name} (--data); items are matched by their ids"
+
+
+def seen_in_training(fitted: Fitted, data: Interactions, parts: Split) -> bool | None:
+    """Whether the model was trained on the targets, or may have been; None where nothing is known of it."""
+    trained = fitted.info.data
+    if trained.get("fingerprint") == parts.train.fingerprint:
+        return False
+    found = trained_on(trained, parts.test.targets)
+    return True if found is None and of_the_model(fitted, data) else found
 
 
 def named(items: Catalogue, item: int) -> dict[str, Any]:
     """Index, id and title of an item."""
-    return {"item": item, "id": _ids(items)[item], "title": None if items.titles is None else items.titles[item]}
+    return {"item": item, "id": items.names[item], "title": None if items.titles is None else items.titles[item]}
 
 
 def split_summary(parts: Split) -> dict[str, Any]:
@@ -82,7 +104,3 @@ def write(path: str | None, record: dict[str, Any]) -> None:
     """Writes a record and the versions behind it as JSON, if a file was asked for."""
     if path is not None:
         write_json(path, {**record, "versions": saving.versions()})
-
-
-def _ids(items: Catalogue) -> np.ndarray:
-    return np.arange(items.n_items) if items.ids is None else items.ids

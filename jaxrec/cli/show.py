@@ -51,6 +51,14 @@ def division(name: str, parts: Split) -> str:
     )
 
 
+def settings(chosen: dict[str, Any]) -> str:
+    """Settings of a split and of a reader, in words."""
+    words = {
+        name: value for name, value in chosen.items() if name not in ("of", "part", "bundled") and value is not None
+    }
+    return ", ".join(f"{name}={value}" for name, value in words.items())
+
+
 def duration(seconds: float) -> str:
     """Seconds, to a tenth if they are many; in one word, so that no line breaks before the unit."""
     return f"{seconds:.1f}s" if seconds >= 10 else f"{seconds:.2f}s"
@@ -88,8 +96,8 @@ def metrics_table(out: Console, reports: dict[str, Report]) -> None:
     out.print(table)
     left_out = f"; {first.n_without_targets:,} more without targets are left out" if first.n_without_targets else ""
     out.print(f"Means over {first.n_users:,} users{left_out}.")
-    if first.n_unreachable:
-        out.print(f"{first.n_unreachable:,} targets count as missed: they also stand in the history, and are excluded.")
+    for note in first.notes[bool(left_out) :]:
+        lines(out, {"note": note}, width=2)
 
 
 def ranking(out: Console, items: Catalogue, top: Recommendations, row: int, targets: Any = ()) -> None:
@@ -100,7 +108,7 @@ def ranking(out: Console, items: Catalogue, top: Recommendations, row: int, targ
     table.add_column(overflow="fold")
     table.add_column(justify="right")
     for rank, (item, score) in enumerate(zip(top.items[row].tolist(), top.scores[row].tolist(), strict=True), 1):
-        if item >= 0:
+        if item < items.n_items:
             mark = "*" if item in targets else ""
             table.add_row(f"{rank:4d}", mark, Text(printable(items.label(item))), Text(f"{score:z.3f}", "dim"))
     out.print(table if table.rows else "No item is left to recommend.")
@@ -120,7 +128,7 @@ def samples(out: Console, fitted: Fitted, test: HeldOut, n: int, seed: int | Non
     if len(chosen) == 0:
         return
     history, targets, items = test.fold_in.rows(chosen), test.targets.rows(chosen), fitted.info.items
-    top = recommend(fitted.model, history, 5)
+    top = recommend(fitted, history, 5)
     out.print("\nSample recommendations (* is among the held-out targets)")
     for row, user in enumerate(chosen.tolist()):
         name = user if history.user_ids is None else history.user_ids[row]

@@ -24,8 +24,9 @@ from jaxrec._checks import InputError
 from jaxrec.closed_form import kernel, ties
 from jaxrec.closed_form.certificate import certify
 from jaxrec.closed_form.method import ClosedForm
+from jaxrec.data import alignment
 from jaxrec.data.interactions import Interactions
-from jaxrec.models import Fitted, ItemWeights
+from jaxrec.models import Fitted, ItemWeights, with_items
 from jaxrec.runtime import parallel
 from jaxrec.runtime.blas import add_product
 from jaxrec.status import Certificate, Status
@@ -65,7 +66,8 @@ def update(
     Args:
       fitted: a fitted closed form (EASE, EDLAE, LAE, RLAE).
       train: the data it was fitted on.
-      added: rows to append, with the same items. Where both have ids of users, no id twice.
+      added: rows to append; where both have ids of items, these are matched, and entries of items that `train` does not
+        have are left out, with a warning. Where both have ids of users, no id twice.
       removed: ids of the users to forget; where the data have no ids, their row numbers, which then become the ids.
       residual_limit: largest KKT residual with which an updated model is returned; default the limit of a fit.
 
@@ -85,12 +87,17 @@ def update(
         raise InputError(f"only closed forms such as Ease and Edlae have an exact update, got {method}; fit it again.")
     if model.unexplained is None:
         raise InputError("this model was fitted without keeping 1 / diag(C), which an update needs; fit it again.")
-    if fitted.info.data.get("fingerprint") != train.fingerprint:
+    other_items = alignment.places(train.items, fitted.info.items, train.name, "the model") is not None
+    if other_items or fitted.info.data.get("fingerprint") != train.fingerprint:
         raise InputError(
             f"the model was not fitted on {train.name} as given; update it with the data it was fitted on."
         )
     if residual_limit is not None:
         _checks.positive("residual_limit", residual_limit)
+    if added is not None:
+        found = alignment.align_items(added, train.items, train.name)
+        alignment.warn_of_left_out(added, found.unknown, found.n_entries, train.name, stacklevel=3)
+        added = found.data
     gone = _rows_of(train, removed)
     new = _changed(train, gone, added)
     if new.nnz == 0:
@@ -146,11 +153,6 @@ def _changed(train: Interactions, gone: np.ndarray, added: Interactions | None) 
         return new
     if added.n_items != train.n_items:
         raise InputError(f"added has {added.n_items} items and the model {train.n_items}; they must agree.")
-    names, others = train.items.ids, added.items.ids
-    if names is not None and others is not None and not np.array_equal(names.astype(str), others.astype(str)):
-        raise InputError(
-            "the items of added have other ids, or another order, than those of the data; number them alike."
-        )
     if added.user_ids is not None:
         ids = added.user_ids
         if (twice := _repeated(ids)) is not None:
@@ -169,11 +171,24 @@ def _changed(train: Interactions, gone: np.ndarray, added: Interactions | None) 
         indptr=np.concatenate([new.indptr, new.indptr[-1] + added.indptr[1:]]),
         indices=np.concatenate([new.indices, added.indices]),
         values=np.concatenate([new.values, added.values]),
-        user_ids=np.concatenate([left, ids]),
+        user_ids=_joined(left, ids),
         timestamps=None,
         split=None,
         user_split=None,
+        divisions=(),
+        row_numbers=None,
+        origin=object(),
     )
+
+
+def _joined(ids: np.ndarray, more: np.ndarray) -> np.ndarray:
+    """Ids after ids; where their types have no common one that keeps them all, as text."""
+    together = np.concatenate([ids, more]) if ids.dtype.kind == more.dtype.kind else None
+    if together is None and {ids.dtype.kind, more.dtype.kind} == {"i", "u"}:
+        together = np.array([*ids.tolist(), *more.tolist()])  # else NumPy makes them floats
+    if together is None or together.dtype.kind == "f":
+        return np.array([*map(str, ids.tolist()), *map(str, more.tolist())])
+    return together
 
 
 def _repeated(ids: np.ndarray) -> str | None:
@@ -232,4 +247,4 @@ def _wrapped(
         padding = old.padding
     model = ItemWeights(weights, solution.unexplained, padding=padding)
     info = dataclasses.replace(fitted.info, certificate=certificate, data=new.summary(), seconds=seconds)
-    return Fitted(model, info)
+    return Fitted(with_items(model, info.items), info)

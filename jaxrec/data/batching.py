@@ -23,7 +23,7 @@ class RowBatch:
     """B sparse rows, each padded to L entries.
 
     Attributes:
-      rows: [B] int32, the row each came from.
+      rows: [B] int32, the row each came from, in an evaluation of the fold-in as it was given; -1 where filled up.
       items: [B, L] int32 item indices; 0 where padded.
       values: [B, L] float32; 0 where padded.
 

@@ -20,11 +20,13 @@ class Catalogue:
       n_items: I, the number of items.
       ids: [I] the source's own ids (integers or strings), or None: an item is then called by its index.
       titles: [I] strings, or None.
+      origin: where `ids` are no names but indices in another catalogue, which has no ids: that catalogue.
     """
 
     n_items: int
     ids: np.ndarray | None = None
     titles: np.ndarray | None = None
+    origin: Catalogue | None = dataclasses.field(default=None, repr=False)
 
     def __post_init__(self):
         for name in ("ids", "titles"):
@@ -47,7 +49,13 @@ class Catalogue:
             n_items=len(items),
             ids=items.copy() if self.ids is None else self.ids[items],
             titles=None if self.titles is None else self.titles[items],
+            origin=self if self.ids is None else self.origin,
         )
+
+    @property
+    def names(self) -> np.ndarray:
+        """[I] the ids; the indices where there are none."""
+        return np.arange(self.n_items) if self.ids is None else self.ids
 
     def find(self, name: str | int) -> int:
         """The index of the item with this id or title.
@@ -71,7 +79,7 @@ class Catalogue:
                 raise InputError(f"{name!r} fits {len(containing)} titles ({some}); give more of the title.")
             found = containing[0] if containing else []
         if len(found) > 1:
-            some = ", ".join(str(item if self.ids is None else self.ids[item]) for item in found[:5])
+            some = ", ".join(str(self.names[item]) for item in found[:5])
             more = ", ..." if len(found) > 5 else ""
             raise InputError(f"{name!r} is the title of {len(found)} items; give the id of one of them: {some}{more}.")
         if found:
@@ -82,8 +90,7 @@ class Catalogue:
 
     @cached_property
     def _by_id(self) -> dict[str, int]:
-        ids = np.arange(self.n_items) if self.ids is None else self.ids
-        return {str(name): i for i, name in enumerate(ids)}
+        return {str(name): i for i, name in enumerate(self.names)}
 
     @cached_property
     def _by_title(self) -> dict[str, list[int]]:

@@ -14,6 +14,7 @@ import scipy.sparse as sp
 
 from jaxrec import _checks
 from jaxrec._checks import InputError
+from jaxrec.data import checked
 from jaxrec.data.catalogue import Catalogue
 
 REPEAT_RULES = ("last", "first", "sum", "max", "error")
@@ -37,6 +38,11 @@ class Interactions:
       split: [nnz] uint8, the source's fixed split of interactions (0 train, 1 test), or None.
       user_split: [U] uint8, the source's fixed split of users (0 train, 1 test), or None.
       name: what the data set is called in reports.
+      source: how it was read (columns, filters), or None; models say it of the data they were fitted on.
+      divisions: the splits that it is a part of, the outermost first; see `jaxrec.data.provenance`.
+      row_numbers: [U] where the rows stood before some were chosen, or None: they stand there still.
+      origin: the same object in all data whose rows were once the same; with `row_numbers` it tells who is who where
+        users have no ids.
     """
 
     indptr: np.ndarray
@@ -48,6 +54,15 @@ class Interactions:
     split: np.ndarray | None = None
     user_split: np.ndarray | None = None
     name: str = "interactions"
+    source: dict[str, Any] | None = None
+    divisions: tuple[dict[str, Any], ...] = ()
+    row_numbers: np.ndarray | None = None
+    origin: object = dataclasses.field(default_factory=object, repr=False)
+
+    def __post_init__(self):
+        if self.row_numbers is not None and len(self.row_numbers) != self.n_users:  # made of rows of other data
+            object.__setattr__(self, "row_numbers", None)
+            object.__setattr__(self, "origin", object())
 
     @classmethod
     def from_triples(
@@ -94,26 +109,26 @@ class Interactions:
         Raises:
           InputError: one sentence on the first thing that is wrong with the input.
         """
-        users = _indices(f"{name}: user", users)
-        items = _indices(f"{name}: item", items)
+        users = checked.indices(f"{name}: user", users)
+        items = checked.indices(f"{name}: item", items)
         nnz = len(users)
         if nnz == 0 and (n_users is None or n_items is None):
             raise InputError(f"{name}: there are no interactions, so there is nothing to learn from.")
         n_users = int(users.max()) + 1 if n_users is None else int(n_users)
         n_items = int(items.max()) + 1 if n_items is None else int(n_items)
-        _below(f"{name}: user", users, n_users, "n_users")
-        _below(f"{name}: item", items, n_items, "n_items")
-        values = np.ones(nnz, np.float32) if values is None else _numbers(f"{name}: value", values)
+        checked.below(f"{name}: user", users, n_users, "n_users")
+        checked.below(f"{name}: item", items, n_items, "n_items")
+        values = np.ones(nnz, np.float32) if values is None else checked.numbers(f"{name}: value", values)
         columns = {"item": items, "value": values}
         if timestamps is not None:
-            columns["timestamp"] = _integers(f"{name}: timestamp", timestamps).astype(np.int64)
+            columns["timestamp"] = checked.integers(f"{name}: timestamp", timestamps).astype(np.int64)
         if split is not None:
-            columns["split"] = _zero_one(f"{name}: split", split)
+            columns["split"] = checked.zero_one(f"{name}: split", split)
         for column, array in columns.items():
             if len(array) != nnz:
                 raise InputError(f"{name}: column {column} has {len(array)} rows where user has {nnz}.")
         if user_split is not None:
-            user_split = _zero_one(f"{name}: user_split", user_split)
+            user_split = checked.zero_one(f"{name}: user_split", user_split)
         for column, array in {"user_ids": user_ids, "user_split": user_split}.items():
             if array is not None and len(array) != n_users:
                 raise InputError(f"{name}: {column} has {len(array)} entries for {n_users} users.")
@@ -126,8 +141,8 @@ class Interactions:
             indptr=indptr,
             indices=columns["item"][order].astype(np.int32),
             values=columns["value"][order],
-            items=Catalogue(n_items, _names(item_ids), _names(titles)),
-            user_ids=_names(user_ids),
+            items=Catalogue(n_items, checked.names(item_ids), checked.names(titles)),
+            user_ids=checked.names(user_ids),
             timestamps=columns["timestamp"][order] if "timestamp" in columns else None,
             split=columns["split"][order] if "split" in columns else None,
             user_split=user_split,
@@ -154,7 +169,7 @@ class Interactions:
         return cls(
             indptr=csr.indptr.astype(np.int64),
             indices=csr.indices.astype(np.int32, copy=False),
-            values=_numbers(f"{name}: value", csr.data),
+            values=checked.numbers(f"{name}: value", csr.data),
             items=Catalogue(n_items) if items is None else items,
             name=name,
         )
@@ -162,7 +177,7 @@ class Interactions:
     @classmethod
     def from_lists(cls, lists: Iterable[Sequence[int]], items: int | Catalogue, name: str = "lists") -> Interactions:
         """Interactions from one list of item indices a user, each entry with value 1."""
-        rows = [_integers(f"{name}: row {row}", indices) for row, indices in enumerate(lists)]
+        rows = [checked.integers(f"{name}: row {row}", indices) for row, indices in enumerate(lists)]
         catalogue = items if isinstance(items, Catalogue) else Catalogue(int(items))
         made = cls.from_triples(
             np.repeat(np.arange(len(rows)), [len(row) for row in rows]),
@@ -182,8 +197,7 @@ class Interactions:
 
     def rows(self, users: np.ndarray) -> Interactions:
         """The rows of the chosen users (indices or a boolean mask), in the order given; all items stay."""
-        users = np.asarray(users)
-        users = np.flatnonzero(users) if users.dtype == bool else users
+        users = checked.places(f"{self.name}: user", users, self.n_users)
         lengths = self.user_counts[users]
         indptr = np.zeros(len(users) + 1, np.int64)
         np.cumsum(lengths, out=indptr[1:])
@@ -193,25 +207,45 @@ class Interactions:
 
     def keep(self, mask: np.ndarray) -> Interactions:
         """The entries where `mask` [nnz] is true; all users and items stay."""
-        mask = np.asarray(mask, bool)
+        mask = checked.mask(f"{self.name}: entry", mask, self.nnz)
         kept_before = np.concatenate([[0], np.cumsum(mask)])
-        return self._take(np.flatnonzero(mask), kept_before[self.indptr], slice(None))
+        return self._take(np.flatnonzero(mask), kept_before[self.indptr])
 
     def select_items(self, items: np.ndarray) -> Interactions:
-        """Only the chosen items (distinct indices), renumbered in the order given; entries of others go."""
-        items = np.asarray(items)
+        """Only the chosen items (distinct indices or a mask), renumbered in the order given; entries of others go."""
+        items = checked.places(f"{self.name}: item", items, self.n_items, distinct=True)
         new_index = np.full(self.n_items, -1, np.int32)
         new_index[items] = np.arange(len(items), dtype=np.int32)
         kept = self.keep(new_index[self.indices] >= 0)
         return dataclasses.replace(kept, indices=new_index[kept.indices], items=self.items.take(items))
 
+    def aligned_to(self, other: Any, *, users: bool = False) -> Interactions:
+        """The same entries in the numbering of something else, matched by id, not by position.
+
+        Items that the other does not know are left out, which one warning counts. Where the ids stand in the same
+        places already, it is this object itself, at the cost of a comparison.
+
+        Args:
+          other: Interactions, a `Catalogue`, what `fit` returned, or a model that carries its catalogue.
+          users: match the rows as well, by user id, with `other` Interactions: its users in its order, with empty rows
+            for those who are not here; users whom it does not have are left out.
+
+        Raises:
+          InputError: nothing in common; or one side has no ids, and the numbers of items (of users) differ.
+        """
+        from jaxrec.data import alignment  # here because it is written in terms of this class
+
+        return alignment.aligned(self, other, users=users)
+
     def binarised(self) -> Interactions:
         """The same entries, all with value 1."""
         return self if self.is_binary else dataclasses.replace(self, values=np.ones_like(self.values))
 
-    def _take(self, entries: np.ndarray, indptr: np.ndarray, users: Any) -> Interactions:
-        def pick(array: np.ndarray | None, index: Any) -> np.ndarray | None:
-            return None if array is None else array[index]
+    def _take(self, entries: np.ndarray, indptr: np.ndarray, users: np.ndarray | None = None) -> Interactions:
+        """The entries of these positions; of these users, or of all."""
+
+        def pick(array: np.ndarray | None, index: np.ndarray | None) -> np.ndarray | None:
+            return array if array is None or index is None else array[index]
 
         return dataclasses.replace(
             self,
@@ -222,6 +256,7 @@ class Interactions:
             timestamps=pick(self.timestamps, entries),
             split=pick(self.split, entries),
             user_split=pick(self.user_split, users),
+            row_numbers=users if self.row_numbers is None else pick(self.row_numbers, users),
         )
 
     @property
@@ -284,70 +319,21 @@ class Interactions:
         return digest.hexdigest()[:16]
 
     def summary(self) -> dict[str, Any]:
-        """Name, sizes and fingerprint, for reports and saved models."""
+        """Name, sizes, fingerprint and where it is from, for reports and saved models."""
         return {
             "name": self.name,
             "n_users": self.n_users,
             "n_items": self.n_items,
             "nnz": self.nnz,
             "fingerprint": self.fingerprint,
+            "source": self.source,
+            "divisions": list(self.divisions),
         }
 
     def __repr__(self) -> str:
         density = self.nnz / max(1, self.n_users * self.n_items)
         size = f"{self.n_users:,} users x {self.n_items:,} items, {self.nnz:,} entries"
         return f"Interactions({self.name}: {size}, {density:.2%})"
-
-
-def _integers(what: str, column: Any) -> np.ndarray:
-    array = np.asarray(column)
-    if array.ndim != 1:
-        raise InputError(f"{what} must be one-dimensional, got shape {array.shape}.")
-    if array.dtype.kind == "f" and np.isfinite(array).all() and (array == np.floor(array)).all():
-        array = array.astype(np.int64)  # whole numbers that passed through a float column
-    if array.size and array.dtype.kind not in "iu":
-        raise InputError(f"{what} must be whole numbers, got {'NaN or ' * (array.dtype.kind == 'f')}{array.dtype}.")
-    return array if array.size else array.astype(np.int64)
-
-
-def _indices(what: str, column: Any) -> np.ndarray:
-    array = _integers(what, column)
-    if array.size and array.min() < 0:
-        raise InputError(f"{what} indices must not be negative, got {array.min()}.")
-    return array
-
-
-def _below(what: str, indices: np.ndarray, bound: int, bound_name: str) -> None:
-    _checks.count(bound_name, bound)
-    if bound > np.iinfo(np.int32).max:
-        raise InputError(f"{bound_name} must be below 2^31, got {bound}; number the ids from 0 without gaps.")
-    if indices.size and indices.max() >= bound:
-        raise InputError(f"{what} index {indices.max()} is beyond {bound_name} = {bound} (indices start at 0).")
-
-
-def _numbers(what: str, column: Any) -> np.ndarray:
-    array = np.asarray(column)
-    if array.ndim != 1 or array.dtype.kind not in "biuf":
-        raise InputError(f"{what} must be a column of numbers, got {array.dtype} of shape {array.shape}.")
-    with np.errstate(over="ignore"):
-        array = array.astype(np.float32, copy=False)
-    if not np.isfinite(array).all():
-        raise InputError(f"{what} number {int(np.argmin(np.isfinite(array)))} is NaN or infinite in float32.")
-    return array
-
-
-def _zero_one(what: str, column: Any) -> np.ndarray:
-    array = _integers(what, column)
-    if not np.isin(array, (0, 1)).all():
-        raise InputError(f"{what} must hold only 0 (train) and 1 (test), got {array[(array != 0) & (array != 1)][0]}.")
-    return array.astype(np.uint8)
-
-
-def _names(names: Any) -> np.ndarray | None:
-    if names is None:
-        return None
-    array = np.asarray(names)
-    return array.astype(str) if array.dtype.kind == "O" else array
 
 
 def _without_zeros(users: np.ndarray, columns: dict[str, np.ndarray]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -390,5 +376,5 @@ def _merge_repeats(
     if rule in ("sum", "max"):
         reduce = np.add.reduceat if rule == "sum" else np.maximum.reduceat
         reduced = reduce(columns["value"][by_pair].astype(np.float64), starts)
-        merged["value"] = _numbers(f"{name}: {rule} of repeated values,", reduced[np.argsort(by_pair[ends])])
+        merged["value"] = checked.numbers(f"{name}: {rule} of repeated values,", reduced[np.argsort(by_pair[ends])])
     return _without_zeros(users[kept], merged)  # a sum can be 0

@@ -6,6 +6,7 @@ import dataclasses
 import math
 import numbers
 from collections.abc import Sequence
+from typing import Any
 
 from jaxrec import _checks
 from jaxrec._checks import InputError
@@ -43,6 +44,15 @@ class Options:
         if least is not None and not (isinstance(least, numbers.Real) and math.isfinite(least)):
             raise InputError(f"min_rating must be a finite number, got {least!r}.")
         _checks.one_of("repeats", self.repeats, (None, *REPEAT_RULES))
+
+    def asked(self) -> dict[str, Any]:
+        """What was asked for, by name, as JSON has it; what was left to be found is not there."""
+        given = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {
+            name: value if isinstance(value, str) else float(value)
+            for name, value in given.items()
+            if value is not None
+        }
 
     def column(self, role: str, columns: Sequence[str], where: str) -> str:
         """The column that plays `role`: the one asked for, else the first known name that occurs."""

@@ -82,7 +82,8 @@ def from_table(
         repeats=options.repeats,
         name=where,
     )
-    return dataclasses.replace(made, name=name)
+    used = {**roles, "rating": rating_column, "timestamp": time_column, "values": value_column}
+    return dataclasses.replace(made, name=name, source={role: column for role, column in used.items() if column})
 
 
 class _Columns(Mapping):

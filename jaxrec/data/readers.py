@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ def load(
     if not isinstance(source, str | os.PathLike):
         raise InputError(f"wanted a path or a name, got {type(source).__name__}; frames go to from_frame.")
     if isinstance(source, str) and source in BUNDLED:
-        return load_bundled(source, options, called=name)
+        return _from(load_bundled(source, options, called=name), options, source)
     path = Path(source)
     try:
         if path.is_dir():
@@ -81,7 +82,7 @@ def load(
             raise InputError(f"there is no file {path}, nor a bundled data set of that name ({bundled_names()}).")
         if path.stat().st_size == 0:
             raise InputError(f"{path} is empty.")
-        return _read(path, options, name or _called(path))
+        return _from(_read(path, options, name or _called(path)), options)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}.") from None
 
@@ -105,7 +106,20 @@ def from_frame(
     from jaxrec.data import numbering
 
     options = Options(user, item, rating, timestamp, values, min_rating, repeats)
-    return numbering.from_table(numbering.columns_of(frame, name), options, where=name, name=name)
+    return _from(numbering.from_table(numbering.columns_of(frame, name), options, where=name, name=name), options)
+
+
+def name_of(source: str | os.PathLike[str]) -> str:
+    """What `load` calls the data set of a path or a name."""
+    if isinstance(source, str) and source in BUNDLED:
+        return source
+    path = Path(source)
+    return _called(_known_file(path) if path.is_dir() else path)
+
+
+def _from(data: Interactions, options: Options, bundled: str | None = None) -> Interactions:
+    """The data with what they were read by: the columns found, and what was asked for."""
+    return dataclasses.replace(data, source={"bundled": bundled, **(data.source or {}), **options.asked()})
 
 
 def _read(path: Path, options: Options, name: str) -> Interactions:

@@ -11,6 +11,7 @@ import numpy as np
 from jaxrec import _checks
 from jaxrec._checks import InputError
 from jaxrec.data.interactions import Interactions
+from jaxrec.data.provenance import recorded
 
 PUBLISHED_SEED = 98765  # the seed of the Mult-VAE code, kept by EASE and those who compare with it
 STRONG_FROM_USERS = 1000  # "auto" takes strong generalization from here on: at least 100 users to test on
@@ -21,7 +22,8 @@ class HeldOut(NamedTuple):
 
     Attributes:
       fold_in: B x I histories shown to the model.
-      targets: B x I entries to find; the same users in the same rows, the same items.
+      targets: B x I entries to find; the same users in the same rows, the same items. What uses both matches them by
+        ids, if they have any.
     """
 
     fold_in: Interactions
@@ -42,6 +44,7 @@ class Split(NamedTuple):
     validation: HeldOut | None = None
 
 
+@recorded("fixed")
 def fixed(data: Interactions) -> Split:
     """The split that the source itself defines.
 
@@ -65,6 +68,7 @@ def fixed(data: Interactions) -> Split:
     return Split(train, _held_out(test, is_target))
 
 
+@recorded("strong")
 def strong_generalization(
     data: Interactions,
     n_heldout: int | None = None,
@@ -132,6 +136,7 @@ def strong_generalization(
     return Split(data.rows(users[learn]), held_out(test), held_out(validate))
 
 
+@recorded("per-user")
 def per_user_random(data: Interactions, test_fraction: float = 0.2, seed: int = 0) -> Split:
     """A random share of every user's entries as targets; the rest trains and is folded in (weak generalization).
 
@@ -144,6 +149,7 @@ def per_user_random(data: Interactions, test_fraction: float = 0.2, seed: int = 
     return _weak(data, _smallest_of_each_user(data, n_targets, _uniform(data, seed)))
 
 
+@recorded("random")
 def random(data: Interactions, test_fraction: float = 0.2, seed: int = 0) -> Split:
     """A random share of all entries as targets; the rest trains and is folded in (weak generalization).
 
@@ -156,6 +162,7 @@ def random(data: Interactions, test_fraction: float = 0.2, seed: int = 0) -> Spl
     return _weak(data, is_target)
 
 
+@recorded("leave-one-out")
 def leave_one_out(data: Interactions, order: str | None = None, seed: int = 0) -> Split:
     """One entry of every user as target; the rest trains and is folded in (weak generalization).
 
@@ -181,6 +188,7 @@ def leave_one_out(data: Interactions, order: str | None = None, seed: int = 0) -
     return _weak(data, _smallest_of_each_user(data, data.user_counts >= 2, *keys))
 
 
+@recorded("time")
 def by_time(data: Interactions, test_fraction: float = 0.2, at: int | None = None) -> Split:
     """The entries from one moment on as targets; all earlier ones train and are folded in.
 

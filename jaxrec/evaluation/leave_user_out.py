@@ -22,9 +22,11 @@ from jaxrec.closed_form import kernel
 from jaxrec.closed_form.certificate import certify
 from jaxrec.closed_form.method import ClosedForm
 from jaxrec.closed_form.without_user import LeaveUserOut
+from jaxrec.data import alignment
 from jaxrec.data.interactions import Interactions
 from jaxrec.data.splits import HeldOut, per_user_random
 from jaxrec.evaluation import metrics as _metrics
+from jaxrec.evaluation.held_out import Paired, paired
 from jaxrec.evaluation.metrics import Metric
 from jaxrec.evaluation.ranking import top_k_host
 from jaxrec.evaluation.report import Report, report_on
@@ -60,8 +62,9 @@ def evaluate_leave_user_out(
       method: a configured closed form such as `Ease(reg=500.0)`, or `Popularity()`.
       data: U x I interactions.
       metrics: names with cut-offs, as in "recall@20,ndcg@100" or a sequence of such.
-      held_out: fold-in and targets of every user, in the rows of `data`, such as `leave_one_out(data).test`; default
-        a random `test_fraction` of each history as targets (`per_user_random`).
+      held_out: fold-in and targets of the users of `data`, such as `leave_one_out(data).test`, matched by the ids of
+        items and users as in `evaluate`; default a random `test_fraction` of each history as targets
+        (`per_user_random`).
       test_fraction: share of each history that are targets, where `held_out` is not given.
       seed: of the draw, where `held_out` is not given.
       exclude_seen: keep the items of the fold-in out of the ranking.
@@ -79,9 +82,32 @@ def evaluate_leave_user_out(
     """
     check(method)
     wanted = _metrics.parse(metrics)
-    part = held_out or per_user_random(data, test_fraction, seed).test
+    both = of_users(data, held_out or per_user_random(data, test_fraction, seed).test)
     without = leave_user_out(method, data)
-    return evaluate(without, data, part, wanted, exclude_seen=exclude_seen, batch_size=batch_size, label=label)
+    return evaluate(without, data, both, wanted, exclude_seen=exclude_seen, batch_size=batch_size, label=label)
+
+
+def of_users(data: Interactions, held_out: HeldOut) -> Paired:
+    """Fold-in and targets of the users of the data, in their rows and in the data's numbering of items.
+
+    Raises:
+      InputError: nothing in common, or no ids and other shapes.
+    """
+    fold_in, targets = held_out
+    if _not_alike(fold_in, data) or _not_alike(targets, data):
+        raise InputError(
+            f"held_out must hold the users and items of the data, {data.shape[0]} x {data.shape[1]}, got fold-in "
+            f"{fold_in.shape[0]} x {fold_in.shape[1]} and targets {targets.shape[0]} x {targets.shape[1]}."
+        )
+    fold_in, _ = alignment.align_users(fold_in, data)
+    return paired(data.items, data.n_items, fold_in, targets, stacklevel=4)
+
+
+def _not_alike(part: Interactions, data: Interactions) -> bool:
+    """Whether a part can be matched with the data neither by ids nor by its shape."""
+    users = part.user_ids is None or data.user_ids is None
+    items = part.items.ids is None or data.items.ids is None
+    return (users and part.n_users != data.n_users) or (items and part.n_items != data.n_items)
 
 
 def leave_user_out(method: Any, data: Interactions, gram: Any = None) -> LeaveUserOut | WithoutUserCounts:
@@ -145,7 +171,7 @@ class WithoutUserCounts:
 def evaluate(
     without: LeaveUserOut | WithoutUserCounts,
     data: Interactions,
-    held_out: HeldOut,
+    both: Paired,
     wanted: tuple[Metric, ...],
     *,
     exclude_seen: bool = True,
@@ -155,12 +181,6 @@ def evaluate(
     """The report on the models without one user each; see `evaluate_leave_user_out`."""
     if batch_size is not None:
         _checks.count("batch_size", batch_size, at_least=1)
-    fold_in, targets = held_out
-    if not fold_in.shape == targets.shape == data.shape:
-        raise InputError(
-            f"held_out must hold the users and items of the data, {data.shape[0]} x {data.shape[1]}, got fold-in "
-            f"{fold_in.shape[0]} x {fold_in.shape[1]} and targets {targets.shape[0]} x {targets.shape[1]}."
-        )
 
     def rankings(users: np.ndarray, shown: Interactions, k: int) -> Iterable[tuple]:
         x, f = data.rows(users).to_csr(), shown.to_csr()
@@ -177,7 +197,7 @@ def evaluate(
         return map_in_order(block, range(0, len(users), size))
 
     method = without.method if isinstance(without, LeaveUserOut) else Popularity()
-    return report_on(rankings, label or str(method), wanted, fold_in, targets, exclude_seen)
+    return report_on(rankings, label or str(method), wanted, both, exclude_seen)
 
 
 def squared_error(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import warnings
 from collections.abc import Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,10 +16,12 @@ from jaxtyping import Array, Float, Int
 
 from jaxrec import _checks
 from jaxrec._checks import InputError
+from jaxrec.data import alignment
 from jaxrec.data.batching import RowBatch, row_batches, scatter_rows
 from jaxrec.data.catalogue import Catalogue
 from jaxrec.data.interactions import Interactions
-from jaxrec.models import Fitted, HostScorer, ItemWeights, Scorer
+from jaxrec.evaluation.recommendations import Recommendations, listed
+from jaxrec.models import Fitted, HostScorer, ItemScores, ItemWeights, Scorer
 from jaxrec.runtime import parallel
 from jaxrec.runtime.progress import progress_bar
 from jaxrec.runtime.threads import map_in_order
@@ -27,49 +31,46 @@ FOLDS = 64  # groups of so many items are told apart by their maxima first
 MAX_CANDIDATES_PER_K = 4  # times k: more candidates than these are mostly ties
 
 
-class Recommendations(NamedTuple):
-    """The best items of each user, best first.
-
-    Attributes:
-      items: [B, k] int32 item indices; -1 where no item is left.
-      scores: [B, k] float32; -inf where no item is left.
-    """
-
-    items: np.ndarray
-    scores: np.ndarray
-
-    def titles(self, catalogue: Catalogue) -> list[list[str]]:
-        """The items' titles, or ids where there are none; "-" where no item is left."""
-        return [[catalogue.label(item) for item in row] for row in self.items]
-
-
 def recommend(
     model: Scorer | Fitted, histories: Interactions | sp.sparray, k: int = 10, *, exclude_seen: bool = True
 ) -> Recommendations:
     """The k items with the highest scores for each history.
 
-    Ties: the higher score first, among equal scores the lower item index, on every device.
+    Ties: the higher score first, among equal scores the lower item index, on every device. An empty history is ranked
+    too, by what the model scores it; for most that is 0 for every item, so that the first ones of the catalogue come
+    out. A warning counts such histories: recommend by `Popularity` there.
+
+    Histories that have ids of items are matched with a model that has (each that `fit` or `load_model` returned) by
+    these; entries of items that the model does not know are left out, with a warning. Other histories, a SciPy matrix
+    among them, must have the model's items in its order.
 
     Args:
       model: anything with `n_items` and `score` (a registered pytree is compiled, any other object called as it is),
-        or what `fit` returned.
+        or what `fit` returned. One with a catalogue as `items` is one that has ids.
       histories: B users' histories, as Interactions or a SciPy sparse matrix [B, I]. The users need not have been
         trained on.
       k: number of items a user.
       exclude_seen: leave out the items of the user's own history.
 
     Returns:
-      Recommendations(items [B, k], scores [B, k]).
+      Recommendations(items [B, k], scores [B, k]) in the model's numbering, with its catalogue and the users' ids.
 
     Raises:
-      InputError: the histories have another number of items than the model, or scores are NaN.
+      InputError: the histories have no item in common with the model, or no ids and another number of items; or scores
+        are NaN.
 
     Cost: on the CPU nnz x I flops for a linear model, elsewhere B x I^2; memory is bounded whatever B is.
     """
     _checks.count("k", k, at_least=1)
     scorer: Scorer = model.model if isinstance(model, Fitted) else model
-    if not isinstance(histories, Interactions):
+    catalogue = alignment.catalogue_of(model)
+    if isinstance(histories, Interactions):
+        found = alignment.align_items(histories, catalogue, "the model")
+        alignment.warn_of_left_out(histories, found.unknown, found.n_entries, "the model", stacklevel=3)
+        histories = found.data
+    else:
         histories = Interactions.from_csr(histories)
+    _warn_of_empty(scorer, histories)
     items = np.empty((histories.n_users, k), np.int32)
     scores = np.empty((histories.n_users, k), np.float32)
     with progress_bar("recommending", histories.n_users) as advance:
@@ -77,11 +78,29 @@ def recommend(
             rows = slice(start, start + len(batch_items))
             items[rows], scores[rows] = batch_items, batch_scores
             advance(len(batch_items))
-    return Recommendations(items, scores)
+    users = histories.row_numbers if histories.user_ids is None else histories.user_ids
+    return listed(items, scores, catalogue or Catalogue(scorer.n_items), users)
+
+
+def _warn_of_empty(scorer: Scorer, histories: Interactions) -> None:
+    """Says how many histories are empty, unless the model is one that looks at none."""
+    empty = np.flatnonzero(histories.user_counts == 0)
+    if len(empty) and not isinstance(scorer, ItemScores):
+        warnings.warn(
+            f"{histories.name}: {len(empty):,} of {histories.n_users:,} histories (the first in row {empty[0]}) hold "
+            "no item that the model knows: what it ranks says nothing of their users, so take Popularity for these.",
+            stacklevel=3,
+        )
 
 
 def recommend_batches(
-    model: Scorer, histories: Interactions, k: int, *, exclude_seen: bool = True, batch_size: int | None = None
+    model: Scorer,
+    histories: Interactions,
+    k: int,
+    *,
+    exclude_seen: bool = True,
+    batch_size: int | None = None,
+    rows: np.ndarray | None = None,
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """Yields (start, items [B, k], scores [B, k]) for consecutive users; see `recommend`.
 
@@ -91,21 +110,25 @@ def recommend_batches(
       k: number of items a user.
       exclude_seen: leave out the items of the user's own history.
       batch_size: users at a time; default as many as keep a block of scores within 32 MB.
+      rows: [B] the number of each history, as the model is told it and messages have it; default from 0 on.
     """
     _checks.count("k", k, at_least=1)
     if batch_size is not None:
         _checks.count("batch_size", batch_size, at_least=1)
     if histories.n_items != model.n_items:
         raise InputError(
-            f"the histories have {histories.n_items} items and the model {model.n_items}; they must agree."
+            f"the histories have {histories.n_items} items and the model {model.n_items}; they must agree, or both "
+            "have ids of items."
         )
     size = batch_size or int(np.clip(BLOCK_BYTES // (4 * max(1, model.n_items)), 16, 8192))
     kept = min(k, model.n_items)
     batches = _on_host if isinstance(model, HostScorer) and _lives_on_host(model) else _on_device
-    for start, items, scores in batches(model, histories, kept, exclude_seen, min(size, max(1, histories.n_users))):
+    rows = np.arange(histories.n_users) if rows is None else rows
+    size = min(size, max(1, histories.n_users))
+    for start, items, scores in batches(model, histories, kept, exclude_seen, size, rows):
         if np.isnan(scores).any():
             raise InputError(
-                f"the model's scores for user row {start + int(np.isnan(scores).any(1).argmax())} are NaN."
+                f"the model's scores for user row {rows[start + np.isnan(scores).any(1).argmax()]} are NaN."
             )
         items = np.where(scores == -np.inf, np.int32(-1), items)
         if kept < k:
@@ -123,7 +146,9 @@ def _lives_on_host(model: Any) -> bool:
     )
 
 
-def _on_host(model: Any, histories: Interactions, k: int, exclude_seen: bool, size: int) -> Iterator[tuple]:
+def _on_host(
+    model: Any, histories: Interactions, k: int, exclude_seen: bool, size: int, _: np.ndarray
+) -> Iterator[tuple]:
     matrix = histories.to_csr()
 
     def block(start: int) -> tuple[int, np.ndarray, np.ndarray]:
@@ -136,7 +161,9 @@ def _on_host(model: Any, histories: Interactions, k: int, exclude_seen: bool, si
     yield from map_in_order(block, range(0, histories.n_users, size))
 
 
-def _on_device(model: Any, histories: Interactions, k: int, exclude_seen: bool, size: int) -> Iterator[tuple]:
+def _on_device(
+    model: Any, histories: Interactions, k: int, exclude_seen: bool, size: int, numbers: np.ndarray
+) -> Iterator[tuple]:
     is_pytree = not jax.tree_util.all_leaves([model])
     best = _top_k_on_device if is_pytree else top_k  # only a pytree can be an argument of a compiled function
     if isinstance(model, ItemWeights) and (mesh := parallel.mesh_of(model)):
@@ -144,7 +171,8 @@ def _on_device(model: Any, histories: Interactions, k: int, exclude_seen: bool, 
     for batch in row_batches(histories, size):
         rows = np.asarray(batch.rows)
         real = rows >= 0
-        scores, items = best(model, batch, k, exclude_seen)
+        told = jnp.asarray(np.where(real, numbers[rows], -1).astype(np.int32))
+        scores, items = best(model, dataclasses.replace(batch, rows=told), k, exclude_seen)
         yield int(rows[0]), np.asarray(items)[real], np.asarray(scores)[real]
 
 

@@ -12,8 +12,11 @@ from typing import Any
 import numpy as np
 
 from jaxrec._checks import InputError
+from jaxrec.data import alignment
 from jaxrec.data.interactions import Interactions
+from jaxrec.data.provenance import trained_on
 from jaxrec.evaluation import metrics as _metrics
+from jaxrec.evaluation.held_out import Paired, paired
 from jaxrec.evaluation.metrics import METRICS, Metric
 from jaxrec.evaluation.ranking import recommend_batches
 from jaxrec.models import Fitted
@@ -38,6 +41,12 @@ class Report:
       n_unreachable: how many targets also stand in the fold-in, and so are kept out of the ranking as seen; they
         count as missed.
       seconds: wall-clock time of scoring, ranking and metrics.
+      n_without_fold_in: how many of the n users have an empty fold-in, so that the model knows nothing of them.
+      n_unknown_fold_in: how many entries of the fold-in are of items that the model does not know; they are left out.
+      n_unknown_targets: how many targets are; they count as missed.
+      n_unknown_users: how many users have targets and no row in the fold-in; they are left out.
+      trained_on_these: whether the model was trained on data that hold these targets, or may hold them, as far as the
+        splits of both tell; None where they do not.
     """
 
     model: str
@@ -48,21 +57,36 @@ class Report:
     n_without_targets: int
     n_unreachable: int
     seconds: float
+    n_without_fold_in: int = 0
+    n_unknown_fold_in: int = 0
+    n_unknown_targets: int = 0
+    n_unknown_users: int = 0
+    trained_on_these: bool | None = None
 
     @property
     def metrics(self) -> tuple[str, ...]:
         """The names of the metrics, in the order asked for."""
         return tuple(self.mean)
 
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of the figures should know of the users and targets, a sentence each."""
+        counted = {
+            "users without targets are left out": self.n_without_targets,
+            "users have an empty fold-in, so that what is ranked says nothing of them": self.n_without_fold_in,
+            "targets count as missed: they stand in the fold-in, which is excluded": self.n_unreachable,
+            "targets count as missed: the model does not know their items": self.n_unknown_targets,
+            "entries of the fold-in are left out: the model does not know their items": self.n_unknown_fold_in,
+            "users with targets are left out: the fold-in has no row of them": self.n_unknown_users,
+        }
+        notes = [f"{count:,} {what}" for what, count in counted.items() if count]
+        if self.trained_on_these:
+            notes.append("this is no test: the model was trained on data that hold these targets, or may hold them")
+        return notes
+
     def __str__(self) -> str:
         width = max(map(len, ("metric", *self.mean)))
-        lines = [f"{self.model}: {self.n_users:,} users in {self.seconds:.1f} s"]
-        if self.n_without_targets:
-            lines.append(f"{self.n_without_targets:,} users without targets are left out")
-        if self.n_unreachable:
-            lines.append(
-                f"{self.n_unreachable:,} targets count as missed: they stand in the fold-in, which is excluded"
-            )
+        lines = [f"{self.model}: {self.n_users:,} users in {self.seconds:.1f} s", *self.notes]
         lines.append(f"{'metric':<{width}}  {'mean':>8}  std. error")
         for name, mean in self.mean.items():
             error = self.standard_error[name]
@@ -84,6 +108,11 @@ class Report:
             "n_users": self.n_users,
             "n_without_targets": self.n_without_targets,
             "n_unreachable": self.n_unreachable,
+            "n_without_fold_in": self.n_without_fold_in,
+            "n_unknown_fold_in": self.n_unknown_fold_in,
+            "n_unknown_targets": self.n_unknown_targets,
+            "n_unknown_users": self.n_unknown_users,
+            "trained_on_these": self.trained_on_these,
             "seconds": self.seconds,
         }
         if per_user:
@@ -107,35 +136,55 @@ def evaluate(
 
     All items are ranked by score descending, then item index ascending. Users without targets are not ranked.
 
+    Model, fold-in and targets are matched by the ids of items and users, wherever both sides have ids; a warning counts
+    what is left out, and so does the report. Where a side has none, its shape must agree. A target whose item the model
+    does not know counts as missed.
+
     Args:
-      model: a `Scorer`, or what `fit` returned.
+      model: a `Scorer`, or what `fit` returned. One with a catalogue as `items` has ids of items.
       fold_in: B x I histories shown to the model.
-      targets: B x I entries to find, the same users in the same rows. An entry is a target whatever its value.
+      targets: B x I entries to find, of the same users. An entry is a target whatever its value.
       metrics: names with cut-offs, as in "recall@20,ndcg@100" or a sequence of such.
       exclude_seen: keep the items of the fold-in out of the ranking.
       batch_size: users scored at once; default by memory.
       label: what the report calls the model; default the fitted method, or the class of the model.
 
     Raises:
-      InputError: if shapes differ, no user has targets, or every target stands in the excluded fold-in.
+      InputError: nothing in common, or shapes differ; no user has targets, none is of an item that the model knows, or
+        every target stands in the excluded fold-in.
     """
     wanted = _metrics.parse(metrics)
+    scorer = model.model if isinstance(model, Fitted) else model
+    both = paired(alignment.catalogue_of(model), scorer.n_items, fold_in, targets)
+    report = evaluate_paired(model, both, wanted, exclude_seen=exclude_seen, batch_size=batch_size, label=label)
+    trained = getattr(model.info, "data", None) if isinstance(model, Fitted) else None
+    return dataclasses.replace(report, trained_on_these=None if trained is None else trained_on(trained, targets))
+
+
+def evaluate_paired(
+    model: Any,
+    both: Paired,
+    wanted: tuple[Metric, ...],
+    *,
+    exclude_seen: bool = True,
+    batch_size: int | None = None,
+    label: str | None = None,
+) -> Report:
+    """As `evaluate`, on users who are in the model's numbering already."""
     if isinstance(model, Fitted):
         model, label = model.model, label or str(model.info.method)
-    _same_shape(model.n_items, fold_in, targets)
 
-    def rankings(_: np.ndarray, shown: Interactions, k: int) -> Iterable[tuple]:
-        return recommend_batches(model, shown, k, exclude_seen=exclude_seen, batch_size=batch_size)
+    def rankings(users: np.ndarray, shown: Interactions, k: int) -> Iterable[tuple]:
+        return recommend_batches(model, shown, k, exclude_seen=exclude_seen, batch_size=batch_size, rows=users)
 
-    return report_on(rankings, label or type(model).__name__, wanted, fold_in, targets, exclude_seen)
+    return report_on(rankings, label or type(model).__name__, wanted, both, exclude_seen)
 
 
 def report_on(
     rankings: Callable[[np.ndarray, Interactions, int], Iterable[tuple]],
     label: str,
     wanted: tuple[Metric, ...],
-    fold_in: Interactions,
-    targets: Interactions,
+    both: Paired,
     exclude_seen: bool,
 ) -> Report:
     """The report on the users with targets, whoever ranks the items.
@@ -145,13 +194,13 @@ def report_on(
         [B, k], ...) for consecutive ones of these users.
       label: what the report calls the model.
       wanted: the metrics.
-      fold_in: B x I histories shown to the model.
-      targets: B x I entries to find.
+      both: histories shown to the model, and entries to find.
       exclude_seen: whether the items of the fold-in are kept out of the rankings.
 
     Raises:
       InputError: no user has targets, or every target stands in the excluded fold-in.
     """
+    fold_in, targets, n_items = both.fold_in, both.targets, both.fold_in.n_items
     users = np.flatnonzero(targets.user_counts)
     if len(users) == 0:
         raise InputError(f"{targets.name}: no user has targets, so there is nothing to evaluate; check the split.")
@@ -160,8 +209,15 @@ def report_on(
     n_unreachable = _n_shared(fold_in, targets) if exclude_seen else 0
     if n_unreachable == targets.nnz:
         raise InputError("all targets stand in fold_in too; take them out of it, or pass exclude_seen=False.")
-    k = min(max(metric.k for metric in wanted), targets.n_items)
-    return report(label, wanted, rankings(users, fold_in, k), targets, users, n_rows, n_unreachable)
+    k = min(max(metric.k for metric in wanted), n_items)
+    found = report(label, wanted, rankings(users, fold_in, k), targets, users, n_rows, n_items, n_unreachable)
+    return dataclasses.replace(
+        found,
+        n_without_fold_in=int(np.count_nonzero(fold_in.user_counts == 0)),
+        n_unknown_fold_in=both.n_unknown_fold_in,
+        n_unknown_targets=both.n_unknown_targets,
+        n_unknown_users=both.n_unknown_users,
+    )
 
 
 def report(
@@ -171,6 +227,7 @@ def report(
     targets: Interactions,
     users: np.ndarray,
     n_rows: int,
+    n_items: int,
     n_unreachable: int = 0,
 ) -> Report:
     """The report on rankings, which are taken one batch at a time.
@@ -182,10 +239,11 @@ def report(
       targets: N x I entries to find, each row with some.
       users: [N] the row in the report of each row of `targets`.
       n_rows: number of rows in the report, users without targets included.
+      n_items: I, the number of items that are ranked; targets may be of more.
       n_unreachable: how many targets are kept out of the rankings as seen.
     """
     of_users = {metric: np.full(n_rows, np.nan) for metric in wanted if metric.name in METRICS}
-    recommended = {metric: np.zeros(targets.n_items, bool) for metric in wanted if metric.name == "coverage"}
+    recommended = {metric: np.zeros(n_items, bool) for metric in wanted if metric.name == "coverage"}
     begun = time.perf_counter()
     with progress_bar("Evaluating", len(users)) as advance:
         for start, items, *_ in rankings:
@@ -219,22 +277,10 @@ def report(
     )
 
 
-def _same_shape(n_items: int, fold_in: Interactions, targets: Interactions) -> None:
-    if fold_in.n_users != targets.n_users:
-        raise InputError(
-            f"fold_in and targets must hold the same users in the same rows, got {fold_in.n_users} and "
-            f"{targets.n_users} rows."
-        )
-    if not n_items == fold_in.n_items == targets.n_items:
-        raise InputError(
-            f"model, fold_in and targets must have the same items, got {n_items}, {fold_in.n_items} and "
-            f"{targets.n_items} of them; evaluate on the split that the model was trained on."
-        )
-
-
 def _n_shared(a: Interactions, b: Interactions) -> int:
     """How many (user, item) pairs both hold."""
-    keys = [data.user_of_entry.astype(np.int64) * data.n_items + data.indices for data in (a, b)]
+    n_items = max(a.n_items, b.n_items)
+    keys = [data.user_of_entry.astype(np.int64) * n_items + data.indices for data in (a, b)]
     return len(np.intersect1d(*keys, assume_unique=True))
 
 

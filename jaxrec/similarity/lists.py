@@ -8,8 +8,11 @@ import numpy as np
 
 from jaxrec import _checks
 from jaxrec._checks import InputError
+from jaxrec.data import alignment
+from jaxrec.data.catalogue import Catalogue
 from jaxrec.data.interactions import Interactions
-from jaxrec.evaluation.ranking import Recommendations, top_k_host
+from jaxrec.evaluation.ranking import top_k_host
+from jaxrec.evaluation.recommendations import Recommendations, listed
 from jaxrec.models import Fitted, ItemFactors
 from jaxrec.similarity.gauges import KINDS, canonical_gauge, item_indices, matrix, pair_of
 
@@ -65,8 +68,14 @@ def item_vectors(factors: Any, choice: str, data: Any = None) -> np.ndarray:
         raise InputError("a reconstruction needs data: the Interactions of those who are scored, or their Gram matrix.")
     # Users enter by K x K second moments, which square what an ill-scaled gauge has spread out: balanced first.
     users, items = canonical_gauge((users.astype(np.float64), items.astype(np.float64)))
-    values, vectors = np.linalg.eigh(_moments(users, data))
+    values, vectors = np.linalg.eigh(_moments(users, _in_terms_of(factors, data)))
     return items @ (vectors * np.sqrt(np.maximum(values, 0)))
+
+
+def _in_terms_of(factors: Any, data: Any) -> Any:
+    """The data in the numbering of the factors, where both have ids of items."""
+    named = isinstance(data, Interactions) and alignment.catalogue_of(factors) is not None
+    return alignment.align_items(data, alignment.catalogue_of(factors), "the model").data if named else data
 
 
 def _moments(users: np.ndarray, data: Any) -> np.ndarray:
@@ -113,8 +122,8 @@ def similar_items(factors: Any, items: Any = None, k: int = 10, *, choice: str, 
       data: as in `item_vectors`.
 
     Returns:
-      Recommendations(items [R, k], scores [R, k]), lower index first among equal cosines; -1 and -inf where no item is
-      left: items whose vector is zero are similar to none.
+      Recommendations(items [R, k], scores [R, k]), lower index first among equal cosines; "user_ids" are the ids of the
+      items asked for. None are left for items whose vector is zero: they are similar to none.
 
     Cost: 2 R I K flops; memory is bounded whatever R is.
     """
@@ -132,4 +141,6 @@ def similar_items(factors: Any, items: Any = None, k: int = 10, *, choice: str, 
         found, values = top_k_host(np.where(np.isnan(block), np.float32(-np.inf), block), kept)
         best[start : start + size, :kept] = np.where(values == -np.inf, np.int32(-1), found)
         scores[start : start + size, :kept] = values
-    return Recommendations(best, scores)
+    named = alignment.catalogue_of(factors)
+    catalogue = named if named is not None and named.n_items == n_items else Catalogue(n_items)
+    return listed(best, scores, catalogue, catalogue.names[wanted])

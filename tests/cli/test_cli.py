@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -168,10 +169,49 @@ def test_evaluate_repeats_the_figures_of_run(cli, model, tmp_path):
             assert evaluated[label]["metrics"][name]["mean"] == pytest.approx(figures["mean"], rel=1e-6)
 
 
-def test_evaluate_says_when_the_model_may_have_seen_the_targets(cli, tmp_path):
+def test_evaluate_refuses_what_the_model_was_trained_on_unless_told(cli, tmp_path):
     assert cli("fit", "popularity", "--out", tmp_path / "all")[0] == 0
-    code, out, _ = cli("evaluate", "--model", tmp_path / "all")
-    assert code == 0 and "may have seen the targets" in " ".join(out.split())
+    failed(cli("evaluate", "--model", tmp_path / "all"), "was trained on these targets", "--allow-training-data")
+    words = ("--allow-training-data", "--json", tmp_path / "out.json")
+    code, out, _ = cli("evaluate", "--model", tmp_path / "all", *words)
+    assert code == 0 and "this is no test: the model was trained on" in " ".join(out.split())
+    assert strict_json(tmp_path / "out.json")["reports"]["popularity"]["trained_on_these"] is True
+
+
+def test_evaluate_reads_and_splits_as_the_fit_did(cli, ratings, tmp_path):
+    how = ("--data", ratings, "--repeats", "last", "--min-rating", 2, "--split", "per-user", "--seed", 3)
+    run = ("run", "ease", *how, "--samples", 0, "--json", tmp_path / "run.json", "--save", tmp_path / "model")
+    assert cli(*run)[0] == 0
+    words = ("evaluate", "--model", tmp_path / "model", "--data", ratings, "--json", tmp_path / "evaluate.json")
+    code, out, err = cli(*words)
+    assert (code, err) == (0, "") and "note" not in out
+    said = " ".join(out.split())
+    assert "as fitted split=per-user, test_fraction=0.2, seed=3, user=user_id, item=item_id, rating=rating," in said
+    assert "timestamp=timestamp, min_rating=2.0, repeats=last" in said
+    ran, evaluated = (strict_json(tmp_path / f"{name}.json") for name in ("run", "evaluate"))
+    assert evaluated["reports"]["ease"]["metrics"] == ran["reports"]["ease"]["metrics"]
+    assert evaluated["reports"]["ease"]["trained_on_these"] is False
+    assert evaluated["split"] == ran["split"]
+    for other in (("--seed", 4), ("--split", "random"), ("--min-rating", 1)):
+        failed(cli(*words, *other), "was trained on these targets, or may have been")
+    out = cli(*words, "--seed", 4, "--allow-training-data")[1]
+    assert "but fitted split=per-user, test_fraction=0.2, seed=3" in " ".join(out.split())
+
+
+def test_a_model_from_before_splits_were_recorded(cli, ratings, tmp_path):
+    load = {"repeats": "last"}
+    parts = jaxrec.split(jaxrec.load(ratings, **load), "random")
+    old = ("name", "n_users", "n_items", "nnz", "fingerprint")
+    for name, train in {"part": parts.train, "all": jaxrec.load(ratings, **load)}.items():
+        jaxrec.save(tmp_path / name, Ease(reg=5.0).fit(train))
+        config = json.loads((tmp_path / name / "config.json").read_text())
+        config["data"] = {key: config["data"][key] for key in old}
+        del config["n_items_of_origin"]
+        (tmp_path / name / "config.json").write_text(json.dumps(config))
+    words = ("--data", ratings, "--repeats", "last")
+    assert cli("evaluate", "--model", tmp_path / "part", *words)[0] == 0
+    failed(cli("evaluate", "--model", tmp_path / "all", *words), "was trained on these targets, or may have been")
+    failed(cli("evaluate", "--model", tmp_path / "part"), "fitted on toy", "give --data")
 
 
 def test_evaluate_matches_items_by_id(cli, ratings, tmp_path):
@@ -179,8 +219,12 @@ def test_evaluate_matches_items_by_id(cli, ratings, tmp_path):
     data = jaxrec.load(ratings, repeats="last")
     part = data.select_items(np.array([7, 2, 9, 0, 4]))
     jaxrec.save(tmp_path / "model", Ease(reg=5.0).fit(part))
-    code, _, err = cli("evaluate", "--model", tmp_path / "model", "--data", ratings, "--repeats", "last")
-    assert code == 0, err
+    words = ("--data", ratings, "--repeats", "last", "--allow-training-data", "--json", tmp_path / "out.json")
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        code, _, err = cli("evaluate", "--model", tmp_path / "model", *words)
+    assert code == 0 and err.count("note: toy: ") == 1 and "items that the model does not know" in err
+    assert strict_json(tmp_path / "out.json")["reports"]["ease"]["n_unknown_targets"] > 0
     failed(cli("evaluate", "--model", tmp_path / "model", "--data", "msweb"), "knows none of its items")
 
 
@@ -288,10 +332,29 @@ def test_other_data_than_those_of_the_fit_are_named(cli, ratings, tmp_path):
     table.write_text("user,item\n" + "".join(f"{u},{1000 + i}\n" for u in range(9) for i in range(u % 4 + 2)))
     assert cli("fit", "ease", "--data", table, "--out", tmp_path / "model")[0] == 0
     for words in (("evaluate",), ("recommend", "--user", 0)):
-        code, out, err = cli(*words, "--model", tmp_path / "model")
+        failed(
+            cli(*words, "--model", tmp_path / "model"), "fitted on films, which do not ship with jaxrec; give --data"
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("default")
+            code, out, err = cli(*words, "--model", tmp_path / "model", "--data", "msweb")
         assert code == 0 and "fitted on films and this is msweb" in " ".join(out.split()), err
     out = cli("recommend", "--user", 3, "--model", tmp_path / "model", "--data", table)[1]
     assert "note" not in out
+
+
+def test_recommend_to_a_user_of_other_data_matches_items_by_id(cli, tmp_path):
+    (tmp_path / "jan.csv").write_text("user,item\n1,a\n1,b\n2,a\n2,b\n3,b\n3,c\n4,a\n4,b\n")
+    (tmp_path / "feb.csv").write_text("user,item\n9,b\n8,c\n8,d\n")
+    assert cli("fit", "ease", "--reg", 1, "--data", tmp_path / "jan.csv", "--out", tmp_path / "m")[0] == 0
+    words = ("recommend", "--model", tmp_path / "m", "--data", tmp_path / "feb.csv", "--json", tmp_path / "out.json")
+    assert cli(*words, "--user", 9)[0] == 0
+    found = strict_json(tmp_path / "out.json")["recommendations"]
+    assert [(each["id"], round(each["score"], 3)) for each in found] == [("a", 0.667), ("c", 0.364)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        code, _, err = cli(*words, "--user", 8)
+    assert code == 0 and err == "note: feb: 1 entries of 1 items that the model does not know (d) are left out.\n"
 
 
 def test_recommend_where_there_is_nothing_to_say(cli, tmp_path):
@@ -429,8 +492,6 @@ def test_defects_are_not_hidden(cli, monkeypatch):
 
 
 def test_warnings_are_notes(cli, ratings):
-    import warnings
-
     with warnings.catch_warnings():
         warnings.simplefilter("default")
         code, _, err = cli("run", "popularity", "--data", ratings)

@@ -126,6 +126,24 @@ def test_numbers_of_users_are_continued_in_any_type(train, dtype):
     assert [int(name) for name in found.train.user_ids[-3:]] == [128, 129, 130]
 
 
+@pytest.mark.parametrize(
+    ("first", "more"),
+    [
+        (np.int64, np.uint64),
+        (np.uint64, np.int64),
+        (str, np.int64),
+        (np.int64, str),
+        (object, str),
+        (np.int8, np.int64),
+    ],
+)
+def test_ids_of_other_types_stay_what_they_are(train, first, more):
+    data = dataclasses.replace(train, user_ids=np.arange(200).astype(np.uint8 if first is np.int8 else first))
+    added = dataclasses.replace(train.rows([0, 1]), user_ids=np.array([300, 301]).astype(more))
+    found = update_users(Ease(3.0).fit(data), data, added=added).train.user_ids
+    assert list(map(str, found)) == list(map(str, [*range(200), 300, 301]))
+
+
 def test_a_saved_model_can_be_updated(train, tmp_path):
     jaxrec.save(tmp_path / "model", Ease(3.0).fit(train))
     assert update_users(jaxrec.load_model(tmp_path / "model"), train, removed=["u1000"]).refitted is None
@@ -164,12 +182,6 @@ def test_refusals(train, rng):
         update_users(fitted, train, added=twice)
     with pytest.raises(InputError, match="residual_limit must be finite"):
         update_users(fitted, train, removed=["u1001"], residual_limit=float("nan"))
-    named = [
-        dataclasses.replace(data, items=jaxrec.Catalogue(60, np.roll(np.arange(60), shift)))
-        for shift, data in enumerate((train, interactions(rng, 2, first_id=5000)))
-    ]
-    with pytest.raises(InputError, match="items of added have other ids, or another order"):
-        update_users(Ease(3.0).fit(named[0]), named[0], added=named[1])
     once = update_users(fitted, train, removed=["u1001"])
     with pytest.raises(InputError, match="no user with the id 'u1001'"):
         update_users(once.fitted, once.train, removed=["u1001"])

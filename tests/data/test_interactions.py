@@ -219,6 +219,54 @@ def test_rows_take_everything_of_the_user_along(example):
     assert by_mask.user_ids.tolist() == ["u1", "u3"]
 
 
+@pytest.mark.parametrize(
+    ("choice", "said"),
+    [
+        ([-2], "user indices must not be negative, got -2"),
+        ([0, -1], "user indices must not be negative, got -1"),
+        ([5], "user index 5 is beyond n_users = 5"),
+        ([10**6], "user index 1000000 is beyond n_users = 5"),
+        ([False, True], "user mask must be 5 truth values, got bool of shape \\(2,\\)"),
+        (np.ones((5, 1), bool), "user mask must be 5 truth values"),
+        (3, "user must be one-dimensional"),
+        (["1"], "user must be whole numbers"),
+        ([1.5], "user must be whole numbers"),
+        ([np.nan], "user must be whole numbers, got NaN"),
+        (None, "user must be one-dimensional"),
+    ],
+)
+def test_rows_refused(example, choice, said):
+    with pytest.raises(InputError, match=f"^example: {said}.*\\.$"):
+        example.rows(choice)
+
+
+@pytest.mark.parametrize(
+    ("choice", "said"),
+    [
+        ([1, 1], "item indices must be distinct, got 1 more than once"),
+        ([-1], "item indices must not be negative, got -1"),
+        ([I], "item index 6 is beyond n_items = 6"),
+        (["Toy Story"], "item must be whole numbers"),
+        ([True], "item mask must be 6 truth values"),
+        (2, "item must be one-dimensional"),
+    ],
+)
+def test_items_refused(example, choice, said):
+    with pytest.raises(InputError, match=f"^example: {said}.*\\.$"):
+        example.select_items(choice)
+
+
+@pytest.mark.parametrize("choice", [[True], [0, 2], [], 3, None, "all", np.ones((2, 2), bool)])
+def test_entries_refused(example, choice):
+    with pytest.raises(InputError, match=f"^example: entry mask must be {example.nnz} truth values, got .*\\.$"):
+        example.keep(choice)
+
+
+def test_whole_floats_masks_and_nothing_are_choices(example):
+    assert example.rows([1.0, 3.0]).user_ids.tolist() == ["u1", "u3"] and example.rows([]).n_users == 0
+    assert example.select_items(np.arange(I) == 2).items.ids.tolist() == [102] and example.select_items([]).n_items == 0
+
+
 def test_keep(example):
     kept = example.keep(example.split == 1)
     expected = {

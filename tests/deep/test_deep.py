@@ -224,7 +224,7 @@ def test_a_linear_map_with_dropped_items_comes_to_its_closed_form(data, x, full_
 
 
 def test_the_best_epoch_is_returned_and_patience_ends_the_training(data):
-    held_out = HeldOut(data.rows(np.arange(40)), data.rows(np.arange(40)[::-1]))
+    held_out = HeldOut(data.rows(np.arange(40)), Interactions.from_csr(data.to_csr()[39::-1]))  # of others, on purpose
     seen = []
     method = MultVae(**SMALL | {"epochs": 40, "patience": 2, "learning_rate": 0.05})
     fitted = method.fit(data, validation=held_out, callback=lambda number, epoch: seen.append(epoch.validation))
@@ -370,8 +370,8 @@ def test_widths_of_numpy_are_plain():
 
 
 def test_validation_of_another_catalogue_is_refused(data):
-    other = data.select_items(np.arange(20))
-    with pytest.raises(InputError, match="validation must have the items"):
+    other = Interactions.from_lists([[0, 3], [1]], 20)
+    with pytest.raises(InputError, match="must have the same items, got 24, 20 and 20 of them"):
         MultDae().fit(data, validation=HeldOut(other, other))
 
 

@@ -288,7 +288,9 @@ def test_what_cannot_be_folded_in_is_refused(data):
     with pytest.raises(InputError, match="row 1 of what is folded in is empty"):
         fold_in(model, data.rows(np.array([0, 3])))
     with pytest.raises(InputError, match="the model has 31 items"):
-        fold_in(model, data.select_items(np.arange(7)))
+        fold_in(model, Interactions.from_lists([[0]], 7))
+    with pytest.raises(InputError, match="other items than the model, so that cell_weights are not of these"):
+        fold_in(model, data.rows([0]).select_items(np.arange(7)), Weights.uniform(data.rows([0])))
     with pytest.raises(InputError, match="the model has 43 users"):
         fold_in_items(model, data)
     model = Ials(RANK, target="one").fit(data, cell_weights=WEIGHTS["popular zeros"](data)).model

@@ -316,11 +316,11 @@ class TestLists:
     def test_zero_items_ties_and_long_lists(self, monkeypatch):
         items = np.array([[1.0, 0], [0, 0], [2.0, 0], [3.0, 0], [0, 1.0]])
         expected = [
-            [2, 3, 4, -1, -1, -1],
-            [-1] * 6,
-            [0, 3, 4, -1, -1, -1],
-            [0, 2, 4, -1, -1, -1],
-            [0, 2, 3, -1, -1, -1],
+            [2, 3, 4, 5, 5, 5],
+            [5] * 6,
+            [0, 3, 4, 5, 5, 5],
+            [0, 2, 4, 5, 5, 5],
+            [0, 2, 3, 5, 5, 5],
         ]
         found = sim.similar_items((items, items), k=6, choice="as_given")
         assert found.items.tolist() == expected and found.scores[0, 0] == 1 and found.scores[1, 0] == -np.inf

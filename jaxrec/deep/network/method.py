@@ -20,6 +20,7 @@ from jaxrec.deep.network.architecture import DTYPES, Architecture
 from jaxrec.deep.network.model import Network
 from jaxrec.deep.network.step import StepConfig, StepNumbers
 from jaxrec.deep.network.training import Callback, Pass, Run, Task, certify
+from jaxrec.evaluation.held_out import Paired, paired
 from jaxrec.fitting import Method, Stopwatch
 from jaxrec.models import Fitted
 from jaxrec.runtime import checkpoint as kept
@@ -107,8 +108,9 @@ class NeuralMethod(Method):
           train: U x I interactions X; users without any are left out.
           devices: what to split the users of a batch over: a sequence of devices, or a `jax.sharding.Mesh` of any shape
             (see `jaxrec.runtime.parallel.make_mesh`). Each holds the whole network. None is the default device.
-          validation: users whose ndcg@100 is measured after every epoch: the weights of the best epoch are returned,
-            and `patience` epochs without a better one end the training. None returns the last weights.
+          validation: users whose ndcg@100 is measured after every epoch, matched by ids as in `evaluate`: the weights
+            of the best epoch are returned, and `patience` epochs without a better one end the training. None returns
+            the last weights.
           key: random key of the start, the order of users and the noise; default `jax.random.key(0)`. The same key
             gives the same weights on the same hardware.
           checkpoint: a file that is replaced after an epoch (at most a tenth of the time goes into that), from which a
@@ -125,12 +127,8 @@ class NeuralMethod(Method):
 
         Cost: see `plan`; about 6 operations per user and parameter in each pass over the users.
         """
-        if validation is not None and validation.fold_in.n_items != train.n_items:
-            raise InputError(
-                f"validation must have the items of the training data, got {validation.fold_in.n_items} and "
-                f"{train.n_items} of them; take both from one split."
-            )
-        return self._fit(train, devices, validation=validation, key=key, checkpoint=checkpoint, callback=callback)
+        both = None if validation is None else paired(train.items, train.n_items, *validation)
+        return self._fit(train, devices, validation=both, key=key, checkpoint=checkpoint, callback=callback)
 
     def _refuse(self, train: Interactions) -> None:
         _require_packages(type(self).__name__)
@@ -142,14 +140,14 @@ class NeuralMethod(Method):
         train: Interactions,
         mesh: Any,
         clock: Stopwatch,
-        validation: HeldOut | None = None,
+        validation: Paired | None = None,
         key: PRNGKeyArray | None = None,
         checkpoint: str | os.PathLike | None = None,
         callback: Callback | None = None,
         **_: Any,
     ) -> tuple[Network, Certificate]:
         key = jax.random.key(0) if key is None else key
-        held_out = None if validation is None else [part.fingerprint for part in validation]
+        held_out = None if validation is None else [part.fingerprint for part in validation[:2]]
         belongs_to = kept.identity(str(self), train.fingerprint, key, validation=held_out)
         with clock.stage("train"):
             run = Run(self.task(train), train, mesh, validation, key, checkpoint, belongs_to)

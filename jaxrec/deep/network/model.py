@@ -13,11 +13,12 @@ from jaxtyping import Array, Float
 from jaxrec.data.batching import PackedBatch, RowBatch, packed_rows
 from jaxrec.data.interactions import Interactions
 from jaxrec.deep.network.architecture import Architecture
+from jaxrec.models import Named
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Network:
+class Network(Named):
     """A trained autoencoder: the scores of a history are its outputs, without noise (needs flax).
 
     Attributes:

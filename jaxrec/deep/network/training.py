@@ -14,10 +14,11 @@ from jaxtyping import PRNGKeyArray
 
 from jaxrec.data.batching import PackedBatch, packed_length, packed_rows
 from jaxrec.data.interactions import Interactions
-from jaxrec.data.splits import HeldOut
 from jaxrec.deep.network.model import Network
 from jaxrec.deep.network.step import GROUPS, Losses, StepConfig, StepNumbers, TrainingState, init, remember, step
-from jaxrec.evaluation.report import evaluate
+from jaxrec.evaluation.held_out import Paired
+from jaxrec.evaluation.metrics import parse
+from jaxrec.evaluation.report import evaluate_paired
 from jaxrec.runtime import checkpoint as kept
 from jaxrec.runtime import parallel
 from jaxrec.runtime.files import storable
@@ -110,7 +111,7 @@ class Run:
         task: Task,
         train: Interactions,
         mesh: Any,
-        validation: HeldOut | None,
+        validation: Paired | None,
         key: PRNGKeyArray,
         checkpoint: Any,
         belongs_to: dict[str, Any],
@@ -195,7 +196,8 @@ class Run:
         if self.validation is None:
             return epoch
         now = _fetched(state.parameters)
-        found = evaluate(Network(now, self.task.config.architecture), *self.validation, METRIC).mean[METRIC]
+        network = Network(now, self.task.config.architecture)
+        found = evaluate_paired(network, self.validation, parse(METRIC)).mean[METRIC]
         if not any(found <= earlier.validation for earlier in course):
             self.best = now
         return epoch._replace(validation=found)

@@ -19,7 +19,7 @@ from jaxrec.data import Interactions, row_batches
 from jaxrec.deep import Autoencoder, excess
 from jaxrec.deep.network.model import Network
 from jaxrec.deep.network.training import Run, certify
-from jaxrec.models import FitInfo, Fitted
+from jaxrec.models import FitInfo, Fitted, with_items
 from jaxrec.solvers.lanczos import Eigenpairs
 from jaxrec.status import Certificate, FitError, Status
 
@@ -99,7 +99,7 @@ def linear_network(train: Interactions, pairs: Eigenpairs, width: int) -> Fitted
     }
     certificate = Certificate(Status.OK, 0.0, math.inf, {})
     return Fitted(
-        Network(parameters, method.architecture(train.n_items)),
+        with_items(Network(parameters, method.architecture(train.n_items)), train.items),
         FitInfo(method, certificate, train.items, train.summary(), {}),
     )
 

@@ -8,6 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from jaxrec._checks import InputError
+from jaxrec.data import alignment
 from jaxrec.data.interactions import Interactions
 from jaxrec.factorization import ridge
 from jaxrec.factorization.ials.model import UserItemFactors
@@ -23,12 +24,21 @@ def fold_in(
 
     Args:
       model: from a fit.
-      histories: B users' histories, [B, I].
+      histories: B users' histories, [B, I]; Interactions with ids of items are matched with the model's by these.
       cell_weights: of the histories; default by the rule of the fit's weights.
 
     Raises:
       InputError: another number of items, an empty history (it determines no factors), or weights without a rule.
     """
+    if isinstance(histories, Interactions):
+        found = alignment.align_items(histories, alignment.catalogue_of(model), "the model")
+        alignment.warn_of_left_out(histories, found.unknown, found.n_entries, "the model", stacklevel=3)
+        if cell_weights is not None and found.data is not histories:
+            raise InputError(
+                f"{histories.name} is of other items than the model, so that cell_weights are not of these; make them "
+                "for histories.aligned_to(model)."
+            )
+        histories = found.data
     x = _histories(histories, model.n_items, "items")
     if cell_weights is None:
         model.require_rule()

@@ -16,13 +16,14 @@ from jaxrec.data.batching import RowBatch
 from jaxrec.data.interactions import Interactions
 from jaxrec.factorization import ridge
 from jaxrec.factorization.ridge import FoldIn, RegressionBatch
+from jaxrec.models import Named
 
 NUMBERS_AT_ONCE = 2**24  # of the systems that fold histories in, when scoring on a device
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class UserItemFactors:
+class UserItemFactors(Named):
     """A factorization of users x items: the scores of a history are y V', y the user's factors that fit it best.
 
     Scoring folds every history in: it solves the user's own regression on the item factors exactly, with the weights
