@@ -22,7 +22,7 @@ from jaxrec.data.catalogue import Catalogue
 from jaxrec.data.interactions import Interactions
 from jaxrec.evaluation.recommendations import Recommendations, listed
 from jaxrec.models import Fitted, HostScorer, ItemScores, ItemWeights, Scorer
-from jaxrec.runtime import parallel
+from jaxrec.runtime import forking, parallel
 from jaxrec.runtime.progress import progress_bar
 from jaxrec.runtime.threads import map_in_order
 
@@ -164,6 +164,7 @@ def _on_host(
 def _on_device(
     model: Any, histories: Interactions, k: int, exclude_seen: bool, size: int, numbers: np.ndarray
 ) -> Iterator[tuple]:
+    forking.require_usable()
     is_pytree = not jax.tree_util.all_leaves([model])
     best = _top_k_on_device if is_pytree else top_k  # only a pytree can be an argument of a compiled function
     if isinstance(model, ItemWeights) and (mesh := parallel.mesh_of(model)):
