@@ -145,10 +145,10 @@ def singular_value_at_zero(problem: IalsProblem) -> float:
         scaled = users.targets / np.sqrt(users.ridge[row].astype(np.float64) * items.ridge[users.indices])
     if not np.isfinite(scaled).all():
         return float("inf")
-    b = sp.csr_array((scaled, users.indices, users.indptr), (len(users.scale), len(items.scale)))
+    b: Any = sp.csr_array((scaled, users.indices, users.indptr), (len(users.scale), len(items.scale)))
     if min(b.shape) < 3:  # too small for Lanczos iterations
         return float(np.linalg.norm(b.toarray(), 2))
-    square = LinearOperator((b.shape[1],) * 2, lambda v: b.T @ (b @ v), dtype=np.float64)
+    square = LinearOperator((b.shape[1],) * 2, matvec=lambda v: b.T @ (b @ v), dtype=np.float64)  # pyright: ignore[reportCallIssue]
     return float(np.sqrt(lanczos(square, 1, tolerance=1e-6).values[0]))
 
 
