@@ -24,6 +24,7 @@ from jaxrec._checks import InputError
 from jaxrec.closed_form import kernel, ties
 from jaxrec.closed_form.certificate import certify
 from jaxrec.closed_form.method import ClosedForm
+from jaxrec.data.columns import text
 from jaxrec.data.interactions import Interactions
 from jaxrec.models import Fitted, ItemWeights
 from jaxrec.runtime import parallel
@@ -147,7 +148,7 @@ def _changed(train: Interactions, gone: np.ndarray, added: Interactions | None) 
     if added.n_items != train.n_items:
         raise InputError(f"added has {added.n_items} items and the model {train.n_items}; they must agree.")
     names, others = train.items.ids, added.items.ids
-    if names is not None and others is not None and not np.array_equal(names.astype(str), others.astype(str)):
+    if names is not None and others is not None and not np.array_equal(text(names), text(others)):
         raise InputError(
             "the items of added have other ids, or another order, than those of the data; number them alike."
         )
@@ -159,7 +160,7 @@ def _changed(train: Interactions, gone: np.ndarray, added: Interactions | None) 
         ids = (int(ids.max()) if len(ids) else -1) + 1 + np.arange(added.n_users)
     else:
         raise InputError("added needs user_ids, since those of the data are no numbers that could be continued.")
-    twice = np.intersect1d(left.astype(str), ids.astype(str))
+    twice = np.intersect1d(text(left), text(ids))
     if len(twice):
         raise InputError(
             f"added holds user {str(twice[0])!r}, whom the data have already; remove the old history as well."
@@ -178,7 +179,7 @@ def _changed(train: Interactions, gone: np.ndarray, added: Interactions | None) 
 
 def _repeated(ids: np.ndarray) -> str | None:
     """An id that stands twice in `ids`, or None."""
-    values, counts = np.unique(ids.astype(str), return_counts=True)
+    values, counts = np.unique(text(ids), return_counts=True)
     return str(values[counts.argmax()]) if len(ids) and counts.max() > 1 else None
 
 

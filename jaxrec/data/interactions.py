@@ -14,7 +14,9 @@ import scipy.sparse as sp
 
 from jaxrec import _checks
 from jaxrec._checks import InputError
+from jaxrec.data import columns as checked
 from jaxrec.data.catalogue import Catalogue
+from jaxrec.data.sparse import rows_of
 
 REPEAT_RULES = ("last", "first", "sum", "max", "error")
 
@@ -94,26 +96,26 @@ class Interactions:
         Raises:
           InputError: one sentence on the first thing that is wrong with the input.
         """
-        users = _indices(f"{name}: user", users)
-        items = _indices(f"{name}: item", items)
+        users = checked.indices(f"{name}: user", users)
+        items = checked.indices(f"{name}: item", items)
         nnz = len(users)
         if nnz == 0 and (n_users is None or n_items is None):
             raise InputError(f"{name}: there are no interactions, so there is nothing to learn from.")
-        n_users = int(users.max()) + 1 if n_users is None else int(n_users)
-        n_items = int(items.max()) + 1 if n_items is None else int(n_items)
-        _below(f"{name}: user", users, n_users, "n_users")
-        _below(f"{name}: item", items, n_items, "n_items")
-        values = np.ones(nnz, np.float32) if values is None else _numbers(f"{name}: value", values)
+        n_users = checked.size(f"{name}: user", n_users, users, "n_users")
+        n_items = checked.size(f"{name}: item", n_items, items, "n_items")
+        values = np.ones(nnz, np.float32) if values is None else checked.numbers(f"{name}: value", values)
         columns = {"item": items, "value": values}
         if timestamps is not None:
-            columns["timestamp"] = _integers(f"{name}: timestamp", timestamps).astype(np.int64)
+            columns["timestamp"] = checked.times(f"{name}: timestamp", timestamps)
         if split is not None:
-            columns["split"] = _zero_one(f"{name}: split", split)
+            columns["split"] = checked.zero_one(f"{name}: split", split)
         for column, array in columns.items():
             if len(array) != nnz:
                 raise InputError(f"{name}: column {column} has {len(array)} rows where user has {nnz}.")
         if user_split is not None:
-            user_split = _zero_one(f"{name}: user_split", user_split)
+            user_split = checked.zero_one(f"{name}: user_split", user_split)
+        user_ids = checked.distinct(f"{name}: user_ids", checked.names(f"{name}: user_ids", user_ids))
+        item_ids = checked.distinct(f"{name}: item_ids", checked.names(f"{name}: item_ids", item_ids))
         for column, array in {"user_ids": user_ids, "user_split": user_split}.items():
             if array is not None and len(array) != n_users:
                 raise InputError(f"{name}: {column} has {len(array)} entries for {n_users} users.")
@@ -126,8 +128,8 @@ class Interactions:
             indptr=indptr,
             indices=columns["item"][order].astype(np.int32),
             values=columns["value"][order],
-            items=Catalogue(n_items, _names(item_ids), _names(titles)),
-            user_ids=_names(user_ids),
+            items=Catalogue(n_items, item_ids, checked.names(f"{name}: titles", titles)),
+            user_ids=user_ids,
             timestamps=columns["timestamp"][order] if "timestamp" in columns else None,
             split=columns["split"][order] if "split" in columns else None,
             user_split=user_split,
@@ -140,21 +142,18 @@ class Interactions:
 
         A CSR matrix in canonical form with float32 values and int32 indices is wrapped without copying them.
         Otherwise repeated entries are summed, which is what they mean in SciPy, and stored zeros are dropped.
+
+        Raises:
+          InputError: the matrix is none, its arrays do not fit one another, or a value is no finite float32.
         """
-        if not sp.issparse(matrix) or matrix.ndim != 2:
-            raise InputError(f"{name}: wanted a two-dimensional SciPy sparse matrix, got {type(matrix).__name__}.")
-        csr = sp.csr_array(matrix)
-        if not csr.has_canonical_format or not csr.data.all():
-            csr = csr.copy()
-            csr.sum_duplicates()
-            csr.eliminate_zeros()
-        n_items = matrix.shape[1]
+        csr = rows_of(matrix, name)
+        n_items = csr.shape[1]
         if items is not None and items.n_items != n_items:
             raise InputError(f"{name}: {n_items} columns, but the catalogue names {items.n_items} items.")
         return cls(
             indptr=csr.indptr.astype(np.int64),
             indices=csr.indices.astype(np.int32, copy=False),
-            values=_numbers(f"{name}: value", csr.data),
+            values=csr.data,
             items=Catalogue(n_items) if items is None else items,
             name=name,
         )
@@ -162,7 +161,9 @@ class Interactions:
     @classmethod
     def from_lists(cls, lists: Iterable[Sequence[int]], items: int | Catalogue, name: str = "lists") -> Interactions:
         """Interactions from one list of item indices a user, each entry with value 1."""
-        rows = [_integers(f"{name}: row {row}", indices) for row, indices in enumerate(lists)]
+        rows = [checked.integers(f"{name}: row {row}", indices) for row, indices in enumerate(lists)]
+        if not isinstance(items, Catalogue):
+            _checks.count("items", items)
         catalogue = items if isinstance(items, Catalogue) else Catalogue(int(items))
         made = cls.from_triples(
             np.repeat(np.arange(len(rows)), [len(row) for row in rows]),
@@ -299,57 +300,6 @@ class Interactions:
         return f"Interactions({self.name}: {size}, {density:.2%})"
 
 
-def _integers(what: str, column: Any) -> np.ndarray:
-    array = np.asarray(column)
-    if array.ndim != 1:
-        raise InputError(f"{what} must be one-dimensional, got shape {array.shape}.")
-    if array.dtype.kind == "f" and np.isfinite(array).all() and (array == np.floor(array)).all():
-        array = array.astype(np.int64)  # whole numbers that passed through a float column
-    if array.size and array.dtype.kind not in "iu":
-        raise InputError(f"{what} must be whole numbers, got {'NaN or ' * (array.dtype.kind == 'f')}{array.dtype}.")
-    return array if array.size else array.astype(np.int64)
-
-
-def _indices(what: str, column: Any) -> np.ndarray:
-    array = _integers(what, column)
-    if array.size and array.min() < 0:
-        raise InputError(f"{what} indices must not be negative, got {array.min()}.")
-    return array
-
-
-def _below(what: str, indices: np.ndarray, bound: int, bound_name: str) -> None:
-    _checks.count(bound_name, bound)
-    if bound > np.iinfo(np.int32).max:
-        raise InputError(f"{bound_name} must be below 2^31, got {bound}; number the ids from 0 without gaps.")
-    if indices.size and indices.max() >= bound:
-        raise InputError(f"{what} index {indices.max()} is beyond {bound_name} = {bound} (indices start at 0).")
-
-
-def _numbers(what: str, column: Any) -> np.ndarray:
-    array = np.asarray(column)
-    if array.ndim != 1 or array.dtype.kind not in "biuf":
-        raise InputError(f"{what} must be a column of numbers, got {array.dtype} of shape {array.shape}.")
-    with np.errstate(over="ignore"):
-        array = array.astype(np.float32, copy=False)
-    if not np.isfinite(array).all():
-        raise InputError(f"{what} number {int(np.argmin(np.isfinite(array)))} is NaN or infinite in float32.")
-    return array
-
-
-def _zero_one(what: str, column: Any) -> np.ndarray:
-    array = _integers(what, column)
-    if not np.isin(array, (0, 1)).all():
-        raise InputError(f"{what} must hold only 0 (train) and 1 (test), got {array[(array != 0) & (array != 1)][0]}.")
-    return array.astype(np.uint8)
-
-
-def _names(names: Any) -> np.ndarray | None:
-    if names is None:
-        return None
-    array = np.asarray(names)
-    return array.astype(str) if array.dtype.kind == "O" else array
-
-
 def _without_zeros(users: np.ndarray, columns: dict[str, np.ndarray]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     if columns["value"].all():
         return users, columns
@@ -390,5 +340,5 @@ def _merge_repeats(
     if rule in ("sum", "max"):
         reduce = np.add.reduceat if rule == "sum" else np.maximum.reduceat
         reduced = reduce(columns["value"][by_pair].astype(np.float64), starts)
-        merged["value"] = _numbers(f"{name}: {rule} of repeated values,", reduced[np.argsort(by_pair[ends])])
+        merged["value"] = checked.numbers(f"{name}: {rule} of repeated values,", reduced[np.argsort(by_pair[ends])])
     return _without_zeros(users[kept], merged)  # a sum can be 0

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from jaxrec._checks import InputError
+from jaxrec._checks import InputError, shown
+from jaxrec.data.columns import LONGEST_NAME, text
 from jaxrec.data.interactions import Interactions
 from jaxrec.data.load_options import Options
 
@@ -21,10 +22,17 @@ def columns_of(frame: Any, where: str) -> Mapping[str, pl.Series]:
         frame = frame.collect()
     if not hasattr(frame, "columns"):
         raise InputError(f"{where}: wanted a pandas or Polars frame, got {type(frame).__name__}.")
-    columns = [str(column) for column in frame.columns]
-    if repeated := [column for column in columns if columns.count(column) > 1]:
-        raise InputError(f"{where}: the column {repeated[0]!r} occurs more than once.")
+    each_once([str(column) for column in frame.columns], where)
     return _Columns(frame, where)
+
+
+def each_once(columns: Sequence[str], where: str) -> None:
+    """Refuses names of columns of which two are the same."""
+    seen: set[str] = set()
+    for column in columns:
+        if column in seen:
+            raise InputError(f"{where}: the column {shown(column)} occurs more than once.")
+        seen.add(column)
 
 
 def from_table(
@@ -78,10 +86,12 @@ def from_table(
         n_items=len(item_ids),
         user_ids=user_ids,
         item_ids=item_ids,
-        titles=None if titles is None else np.array([titles.get(str(i), "") for i in item_ids.tolist()]),
+        titles=None if titles is None else text([titles.get(str(i), "") for i in item_ids.tolist()]),
         repeats=options.repeats,
         name=where,
     )
+    if made.nnz == 0:
+        raise InputError(f"{where} holds no interactions, or only of value 0.")
     return dataclasses.replace(made, name=name)
 
 
@@ -99,8 +109,7 @@ class _Columns(Mapping):
         return len(self.names)
 
     def __getitem__(self, name: str) -> pl.Series:
-        column = self._series(name)
-        return column.str.strip_chars() if column.dtype == pl.String else column  # "1, 2" is 1 and 2
+        return stripped(self._series(name), self.where)
 
     def _series(self, name: str) -> pl.Series:
         column = self.frame[self.names[name]]
@@ -114,6 +123,23 @@ class _Columns(Mapping):
             return pl.Series(name, array)
         except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError):
             raise InputError(f"{self.where}: column {name!r} mixes types that do not go together.") from None
+
+
+def stripped(column: pl.Series, where: str) -> pl.Series:
+    """A column, of text without the spaces around it: "1, 2" is 1 and 2.
+
+    Raises:
+      InputError: a text is longer than ids, numbers and dates are, as after a quote that was never closed. It is looked
+        for first: what is done to text makes copies, where a file may have told one text for all rows.
+    """
+    if column.dtype in (pl.Categorical, pl.Enum):
+        column = column.cast(pl.String)
+    if column.dtype != pl.String:
+        return column
+    long = (column.str.len_bytes() > LONGEST_NAME).fill_null(False)
+    if long.any() and (row := first_row(long & (column.str.len_chars() > LONGEST_NAME))):
+        raise InputError(f"{where}: column {shown(column.name)} holds more than {LONGEST_NAME:,} letters in row {row}.")
+    return column.str.strip_chars()
 
 
 def first_row(mask: pl.Series) -> int | None:
@@ -138,21 +164,28 @@ def _numbers(column: pl.Series, where: str) -> np.ndarray:
     except pl.exceptions.PolarsError:
         raise InputError(f"{where}: column {column.name!r} must hold numbers, got {column.dtype}.") from None
     if row := first_row(~array.is_finite().fill_null(False)):
-        raise InputError(f"{where}: column {column.name!r} holds {column[row - 1]!r} in row {row}, wanted a number.")
+        odd = shown(column[row - 1])
+        raise InputError(f"{where}: column {column.name!r} holds {odd} in row {row}, wanted a number.")
     return array.to_numpy()
 
 
 def _times(column: pl.Series, where: str) -> np.ndarray:
-    """[rows] int64: whole numbers as they are; fractions of seconds and dates in microseconds."""
+    """[rows] int64: whole numbers as they are; fractions of seconds and dates in microseconds, or nanoseconds."""
     _no_gaps(column, where)
     if column.dtype == pl.String or column.dtype.is_integer():
         if (whole := column.cast(pl.Int64, strict=False)).null_count() == 0:
             return whole.to_numpy()
     if column.dtype == pl.String:
+        if row := first_row(column.str.contains(r"^\d{1,2}[./-]\d{1,2}[./-]\d")):
+            raise InputError(
+                f"{where}: column {column.name!r} holds {shown(column[row - 1])} in row {row}, of which day and month "
+                "cannot be told apart; write it as 2020-12-31."
+            )
         with contextlib.suppress(pl.exceptions.PolarsError):
             column = column.str.to_datetime(time_unit="us")
     if column.dtype in (pl.Date, pl.Datetime):
-        return column.cast(pl.Datetime("us")).to_physical().to_numpy()
+        fine = getattr(column.dtype, "time_unit", None) == "ns"
+        return (column if fine else column.cast(pl.Datetime("us"))).to_physical().to_numpy()
     seconds = _numbers(column, where)
     seconds = np.round(seconds * 1e6) if (seconds % 1).any() else seconds
     if np.abs(seconds).max() >= 2**63:
@@ -165,12 +198,11 @@ def _number_ids(column: pl.Series, where: str) -> tuple[np.ndarray, np.ndarray]:
 
     Text that spells integers, all of them without leading zeros, is integers.
     """
-    text = column.dtype == pl.String or column.dtype in (pl.Categorical, pl.Enum)
-    if not (text or column.dtype.is_integer()):
+    words = column.dtype == pl.String
+    if not (words or column.dtype.is_integer()):
         raise InputError(f"{where}: ids must be integers or text, got {column.dtype} in column {column.name!r}.")
-    column = column.cast(pl.String) if text else column
     ids = column.unique().sort()
-    if text:
+    if words:
         numbers = ids.cast(pl.Int64, strict=False)
         if (numbers.cast(pl.String) == ids).fill_null(False).all():
             ids = ids.gather(numbers.arg_sort())
@@ -189,5 +221,5 @@ def _number_ids(column: pl.Series, where: str) -> tuple[np.ndarray, np.ndarray]:
     if named.dtype.is_integer() and named[-1] >= 2**64:
         raise InputError(f"{where}: ids must be below 2^64, got {named[-1]} in column {column.name!r}; make them text.")
     named = named.cast(pl.UInt64) if named.dtype.is_integer() and named[-1] >= 2**63 else named
-    array = named.to_numpy() if named.dtype.is_integer() else np.array(named.to_list())
+    array = named.to_numpy() if named.dtype.is_integer() else text(named.to_list())
     return array, rows.to_numpy().astype(np.int32)

@@ -166,15 +166,22 @@ def plan_on(on: Hardware, method: Any, shape: tuple[int, int, int], needs: Needs
 def available_bytes(device: Any = None) -> int | None:
     """Bytes that can be allocated now: on the JAX `device`, or in host memory if it is None or a CPU.
 
-    Host memory is what the kernel calls available, or what is left of the container's limit if that is less.
+    Host memory is what the kernel calls available, or what is left of the container's limit, or of the limit that the
+    process has been given (`ulimit -v`), if that is less.
     """
     if device is not None and device.platform != "cpu":
         stats = device.memory_stats() or {}
         return stats["bytes_limit"] - stats.get("bytes_in_use", 0) if "bytes_limit" in stats else None
-    found = [size for size in (_meminfo_available(), _cgroup_left()) if size is not None]
+    found = [size for size in (_meminfo_available(), _cgroup_left(), _address_space_left()) if size is not None]
     if not found and hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     return min(found, default=None)
+
+
+def require_memory(size: int, what: str) -> None:
+    """Refuses what takes `size` bytes, if so many are not free; `what` begins the sentence, with a plural."""
+    if (free := available_bytes()) is not None and size > free:
+        raise InputError(f"{what} need {size / GB:,.1f} GB of memory, where {free / GB:,.1f} GB are free.")
 
 
 def rough_seconds(flops: float, device: Any = None) -> float | None:
@@ -191,6 +198,20 @@ def _meminfo_available() -> int | None:
     except OSError:
         return None
     return next((1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), None)
+
+
+def _address_space_left() -> int | None:
+    """What is left of the address space that the process may have; None if that is not limited."""
+    try:
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if limit == resource.RLIM_INFINITY:
+            return None
+        pages = int(pathlib.Path("/proc/self/statm").read_text().split()[0])
+    except (ImportError, OSError, ValueError):
+        return None
+    return max(0, limit - pages * os.sysconf("SC_PAGE_SIZE"))
 
 
 def _cgroup_left(folder: pathlib.Path = pathlib.Path("/sys/fs/cgroup")) -> int | None:
