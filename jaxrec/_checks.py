@@ -98,6 +98,8 @@ def count(name: str, value: int, at_least: int = 0) -> None:
         raise InputError(f"{name} must be a whole number, got {shown(value)}.")
     if value < at_least:
         raise InputError(f"{name} must be at least {at_least}, got {shown(value)}.")
+    if value >= 2**63:
+        raise InputError(f"{name} must be below 2^63, got {shown(value)}.")
 
 
 def one_of(name: str, value: object, choices: Sequence[object]) -> None:
@@ -121,6 +123,10 @@ def number(name: str, value: float) -> None:
     """Refuse what is no real number."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise InputError(f"{name} must be a number, got {shown(value)}.")
+    try:
+        float(value)
+    except OverflowError:
+        raise InputError(f"{name} must fit 64-bit floating point, got {shown(value)}.") from None
 
 
 def _finite(name: str, value: float) -> None:
