@@ -20,6 +20,7 @@ from jaxrec._checks import InputError
 from jaxrec.data.interactions import Interactions
 from jaxrec.models import FitInfo, Fitted
 from jaxrec.runtime import parallel
+from jaxrec.runtime.checkpoint import check_target
 from jaxrec.runtime.memory import Hardware, Needs, Plan, hardware, plan_on
 from jaxrec.status import Certificate, FitError, Status
 
@@ -138,6 +139,8 @@ class Method(abc.ABC):
     def _fit(self, train: Interactions, devices: Any, **options: Any) -> Fitted:
         """What `fit` returns; `options` go to `_solve`."""
         self._refuse(train)
+        if (checkpoint := options.get("checkpoint")) is not None:
+            check_target(checkpoint)
         mesh = self._mesh(devices)
         self._plan((train.n_users, train.n_items, train.nnz), mesh).require()
         clock = Stopwatch()

@@ -19,6 +19,7 @@ from jaxrec.data.catalogue import Catalogue
 from jaxrec.data.interactions import Interactions
 from jaxrec.models import Fitted, HostScorer, ItemWeights, Scorer
 from jaxrec.runtime import parallel
+from jaxrec.runtime.memory import require_memory
 from jaxrec.runtime.progress import progress_bar
 from jaxrec.runtime.threads import map_in_order
 
@@ -70,6 +71,7 @@ def recommend(
     scorer: Scorer = model.model if isinstance(model, Fitted) else model
     if not isinstance(histories, Interactions):
         histories = Interactions.from_csr(histories)
+    require_memory(8 * k * histories.n_users, f"{k:,} recommendations for each of {histories.n_users:,} users")
     items = np.empty((histories.n_users, k), np.int32)
     scores = np.empty((histories.n_users, k), np.float32)
     with progress_bar("recommending", histories.n_users) as advance:

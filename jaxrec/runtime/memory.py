@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
+import re
 from typing import Any, NamedTuple
 
 import jax
 
-from jaxrec._checks import InputError
+from jaxrec._checks import InputError, shown
 from jaxrec.runtime import parallel
 from jaxrec.runtime.threads import n_threads
 from jaxrec.status import FitError, Status
@@ -68,9 +69,10 @@ def hardware(devices: Any = None) -> Hardware:
         devices = jax.devices()[:1]
     if isinstance(devices, str):
         count, _, kind = devices.lower().rpartition("x")
-        if kind not in DEVICE_GB or not (count or "1").isdigit() or int(count or 1) < 1:
+        if kind not in DEVICE_GB or not re.fullmatch(r"[0-9]{0,9}", count) or int(count or 1) < 1:
             raise InputError(
-                f"devices must be a mesh, or a count and one of {', '.join(DEVICE_GB)} as in '8xh100', got {devices!r}."
+                f"devices must be a mesh, or a count and one of {', '.join(DEVICE_GB)} as in '8xh100', got "
+                f"{shown(devices)}."
             )
         platform = "tpu" if kind.startswith("v") else "gpu"
         return Hardware(kind, platform, int(count or 1), 1, int(USABLE * DEVICE_GB[kind] * GB))
