@@ -44,7 +44,8 @@ def read_delimited(path: Path) -> pl.DataFrame:
     typed_header = path.suffix.lower() == ".inter"
     table = _csv(path, separator=SEPARATORS[path.suffix.lower()], quote_char=None if typed_header else '"')
     names = [column.split(":")[0] for column in table.columns] if typed_header else table.columns
-    each_once([REPEATED.sub("", name) if REPEATED.sub("", name) in names else name for name in names], str(path))
+    known = set(names)
+    each_once([stem if (stem := REPEATED.sub("", name)) in known else name for name in names], str(path))
     table.columns = names
     return table
 

@@ -133,13 +133,22 @@ def stripped(column: pl.Series, where: str) -> pl.Series:
         for first: what is done to text makes copies, where a file may have told one text for all rows.
     """
     if column.dtype in (pl.Categorical, pl.Enum):
-        column = column.cast(pl.String)
+        column = _words(column)
     if column.dtype != pl.String:
         return column
     long = (column.str.len_bytes() > LONGEST_NAME).fill_null(False)
     if long.any() and (row := first_row(long & (column.str.len_chars() > LONGEST_NAME))):
         raise InputError(f"{where}: column {shown(column.name)} holds more than {LONGEST_NAME:,} letters in row {row}.")
-    return column.str.strip_chars()
+    return column.str.strip_chars() if column.str.contains(r"^\s|\s$").any() else column
+
+
+def _words(column: pl.Series) -> pl.Series:
+    """A column of categories as text, of which the rows share what is the same; a cast copies it for each."""
+    distinct = column.drop_nulls().unique()
+    if not len(distinct):
+        return column.cast(pl.String)
+    words = distinct.cast(pl.String)
+    return column.to_physical().replace_strict(distinct.to_physical(), words, return_dtype=pl.String)
 
 
 def first_row(mask: pl.Series) -> int | None:
