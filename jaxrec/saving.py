@@ -297,6 +297,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise InputError(f"{folder} is not a saved jaxrec model: {what}.") from None
     except InputError:
         raise
+    except OSError as error:
+        raise InputError(f"{folder / CONFIG} cannot be read: {error.strerror}.") from error
     except ValueError as error:  # bad UTF-8 or bad JSON
         raise InputError(
             f"{folder / CONFIG} cannot be read as JSON ({error}); delete the folder and save the model again."

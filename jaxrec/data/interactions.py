@@ -99,6 +99,8 @@ class Interactions:
         users = checked.indices(f"{name}: user", users)
         items = checked.indices(f"{name}: item", items)
         nnz = len(users)
+        if len(items) != nnz:
+            raise InputError(f"{name}: column item has {len(items)} rows where user has {nnz}.")
         if nnz == 0 and (n_users is None or n_items is None):
             raise InputError(f"{name}: there are no interactions, so there is nothing to learn from.")
         n_users = checked.size(f"{name}: user", n_users, users, "n_users")

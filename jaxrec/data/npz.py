@@ -71,11 +71,12 @@ def _from_layout(path: Any, archive: Archive, titles_path: Any, options: Options
         if key in headers and headers[key].shape != (nnz,):
             raise InputError(f"{path}: array {key!r} has shape {headers[key].shape} where {user_key!r} has {nnz} rows.")
     n_users, n_items = (_size(path, key, archive, nnz) for key in ("n_users", "n_items"))
-    for key, of_them in {"user_ids": f"{n_users} users", "item_ids": f"{n_items} items"}.items():
+    per_name = {"user_ids": f"{n_users} users", "item_ids": f"{n_items} items", "user_split": f"{n_users} users"}
+    for key, of_them in per_name.items():
         if key in headers:
-            _check_ids(path, key, headers[key], of_them)
+            _check_names(path, key, headers[key], of_them)
     require_memory(ENTRY_BYTES * nnz + 2 * 8 * n_users, f"{path}: {nnz:,} interactions of {n_users:,} users")
-    arrays = _read(archive, {*per_entry.values(), "user_ids", "item_ids", "user_split"} - {None})
+    arrays = _read(archive, {*per_entry.values(), *per_name} - {None})
     per_entry = {role: arrays[key] for role, key in per_entry.items() if key in arrays}
 
     order = _rows_in_order(path, per_entry.pop("position", None), per_entry["users"])
@@ -170,11 +171,11 @@ def _size(path: Any, key: str, archive: Archive, nnz: int) -> int:
     return int(array)
 
 
-def _check_ids(path: Any, key: str, ids: Header, of_them: str) -> None:
-    if ids.shape != (int(of_them.split()[0]),):
-        raise InputError(f"{path}: {key} has shape {ids.shape} for {of_them}.")
-    if ids.dtype.kind not in "iuU":
-        raise InputError(f"{path}: {key} must be integers or text, got {ids.dtype}.")
+def _check_names(path: Any, key: str, names: Header, of_them: str) -> None:
+    if names.shape != (int(of_them.split()[0]),):
+        raise InputError(f"{path}: {key} has shape {names.shape} for {of_them}.")
+    if names.dtype.kind not in "iuU":
+        raise InputError(f"{path}: {key} must be integers or text, got {names.dtype}.")
 
 
 def _rows_in_order(path: Any, position: np.ndarray | None, users: np.ndarray) -> np.ndarray | None:

@@ -48,21 +48,39 @@ def rows_of(matrix: Any, name: str) -> sp.csr_array:
 
 def _check(matrix: Any, name: str) -> None:
     """Refuses a matrix of which an index points outside, or that is beyond 32 bits."""
-    for what, size in zip(("rows", "columns"), matrix.shape, strict=True):
-        columns.countable(f"{name}: the number of {what}", int(size))
-    if matrix.format in ("csr", "csc", "bsr") and len(matrix.data) < len(matrix.indices):
-        raise InputError(f"{name}: there are {len(matrix.data)} values for {len(matrix.indices)} indices.")
-    if matrix.format in ("csr", "csc"):
-        shape = matrix.shape if matrix.format == "csr" else matrix.shape[::-1]
-        _checks.sparse_rows(name, np.asarray(matrix.indptr), np.asarray(matrix.indices), shape)
-    elif matrix.format == "bsr":
-        block = matrix.data.shape[1:]
-        if len(block) != 2 or not all(block) or np.mod(matrix.shape, block).any():
-            raise InputError(f"{name}: blocks of {block} do not divide a matrix of {matrix.shape}.")
-        blocks = (matrix.shape[0] // block[0], matrix.shape[1] // block[1])
-        _checks.sparse_rows(name, np.asarray(matrix.indptr), np.asarray(matrix.indices), blocks)
-    elif matrix.format == "coo":
-        for indices, size in zip((matrix.row, matrix.col), matrix.shape, strict=True):
-            indices = columns.indices(f"{name}:", indices)
-            if len(indices) != len(matrix.data) or (len(indices) and indices.max() >= size):
-                raise InputError(f"{name}: the indices of the coo matrix do not fit its {matrix.shape} or its values.")
+    shape, kind = tuple(map(int, matrix.shape)), matrix.format
+    for what, size in zip(("rows", "columns"), shape, strict=True):
+        columns.countable(f"{name}: the number of {what}", size)
+    if kind != "csr":  # room for all rows is made where they are compressed
+        columns.proportionate(f"{name}: the number of rows", shape[0], _stored(matrix))
+    if kind in ("csr", "csc", "bsr"):
+        data, indptr, indices = (np.asarray(part) for part in (matrix.data, matrix.indptr, matrix.indices))
+        block = data.shape[1:] if kind == "bsr" else (1, 1)
+        if data.ndim != (3 if kind == "bsr" else 1) or not all(block) or np.mod(shape, block).any():
+            raise InputError(f"{name}: values of shape {data.shape} do not make a {kind} matrix of {shape}.")
+        lines = (shape[0] // block[0], shape[1] // block[1])
+        _checks.sparse_rows(name, indptr, indices, lines[::-1] if kind == "csc" else lines)
+        if len(data) < len(indices):
+            raise InputError(f"{name}: there are {len(data)} values for {len(indices)} indices.")
+    elif kind == "coo":
+        for part, size in zip((matrix.row, matrix.col), shape, strict=True):
+            part = columns.indices(f"{name}:", part)
+            if part.shape != np.shape(matrix.data) or (len(part) and part.max() >= size):
+                raise InputError(f"{name}: the indices of the coo matrix do not fit its {shape} or its values.")
+    elif kind == "lil" and (len(matrix.rows) != shape[0] or len(matrix.data) != shape[0]):
+        raise InputError(f"{name}: there are {len(matrix.rows)} lists for {shape[0]} rows.")
+    elif kind == "dia" and (np.ndim(matrix.data) != 2 or np.shape(matrix.offsets) != (len(matrix.data),)):
+        raise InputError(
+            f"{name}: there are {np.shape(matrix.offsets)} offsets for diagonals of {np.shape(matrix.data)}."
+        )
+
+
+def _stored(matrix: Any) -> int:
+    """About how many entries are stored."""
+    return (
+        len(matrix.keys())
+        if matrix.format == "dok"
+        else sum(map(len, matrix.rows))
+        if matrix.format == "lil"
+        else np.size(matrix.data)
+    )

@@ -11,12 +11,66 @@ import numpy as np
 ODD_TEXTS = [
     *("", " ", '"', '""', "'", ",", ";", "\t", "::", "|", "\n", "\r", "\r\n", "\n\n", "\0", "\ufeff", "\u2028", "\x85"),
     *("-1", "0", "00", "1.5", "1e5", "1e300", "1e-300", "1e999", "nan", "NaN", "inf", "-inf", "null", "NULL", "None"),
-    *("9223372036854775807", "9223372036854775808", "18446744073709551616", "1" * 400, "é", "七人", "\U0001f3ac", "a\0"),
-    *("2020-01-02", "01/02/2020", "2020-01-02T03:04:05Z", "true", "[1]", "=1+1", "x" * 9999, "x" * 10_001, "../x", "%s"),
-    *("user", "item", "rating", "user_duplicated_0", "user:token", "{", "}", "\\", "/", "#", "NA", "+5", "0x10", "1_000"),
+    *(
+        "9223372036854775807",
+        "9223372036854775808",
+        "18446744073709551616",
+        "1" * 400,
+        "é",
+        "七人",
+        "\U0001f3ac",
+        "a\0",
+    ),
+    *(
+        "2020-01-02",
+        "01/02/2020",
+        "2020-01-02T03:04:05Z",
+        "true",
+        "[1]",
+        "=1+1",
+        "x" * 9999,
+        "x" * 10_001,
+        "../x",
+        "%s",
+    ),
+    *(
+        "user",
+        "item",
+        "rating",
+        "user_duplicated_0",
+        "user:token",
+        "{",
+        "}",
+        "\\",
+        "/",
+        "#",
+        "NA",
+        "+5",
+        "0x10",
+        "1_000",
+    ),
 ]
 ODD_NUMBERS = [
-    *(0, -1, 1, 2, 7, 127, 128, 255, 256, 2**15, 2**16, 2**31 - 1, 2**31, 2**32 + 5, 2**53 + 1, 2**63 - 1, 2**63, 2**64),
+    *(
+        0,
+        -1,
+        1,
+        2,
+        7,
+        127,
+        128,
+        255,
+        256,
+        2**15,
+        2**16,
+        2**31 - 1,
+        2**31,
+        2**32 + 5,
+        2**53 + 1,
+        2**63 - 1,
+        2**63,
+        2**64,
+    ),
     *(-(2**31), -(2**63), 10**21, 10**400, 0.5, -0.0, 1e-46, 1e-300, 1e38, 1e39, 1e300),
     *(float("nan"), float("inf"), float("-inf")),
 ]
@@ -78,7 +132,9 @@ def misprinted(rng: np.random.Generator, raw: bytes) -> tuple[bytes, str]:
 
 def odd_array(rng: np.random.Generator, array: np.ndarray) -> tuple[np.ndarray, str]:
     """An array of other numbers, another type or another shape."""
-    how = pick(rng, ("value", "values", "dtype", "shorter", "longer", "empty", "shape", "scalar", "strides", "shuffled"))
+    how = pick(
+        rng, ("value", "values", "dtype", "shorter", "longer", "empty", "shape", "scalar", "strides", "shuffled")
+    )
     with np.errstate(all="ignore"):
         try:
             if how == "value" and array.size:
@@ -102,7 +158,9 @@ def odd_array(rng: np.random.Generator, array: np.ndarray) -> tuple[np.ndarray, 
     if how == "shape":
         return (array.reshape(1, -1), array.reshape(-1, 1), array[None], array.ravel())[int(rng.integers(4))], how
     if how == "scalar":
-        return array.reshape(-1)[0] * np.ones((), array.dtype) if array.size and array.dtype.kind in "iuf" else array, how
+        return array.reshape(-1)[0] * np.ones(
+            (), array.dtype
+        ) if array.size and array.dtype.kind in "iuf" else array, how
     if how == "strides":
         return (array[::-1] if array.ndim else array), how
     return (rng.permutation(array) if array.ndim else array), how

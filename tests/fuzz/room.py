@@ -1,6 +1,6 @@
 """A fuzzing room: cases drawn from a class and a seed, each tried in a child process that may die of it.
 
-A class is a function `make(rng, folder) -> Case`; everything random comes from `rng`, so that (class, seed) names a case.
+A class is a function `make(rng, folder) -> Case`; everything random comes from `rng`: a class and a seed name a case.
 The verdicts:
 
   held          the right value, or what no oracle knows to be wrong

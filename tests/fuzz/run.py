@@ -17,8 +17,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from fuzz import room  # noqa: E402
-from fuzz.classes import CLASSES  # noqa: E402
+from fuzz import room
+from fuzz.classes import CLASSES
 
 
 def main() -> int:
