@@ -260,6 +260,9 @@ def _assembled(kind: type, content: dict[str, Any]) -> Any:
         return content
     parts = {field.name: field.metadata["part"] for field in dataclasses.fields(kind) if "part" in field.metadata}
     known = {field.name for field in dataclasses.fields(kind)}
+    settings = (field.name for field in dataclasses.fields(kind) if field.metadata.get("static"))
+    if any(isinstance(content.get(name), np.ndarray | jax.Array) for name in settings):
+        raise ValueError("an array in place of a setting")
     own = {
         name if name in known else ARRAYS_NOW.get(name, name): array
         for name, array in content.items()

@@ -100,12 +100,15 @@ def names(what: str, given: Any) -> np.ndarray | None:
     """
     if given is None:
         return None
-    array = given if isinstance(given, np.ndarray) else np.asarray(list(given), object)
-    if array.ndim != 1:
-        raise InputError(f"{what} must be one-dimensional, got shape {array.shape}.")
-    if array.dtype.kind in "OT":
-        plain = array is not given and not any(isinstance(name, str) for name in array)
-        array = np.asarray(array.tolist()) if plain else text(array)
+    if isinstance(given, np.ndarray) and given.ndim != 1:
+        raise InputError(f"{what} must be one-dimensional, got shape {given.shape}.")
+    array = given
+    if not isinstance(given, np.ndarray) or given.dtype.kind in "OT":
+        listed = _listed(what, given)
+        words = isinstance(given, np.ndarray) or any(isinstance(name, str) for name in listed)
+        array = text(listed) if words or (made := np.asarray(listed)).dtype.kind == "O" else made
+    if array.dtype.kind not in "biufUO":
+        raise InputError(f"{what} must be numbers or text, got {array.dtype}.")
     long: Any = ()
     if array.dtype.kind == "O":
         long = [number for number, name in enumerate(array) if len(name) > LONGEST_NAME]
@@ -119,6 +122,18 @@ def names(what: str, given: Any) -> np.ndarray | None:
         except UnicodeEncodeError as error:
             raise InputError(f"{what} must be text, but hold {error.object[error.start]!a}, half a letter.") from None
     return array
+
+
+def _listed(what: str, given: Any) -> list[Any]:
+    """Names as a list, of which each is a text or a number."""
+    try:
+        listed = list(given)
+    except TypeError:
+        raise InputError(f"{what} must be a sequence of names, got {_checks.shown(given)}.") from None
+    for number, name in enumerate(listed):
+        if not isinstance(name, str | int | float | np.generic) or (isinstance(name, int) and abs(name) >= 2**64):
+            raise InputError(f"{what} must be numbers or text, got {_checks.shown(name)} at {number}.")
+    return listed
 
 
 def distinct(what: str, array: np.ndarray | None) -> np.ndarray | None:

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 import re
-import stat
-import sys
-import tempfile
-import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +16,7 @@ from jaxrec._checks import InputError, shown
 from jaxrec.data import parquet
 from jaxrec.data.lines import one_line_end
 from jaxrec.data.numbering import each_once, first_row, stripped
+from jaxrec.data.panics import without_panics
 from jaxrec.runtime.archive import DAMAGE
 from jaxrec.runtime.files import regular
 from jaxrec.runtime.memory import require_memory
@@ -34,9 +29,6 @@ FIELD_BYTES = 16  # that a text takes in Polars besides its letters
 ROW_BYTES = 64  # of memory that an interaction takes until all are in their rows
 RATING_COLUMNS = ("userId", "movieId", "rating", "timestamp")
 FILMS_BESIDE = {"ratings.csv": "movies.csv", "ratings.dat": "movies.dat", "u.data": "u.item"}
-RUST_PANIC = re.compile(rb"^\n?thread .* panicked at ", re.MULTILINE)
-PANIC_SECONDS = 0.1  # in which the other threads of Polars panic as well
-_one_reader = threading.Lock()
 
 
 def read_delimited(path: Path) -> pl.DataFrame:
@@ -160,7 +152,7 @@ def _content(path: Path) -> bytes:
 
 def _polars(path: Path, read: Callable[[], pl.DataFrame], otherwise: str) -> pl.DataFrame:
     try:
-        with _without_panics():
+        with without_panics():
             return read()
     except pl.exceptions.PanicException:
         said = "its content is damaged"
@@ -171,45 +163,6 @@ def _polars(path: Path, read: Callable[[], pl.DataFrame], otherwise: str) -> pl.
     if "more fields than" in said:
         raise InputError(f"{path} is ragged: a row has more fields than the first one.")
     raise InputError(f"{path} {otherwise} ({said.splitlines()[0].rstrip('.')[:200] if said else 'no reason given'}).")
-
-
-@contextlib.contextmanager
-def _without_panics() -> Iterator[None]:
-    """Keeps from standard error what Rust writes there, past Python, when a damaged file makes Polars panic.
-
-    Whatever else is written there meanwhile, by any thread, comes out at the end.
-    """
-    with _one_reader, contextlib.ExitStack() as stack:
-        before = _standard_error()
-        if before is None:
-            yield
-            return
-        stack.callback(os.close, before)
-        caught = stack.enter_context(tempfile.TemporaryFile(buffering=0))
-        os.dup2(caught.fileno(), 2)
-        try:
-            yield
-        except pl.exceptions.PanicException:
-            time.sleep(PANIC_SECONDS)
-            raise
-        finally:
-            os.dup2(before, 2)
-            caught.seek(0)
-            written = caught.read()
-            panic = RUST_PANIC.search(written)
-            with contextlib.suppress(OSError):
-                os.write(2, written[: panic.start()] if panic else written)
-
-
-def _standard_error() -> int | None:
-    """A second descriptor of standard error; None if it is closed, and number 2 may be any file opened since."""
-    try:
-        os.write(2, b"")  # refused by what is open for reading only
-        if sys.__stderr__ is None or stat.S_IFMT(os.fstat(2).st_mode) not in (stat.S_IFCHR, stat.S_IFIFO, stat.S_IFREG):
-            return None
-        return os.dup(2)
-    except OSError:
-        return None
 
 
 def _named(path: Path, table: pl.DataFrame, separator: str) -> pl.DataFrame:

@@ -17,7 +17,9 @@ from jaxrec._checks import InputError
 from jaxrec.data import columns as checked
 from jaxrec.data.catalogue import Catalogue
 from jaxrec.data.sparse import rows_of
+from jaxrec.runtime.memory import require_memory
 
+MANY_USERS = 10_000_000  # whose rows alone take much memory, whether they hold anything or not
 REPEAT_RULES = ("last", "first", "sum", "max", "error")
 
 
@@ -122,6 +124,8 @@ class Interactions:
             if array is not None and len(array) != n_users:
                 raise InputError(f"{name}: {column} has {len(array)} entries for {n_users} users.")
 
+        if n_users > MANY_USERS:
+            require_memory(3 * 8 * n_users, f"{name}: the rows of {n_users:,} users")
         users, columns = _merge_repeats(*_without_zeros(users, columns), n_items, repeats, name)
         order = np.argsort(users, kind="stable")
         indptr = np.zeros(n_users + 1, np.int64)

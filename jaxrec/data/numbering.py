@@ -14,6 +14,7 @@ from jaxrec._checks import InputError, shown
 from jaxrec.data.columns import LONGEST_NAME, text
 from jaxrec.data.interactions import Interactions
 from jaxrec.data.load_options import Options
+from jaxrec.data.panics import without_panics
 
 
 def columns_of(frame: Any, where: str) -> Mapping[str, pl.Series]:
@@ -54,6 +55,32 @@ def from_table(
       split: [rows] of 0 (train) and 1 (test), or None.
       titles: title by item id (written as text), or None.
     """
+    try:
+        with without_panics():
+            (user_ids, users), (item_ids, items), extra = _numbered(table, options, where, split)
+    except pl.exceptions.PanicException:
+        raise InputError(f"{where} cannot be read: its content is damaged.") from None
+    made = Interactions.from_triples(
+        users,
+        items,
+        **extra,
+        n_users=len(user_ids),
+        n_items=len(item_ids),
+        user_ids=user_ids,
+        item_ids=item_ids,
+        titles=None if titles is None else text([titles.get(str(i), "") for i in item_ids.tolist()]),
+        repeats=options.repeats,
+        name=where,
+    )
+    if made.nnz == 0:
+        raise InputError(f"{where} holds no interactions, or only of value 0.")
+    return dataclasses.replace(made, name=name)
+
+
+def _numbered(
+    table: Mapping[str, pl.Series], options: Options, where: str, split: np.ndarray | None
+) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray], dict[str, Any]]:
+    """Users and items as `_number_ids` gives them, and what else there is of every row, by argument of from_triples."""
     columns = list(table)
     roles = {role: options.column(role, columns, where) for role in ("user", "item")}
     time_column = options.optional_column("timestamp", columns, where)
@@ -76,23 +103,7 @@ def from_table(
             raise InputError(f"{where} holds no interactions that reach min_rating = {options.min_rating}.")
         series = {role: column.gather(kept) for role, column in series.items()}
         extra = {key: None if array is None else array[kept] for key, array in extra.items()}
-    user_ids, users = _number_ids(series["user"], where)
-    item_ids, items = _number_ids(series["item"], where)
-    made = Interactions.from_triples(
-        users,
-        items,
-        **extra,
-        n_users=len(user_ids),
-        n_items=len(item_ids),
-        user_ids=user_ids,
-        item_ids=item_ids,
-        titles=None if titles is None else text([titles.get(str(i), "") for i in item_ids.tolist()]),
-        repeats=options.repeats,
-        name=where,
-    )
-    if made.nnz == 0:
-        raise InputError(f"{where} holds no interactions, or only of value 0.")
-    return dataclasses.replace(made, name=name)
+    return _number_ids(series["user"], where), _number_ids(series["item"], where), extra
 
 
 class _Columns(Mapping):

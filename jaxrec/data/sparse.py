@@ -51,6 +51,9 @@ def _check(matrix: Any, name: str) -> None:
     shape, kind = tuple(map(int, matrix.shape)), matrix.format
     for what, size in zip(("rows", "columns"), shape, strict=True):
         columns.countable(f"{name}: the number of {what}", size)
+    dtype = np.dtype(matrix.dtype)
+    if dtype.kind not in "biuf":
+        raise InputError(f"{name}: value must be a column of numbers, got {dtype}.")
     if kind != "csr":  # room for all rows is made where they are compressed
         columns.proportionate(f"{name}: the number of rows", shape[0], _stored(matrix))
     if kind in ("csr", "csc", "bsr"):

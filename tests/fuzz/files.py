@@ -209,8 +209,8 @@ def scipy_npz(rng: np.random.Generator, folder: Path) -> Case:
     """Matrices of scipy.sparse.save_npz."""
     form = pick(rng, ("csr", "csc", "coo", "bsr", "dia"))
     dense = (rng.random((int(rng.integers(1, 9)), int(rng.integers(1, 9)))) < 0.4) * rng.integers(1, 5)
-    path = folder / "x.npz"
-    sp.save_npz(path, sp.csr_array(dense.astype(pick(rng, ("f4", "f8", "i8", "?")))).asformat(form))
+    dense, path = dense.astype(pick(rng, ("f4", "f8", "i8", "?"))), folder / "x.npz"
+    sp.save_npz(path, sp.csr_array(dense).asformat(form))
     with np.load(path) as stored:
         arrays = dict(stored)
     how, said = pick(rng, ("whole", "array", "array", "array", "drop", "damaged", "header")), ""

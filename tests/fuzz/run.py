@@ -27,11 +27,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the first case of each class; the next have the next")
     parser.add_argument("--classes", nargs="*", default=list(CLASSES))
     parser.add_argument("--children", type=int, default=1, help="processes that try cases side by side")
+    parser.add_argument("--limit", type=float, default=room.SECONDS, help="seconds for one case")
     parser.add_argument("--json", help="write all outcomes that did not hold, and the counts, to this file")
     parser.add_argument("--one", nargs=2, metavar=("CLASS", "SEED"))
     asked = parser.parse_args()
     if asked.one:
-        for outcome in room.outcomes([(asked.one[0], int(asked.one[1]))]):
+        for outcome in room.outcomes([(asked.one[0], int(asked.one[1]))], asked.limit):
             print(outcome)
         return 0
     until, found, lock = time.monotonic() + asked.seconds, [], threading.Lock()
@@ -44,7 +45,7 @@ def main() -> int:
             yield case
 
     def work():
-        for outcome in room.outcomes(drawn()):
+        for outcome in room.outcomes(drawn(), asked.limit):
             found.append(outcome)
             if outcome.verdict not in room.GOOD:
                 print(f"{outcome.kind} {outcome.seed}: {outcome.verdict}: {outcome.seen}", flush=True)
