@@ -157,7 +157,7 @@ def _loaded(folder: Path, config: dict[str, Any], devices: Any) -> Fitted:
     method = _method_of(folder, **config["method"])
     kind = MODELS[config["model"]]
     if kind is Network:
-        content["architecture"] = method.architecture(n_items)
+        content = {"architecture": method.architecture(n_items), **content}
     if parts := config.get("parts"):
         content |= _read_parts(folder, n_items, devices, parts.pop("folder"), **parts)
     else:
@@ -260,6 +260,8 @@ def _assembled(kind: type, content: dict[str, Any]) -> Any:
         return content
     parts = {field.name: field.metadata["part"] for field in dataclasses.fields(kind) if "part" in field.metadata}
     known = {field.name for field in dataclasses.fields(kind)}
+    if strange := [name for name in content if "." in name and name.partition(".")[0] not in parts]:
+        raise ValueError(f"an array {strange[0][:40]!r}, which is of no part")
     settings = (field.name for field in dataclasses.fields(kind) if field.metadata.get("static"))
     if any(isinstance(content.get(name), np.ndarray | jax.Array) for name in settings):
         raise ValueError("an array in place of a setting")

@@ -24,17 +24,18 @@ def rows_of(matrix: Any, name: str) -> sp.csr_array:
         raise InputError(f"{name}: wanted a two-dimensional SciPy sparse matrix, got {type(matrix).__name__}.")
     _check(matrix, name)
     try:
-        csr = sp.csr_array(matrix)
+        # A sum in a narrow type would wrap around, here and below.
+        wide = matrix if matrix.format == "csr" or matrix.dtype.kind not in "iu" else matrix.astype(np.float64)
+        csr = sp.csr_array(wide)
     except (ValueError, TypeError, IndexError, KeyError) as error:
         kind = matrix.format
         raise InputError(f"{name}: the arrays of the {kind} matrix do not fit one another ({error}).") from None
-    if csr is not matrix and matrix.format != "csr":
+    if matrix.format != "csr":
         _check(csr, name)
     stored = int(csr.indptr[-1])
     # Made anew: a matrix that was changed in place still says that it is in canonical form.
     csr = sp.csr_array((csr.data[:stored], csr.indices[:stored], csr.indptr), shape=csr.shape, copy=False)
     if not csr.has_canonical_format:
-        # A sum in a narrow type would wrap around.
         csr = csr.astype(np.float64) if csr.dtype.kind in "iuf" else csr.copy()
         csr.sum_duplicates()
     values = columns.numbers(f"{name}: value", csr.data)
