@@ -16,6 +16,8 @@ from jaxrec.data.interactions import Interactions
 from jaxrec.data.load_options import Options
 from jaxrec.data.panics import without_panics
 
+MICROSECONDS = {"day": 86_400_000_000, "ms": 1000, "us": 1, "ns": 1}  # nanoseconds stay what they are
+
 
 def columns_of(frame: Any, where: str) -> Mapping[str, pl.Series]:
     """The columns of a pandas or Polars frame by name, each turned into a Polars series when it is asked for."""
@@ -204,8 +206,11 @@ def _times(column: pl.Series, where: str) -> np.ndarray:
         with contextlib.suppress(pl.exceptions.PolarsError):
             column = column.str.to_datetime(time_unit="us")
     if column.dtype in (pl.Date, pl.Datetime):
-        fine = getattr(column.dtype, "time_unit", None) == "ns"
-        return (column if fine else column.cast(pl.Datetime("us"))).to_physical().to_numpy()
+        unit = MICROSECONDS[getattr(column.dtype, "time_unit", "day")]
+        counted = column.to_physical().to_numpy().astype(np.int64)
+        if int(counted.max()) * unit >= 2**63 or int(counted.min()) * unit < -(2**63):
+            raise InputError(f"{where}: column {column.name!r} holds times beyond 64 bits.")
+        return counted * unit
     seconds = _numbers(column, where)
     seconds = np.round(seconds * 1e6) if (seconds % 1).any() else seconds
     if np.abs(seconds).max() >= 2**63:
