@@ -352,7 +352,7 @@ def _read_parts(
         raise ValueError(f"parts {_checks.shown(parts_folder)}")
     if shape != [n_items + padding] * 2 or not np.issubdtype(np.dtype(dtype), np.floating):
         raise ValueError(f"parts of {_checks.shown(dtype)} and shape {_checks.shown(shape)} for {n_items} items")
-    weights = sharded.read(folder / parts_folder, tuple(shape), np.dtype(dtype), devices)
+    weights = sharded.read(folder / parts_folder, (shape[0], shape[1]), np.dtype(dtype), devices)
     return {"weights": weights, "padding": padding}
 
 

@@ -119,6 +119,7 @@ def _read(path: Path, options: Options, name: str) -> Interactions:
         return read_npz(path, path.with_name(f"{path.stem}.items.txt.gz"), options, name)
     from jaxrec.data import formats, numbering  # here because importing Polars takes a while
 
+    table: Any
     if path.name == "u.data":
         table = formats.read_u_data(path)
     elif path.name == "train.txt":

@@ -26,7 +26,7 @@ def rows_of(matrix: Any, name: str) -> sp.csr_array:
     try:
         # A sum in a narrow type would wrap around, here and below.
         wide = matrix if matrix.format == "csr" or matrix.dtype.kind not in "iu" else matrix.astype(np.float64)
-        csr = sp.csr_array(wide)
+        csr: Any = sp.csr_array(wide)
     except (ValueError, TypeError, IndexError, KeyError) as error:
         kind = matrix.format
         raise InputError(f"{name}: the arrays of the {kind} matrix do not fit one another ({error}).") from None
@@ -49,7 +49,8 @@ def rows_of(matrix: Any, name: str) -> sp.csr_array:
 
 def _check(matrix: Any, name: str) -> None:
     """Refuses a matrix of which an index points outside, or that is beyond 32 bits."""
-    shape, kind = tuple(map(int, matrix.shape)), matrix.format
+    kind = matrix.format
+    shape = int(matrix.shape[0]), int(matrix.shape[1])
     for what, size in zip(("rows", "columns"), shape, strict=True):
         columns.countable(f"{name}: the number of {what}", size)
     dtype = np.dtype(matrix.dtype)
@@ -62,8 +63,8 @@ def _check(matrix: Any, name: str) -> None:
         block = data.shape[1:] if kind == "bsr" else (1, 1)
         if data.ndim != (3 if kind == "bsr" else 1) or not all(block) or np.mod(shape, block).any():
             raise InputError(f"{name}: values of shape {data.shape} do not make a {kind} matrix of {shape}.")
-        lines = (shape[0] // block[0], shape[1] // block[1])
-        _checks.sparse_rows(name, indptr, indices, lines[::-1] if kind == "csc" else lines)
+        rows, across = shape[0] // block[0], shape[1] // block[1]
+        _checks.sparse_rows(name, indptr, indices, (across, rows) if kind == "csc" else (rows, across))
         if len(data) < len(indices):
             raise InputError(f"{name}: there are {len(data)} values for {len(indices)} indices.")
     elif kind == "coo":
