@@ -153,7 +153,7 @@ class Interactions:
           InputError: the matrix is none, its arrays do not fit one another, or a value is no finite float32.
         """
         csr = rows_of(matrix, name)
-        n_items = csr.shape[1]
+        n_items = int(matrix.shape[1])
         if items is not None and items.n_items != n_items:
             raise InputError(f"{name}: {n_items} columns, but the catalogue names {items.n_items} items.")
         return cls(
