@@ -300,3 +300,9 @@ def test_names_that_are_no_list_of_texts(names, folder):
     there = folder("scores")
     sealed(there, lambda arrays: arrays.update({"items.ids": np.frombuffer(names, np.uint8)}))
     refused(there)
+
+
+def test_every_kind_that_is_saved_is_validated():
+    from jaxrec.saving import MODELS as SAVED
+
+    assert set(SAVED.values()) == {*SHAPES, Network}
