@@ -232,8 +232,10 @@ def scipy_npz(rng: np.random.Generator, folder: Path) -> Case:
         said = _with_a_lying_header(rng, path)
 
     def problem(data: Any) -> str | None:
+        if how != "whole":  # else it may be far too large to be made dense
+            return None
         found = data.to_csr().toarray()
-        return None if how != "whole" or np.array_equal(found, dense.astype(found.dtype)) else f"{found} is not {dense}"
+        return None if np.array_equal(found, dense.astype(found.dtype)) else f"{found} is not {dense}"
 
     return Case(lambda: load(path, values="data"), problem, f"{form}: {how} {said}")
 
