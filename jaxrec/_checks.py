@@ -18,29 +18,63 @@ _INTERVALS = {
 }
 
 
+LONGEST_SHOWN = 200  # letters of a value that a message repeats
+
+
 class InputError(ValueError):
     """The caller's input cannot be used; the message says why, in one sentence."""
+
+
+def shown(value: object) -> str:
+    """`value` as a message repeats it: a long one, such as a damaged file may hold, only in part."""
+    try:
+        text = repr(value)
+    except Exception as error:  # an object may do anything here, and a huge integer has no text
+        text = f"a {type(value).__name__} ({type(error).__name__})"
+    return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN // 2]} ... {text[-LONGEST_SHOWN // 4 :]}"
+
+
+def sparse_rows(name: str, indptr: np.ndarray, indices: np.ndarray, shape: tuple[int, int]) -> None:
+    """Refuse compressed sparse rows whose numbers point outside their arrays: native code would follow them.
+
+    Args:
+      name: of the matrix.
+      indptr: [rows + 1]; the entries of row r are `indptr[r]:indptr[r + 1]`.
+      indices: at least `indptr[-1]` of columns.
+      shape: rows and columns.
+    """
+    for what, array in {"indptr": indptr, "indices": indices}.items():
+        if array.ndim != 1 or array.dtype.kind not in "iu":
+            raise InputError(f"{name}: {what} must be a row of whole numbers, got {array.dtype} of {array.shape}.")
+    if len(indptr) != shape[0] + 1:
+        raise InputError(f"{name}: indptr must have {shape[0] + 1} numbers for {shape[0]} rows, got {len(indptr)}.")
+    if indptr[0] != 0 or (indptr[1:] < indptr[:-1]).any() or indptr[-1] > len(indices):
+        raise InputError(f"{name}: indptr must rise from 0 to at most {len(indices)}, the number of indices.")
+    used = indices[: indptr[-1]]
+    if used.size and not (0 <= used.min() and used.max() < shape[1]):
+        wrong = used.min() if used.min() < 0 else used.max()
+        raise InputError(f"{name}: indices must lie between 0 and {shape[1] - 1}, got {wrong}.")
 
 
 def positive(name: str, value: float, unit: str = "") -> None:
     """Refuse anything but a finite number above zero."""
     _finite(name, value)
     if not value > 0:
-        raise InputError(f"{name} must be above 0{unit and f' ({unit})'}, got {value!r}.")
+        raise InputError(f"{name} must be above 0{unit and f' ({unit})'}, got {shown(value)}.")
 
 
 def nonnegative(name: str, value: float, unit: str = "") -> None:
     """Refuse anything but a finite number of at least zero."""
     number(name, value)
     if not 0 <= value < math.inf:
-        raise InputError(f"{name} must be a finite number of at least 0{unit and f' ({unit})'}, got {value!r}.")
+        raise InputError(f"{name} must be a finite number of at least 0{unit and f' ({unit})'}, got {shown(value)}.")
 
 
 def between(name: str, value: float, ends: str = "[]", low: float = 0, high: float = 1) -> None:
     """Refuse a number outside an interval, of which a bracket "[" or "]" says that the end belongs to it, "(" not."""
     number(name, value) if ends[0] == "[" else _finite(name, value)
     if not (low < value < high or (ends[0] == "[" and value == low) or (ends[1] == "]" and value == high)):
-        raise InputError(f"{name} must {_INTERVALS[ends].format(low=low, high=high)}, got {value!r}.")
+        raise InputError(f"{name} must {_INTERVALS[ends].format(low=low, high=high)}, got {shown(value)}.")
 
 
 def share(name: str, value: float) -> None:
@@ -61,15 +95,17 @@ def dropout(value: float) -> None:
 def count(name: str, value: int, at_least: int = 0) -> None:
     """Refuse anything but a whole number of at least `at_least`."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise InputError(f"{name} must be a whole number, got {value!r}.")
+        raise InputError(f"{name} must be a whole number, got {shown(value)}.")
     if value < at_least:
-        raise InputError(f"{name} must be at least {at_least}, got {value}.")
+        raise InputError(f"{name} must be at least {at_least}, got {shown(value)}.")
+    if value >= 2**63:
+        raise InputError(f"{name} must be below 2^63, got {shown(value)}.")
 
 
 def one_of(name: str, value: object, choices: Sequence[object]) -> None:
     """Refuse a value that is not among `choices`."""
     if value not in choices:
-        raise InputError(f"{name} must be one of {', '.join(map(str, choices))}, got {value!r}.")
+        raise InputError(f"{name} must be one of {', '.join(map(str, choices))}, got {shown(value)}.")
 
 
 def plain_numbers(config: Any) -> None:
@@ -86,10 +122,14 @@ def plain_numbers(config: Any) -> None:
 def number(name: str, value: float) -> None:
     """Refuse what is no real number."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise InputError(f"{name} must be a number, got {value!r}.")
+        raise InputError(f"{name} must be a number, got {shown(value)}.")
+    try:
+        float(value)
+    except OverflowError:
+        raise InputError(f"{name} must fit 64-bit floating point, got {shown(value)}.") from None
 
 
 def _finite(name: str, value: float) -> None:
     number(name, value)
     if not math.isfinite(value):
-        raise InputError(f"{name} must be finite, got {value!r}.")
+        raise InputError(f"{name} must be finite, got {shown(value)}.")

@@ -20,6 +20,7 @@ from jaxrec._checks import InputError
 from jaxrec.data.interactions import Interactions
 from jaxrec.models import FitInfo, Fitted, with_items
 from jaxrec.runtime import forking, parallel
+from jaxrec.runtime.checkpoint import check_target
 from jaxrec.runtime.memory import Hardware, Needs, Plan, hardware, plan_on
 from jaxrec.status import Certificate, FitError, Status
 
@@ -139,6 +140,8 @@ class Method(abc.ABC):
         """What `fit` returns; `options` go to `_solve`."""
         forking.require_usable()
         self._refuse(train)
+        if (checkpoint := options.get("checkpoint")) is not None:
+            check_target(checkpoint)
         mesh = self._mesh(devices)
         self._plan((train.n_users, train.n_items, train.nnz), mesh).require()
         clock = Stopwatch()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -21,31 +20,33 @@ from typing import Any, BinaryIO
 import jax
 import numpy as np
 
+from jaxrec import _checks, models
 from jaxrec._checks import InputError
 from jaxrec.data.catalogue import Catalogue
 from jaxrec.deep.network import Network
 from jaxrec.factorization import UserItemFactors
 from jaxrec.methods import METHODS
-from jaxrec.models import (
-    FitInfo,
-    Fitted,
-    ItemFactors,
-    ItemScores,
-    ItemWeights,
-    PairWeights,
-    SparseItemWeights,
-    with_items,
-)
-from jaxrec.runtime import parallel, sharded
-from jaxrec.runtime.files import check_parent, flush, storable, temporary, write_json
+from jaxrec.models import FitInfo, Fitted, with_items
+from jaxrec.runtime import parallel, sharded, stored
+from jaxrec.runtime.archive import DAMAGE
+from jaxrec.runtime.files import check_parent, flush, naming, read_json, regular, temporary, write_json
 from jaxrec.status import Certificate, Status
+from jaxrec.validation import validate
 
 if sys.platform != "win32":
     import fcntl
 
 MODELS: dict[str, type] = {
     kind.__name__: kind
-    for kind in (ItemWeights, ItemFactors, ItemScores, PairWeights, SparseItemWeights, UserItemFactors, Network)
+    for kind in (
+        models.ItemWeights,
+        models.ItemFactors,
+        models.ItemScores,
+        models.PairWeights,
+        models.SparseItemWeights,
+        UserItemFactors,
+        Network,
+    )
 }
 # Settings that methods had once, with the value under which a model of then is one of now.
 REMOVED: dict[str, dict[str, Any]] = {
@@ -104,7 +105,7 @@ def _save_whole(folder: Path, config: dict[str, Any], arrays: dict[str, np.ndarr
     folder.mkdir(exist_ok=True)
     with _locked(folder) as sync:
         try:
-            with temporary(folder) as unfinished:
+            with naming(folder), temporary(folder) as unfinished:
                 with open(unfinished, "x+b") as file:
                     np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
                     flush(file)
@@ -134,35 +135,56 @@ def load_model(path: str | os.PathLike, devices: Any = None) -> Fitted:
     """
     folder = Path(path)
     config = _read_config(folder)
-    try:
-        arrays = _read_arrays(folder, **config["arrays"])
-        names = {field: arrays.pop(f"items.{field}", None) for field in ("ids", "titles")}
-        # Where ids are indices in a matrix without ids, its number of columns is all that is left of it.
-        origin = Catalogue(config["n_items_of_origin"]) if config.get("n_items_of_origin") else None
-        certificate = {**config["certificate"], "status": Status(config["certificate"]["status"])}
-        certificate |= {field: float(certificate[field]) for field in ("residual", "limit")}
-        content = {name.removeprefix("model."): array for name, array in arrays.items()}
-        if parts := config.get("parts"):
-            if not re.fullmatch(r"parts\.[0-9a-f]{8}", parts["folder"]):  # nothing outside the folder is ever opened
-                raise ValueError(f"parts {parts['folder']!r}")
-            weights = sharded.read(folder / parts["folder"], tuple(parts["shape"]), np.dtype(parts["dtype"]), devices)
-            content |= {"weights": weights, "padding": parts["padding"]}
-        method = _method_of(folder, **config["method"])
-        if config["model"] == Network.__name__:
-            content["architecture"] = method.architecture(config["n_items"])
-        model = _assembled(MODELS[config["model"]], content)
-        info = FitInfo(
-            method=method,
-            certificate=Certificate(**certificate),
-            items=Catalogue(config["n_items"], **names, origin=origin),
-            data=config["data"],
-            seconds=config["seconds"],
-        )
-    except InputError:
-        raise
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{folder / CONFIG} is damaged ({error!r}); save the model again.") from error
-    return Fitted(with_items(model, info.items), info)
+    while True:
+        try:
+            return _loaded(folder, config, devices)
+        except _Swept:
+            before, config = config, _read_config(folder)
+            if config == before:  # else a save has replaced it since it was read
+                lost = f"{folder} lacks its arrays, the file that {CONFIG} names; save the model again."
+                raise InputError(lost) from None
+        except InputError:
+            raise
+        except (*DAMAGE, ArithmeticError) as error:
+            said = f"{folder / CONFIG} is damaged ({_checks.shown(error)}); save the model again."
+            raise InputError(said) from error
+        except MemoryError:
+            raise InputError(f"{folder} needs more memory than is free; load it where there is more.") from None
+
+
+def _loaded(folder: Path, config: dict[str, Any], devices: Any) -> Fitted:
+    n_items = config["n_items"]
+    _checks.count(f"{folder / CONFIG}: n_items", n_items, at_least=1)
+    arrays = _read_arrays(folder, **config["arrays"])
+    names = {field: arrays.pop(f"items.{field}", None) for field in ("ids", "titles")}
+    certificate = {**config["certificate"], "status": Status(config["certificate"]["status"])}
+    certificate |= {field: float(certificate[field]) for field in ("residual", "limit")}
+    certificate["detail"] = {str(name): float(value) for name, value in certificate.get("detail", {}).items()}
+    content = {name.removeprefix("model."): array for name, array in arrays.items()}
+    method = _method_of(folder, **config["method"])
+    kind = MODELS[config["model"]]
+    if kind is Network:
+        content = {"architecture": method.architecture(n_items), **content}
+    if parts := config.get("parts"):
+        content |= _read_parts(folder, n_items, devices, parts.pop("folder"), **parts)
+    else:
+        validate(_assembled(kind, content), n_items, str(folder))
+    described = config["arrays"]["content"]
+    for name in content:
+        if described.get(f"model.{name}", {}).get("kind") == "jax":
+            with jax.enable_x64(True):  # else a float64 array would come back as float32
+                content[name] = jax.device_put(content[name])
+    # Where ids are indices in a matrix without ids, its number of columns is all that is left of it.
+    if (n_of_origin := config.get("n_items_of_origin")) is not None:
+        _checks.count(f"{folder / CONFIG}: n_items_of_origin", n_of_origin, at_least=1)
+    info = FitInfo(
+        method=method,
+        certificate=Certificate(**certificate),
+        items=Catalogue(n_items, **names, origin=n_of_origin and Catalogue(n_of_origin)),
+        data=dict(config["data"]),
+        seconds={str(stage): float(taken) for stage, taken in config["seconds"].items()},
+    )
+    return Fitted(with_items(_assembled(kind, content), info.items), info)
 
 
 def check_model_target(path: str | os.PathLike) -> None:
@@ -213,9 +235,7 @@ def _describe(fitted: Fitted) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     arrays, described = {}, {}
     for name, array in content.items():
         if array is not None:
-            arrays[name], dtype = storable(array)
-            kind = "jax" if isinstance(array, jax.Array) else "numpy"
-            described[name] = {"kind": kind, "dtype": dtype, "shape": arrays[name].shape}
+            arrays[name], described[name] = stored.described(name, array)
     config = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -251,6 +271,11 @@ def _assembled(kind: type, content: dict[str, Any]) -> Any:
         return content
     parts = {field.name: field.metadata["part"] for field in dataclasses.fields(kind) if "part" in field.metadata}
     known = {field.name for field in dataclasses.fields(kind)}
+    if strange := [name for name in content if "." in name and name.partition(".")[0] not in parts]:
+        raise ValueError(f"an array {strange[0][:40]!r}, which is of no part")
+    settings = (field.name for field in dataclasses.fields(kind) if field.metadata.get("static"))
+    if any(isinstance(content.get(name), np.ndarray | jax.Array) for name in settings):
+        raise ValueError("an array in place of a setting")
     own = {
         name if name in known else ARRAYS_NOW.get(name, name): array
         for name, array in content.items()
@@ -282,10 +307,14 @@ def _method_of(folder: Path, name: str, hyper_parameters: dict[str, Any]) -> Any
 
 def _read_config(folder: Path) -> dict[str, Any]:
     try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        config = read_json(folder / CONFIG)
     except (FileNotFoundError, NotADirectoryError):
         what = "there is no such folder" if not folder.exists() else f"it holds no {CONFIG}"
         raise InputError(f"{folder} is not a saved jaxrec model: {what}.") from None
+    except InputError:
+        raise
+    except OSError as error:
+        raise InputError(f"{folder / CONFIG} cannot be read: {error.strerror}.") from error
     except ValueError as error:  # bad UTF-8 or bad JSON
         raise InputError(
             f"{folder / CONFIG} cannot be read as JSON ({error}); delete the folder and save the model again."
@@ -294,42 +323,48 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise InputError(f"{folder} is not a saved jaxrec model: its {CONFIG} belongs to something else.")
     version = config.get("format_version")
     if isinstance(version, int) and version > FORMAT_VERSION:
-        by = config["versions"]["jaxrec"] if isinstance(config.get("versions"), dict) else "a newer one"
+        by = config["versions"].get("jaxrec") if isinstance(config.get("versions"), dict) else None
+        by = str(by)[:40] if isinstance(by, str) else "of a newer version"
         raise InputError(
-            f"{folder} is in format {version} (saved by jaxrec {by}), and this jaxrec reads up to {FORMAT_VERSION}; "
-            "upgrade jaxrec."
+            f"{folder} is in format {_checks.shown(version)} (saved by jaxrec {by}), and this jaxrec reads up to "
+            f"{FORMAT_VERSION}; upgrade jaxrec."
         )
     if version != FORMAT_VERSION:
         raise InputError(
-            f"{folder / CONFIG} is damaged (format_version {version!r}); delete the folder and save the model again."
+            f"{folder / CONFIG} is damaged (format_version {_checks.shown(version)}); delete the folder and save the "
+            "model again."
         )
     return config
 
 
+class _Swept(Exception):
+    """The arrays that a config names are gone."""
+
+
 def _read_arrays(folder: Path, file: str, sha256: str, content: dict[str, dict[str, Any]]) -> dict[str, Any]:
     if file != f"arrays.{sha256[:8]}.npz":  # nothing outside the folder is ever opened
-        raise ValueError(f"arrays file {file!r}")
+        raise ValueError(f"arrays file {_checks.shown(file)}")
+    path = folder / file
     try:
         # Opened once: a save that replaces the model meanwhile removes the name, not what is being read.
-        with open(folder / file, "rb") as stored:
-            if _sha256(stored) != sha256:
-                raise InputError(f"{folder / file} is cut short or altered (its checksum is wrong); save it again.")
-            stored.seek(0)
-            with np.load(stored, allow_pickle=False) as npz:
-                return {name: _restored(npz[name], **described) for name, described in content.items()}
+        with regular(path) as kept:
+            if os.fstat(kept.fileno()).st_size > stored.most_bytes(content) or _sha256(kept) != sha256:
+                raise InputError(f"{path} is cut short or altered (its checksum is wrong); save it again.")
+            return stored.read(kept, str(path), content)
     except FileNotFoundError:
-        raise InputError(f"{folder} lacks its arrays, the file {file}; save the model again.") from None
+        raise _Swept from None
 
 
-def _restored(array: np.ndarray, kind: str, dtype: str, shape: list[int]) -> Any:
-    wanted = np.dtype(dtype)
-    array = array.view(wanted) if wanted.isbuiltin == 2 else array
-    if array.dtype != wanted or list(array.shape) != shape:
-        raise ValueError(f"{array.dtype} of shape {array.shape} where {dtype} of shape {shape} was announced")
-    if kind == "numpy":
-        return array
-    with jax.enable_x64(True):  # else a float64 array would come back as float32
-        return jax.device_put(array)
+def _read_parts(
+    folder: Path, n_items: int, devices: Any, parts_folder: str, shape: list[int], dtype: str, padding: int
+) -> dict[str, Any]:
+    _checks.count("padding", padding)
+    if not re.fullmatch(r"parts\.[0-9a-f]{8}", parts_folder):  # nothing outside the folder is ever opened
+        raise ValueError(f"parts {_checks.shown(parts_folder)}")
+    if shape != [n_items + padding] * 2 or not np.issubdtype(np.dtype(dtype), np.floating):
+        raise ValueError(f"parts of {_checks.shown(dtype)} and shape {_checks.shown(shape)} for {n_items} items")
+    weights = sharded.read(folder / parts_folder, (shape[0], shape[1]), np.dtype(dtype), devices)
+    return {"weights": weights, "padding": padding}
 
 
 # -- the folder -------------------------------------------------------------------------------------------------------

@@ -75,7 +75,7 @@ class Run(Generic[Method]):
         method = method_from(self.method)
         self.protocol.check()
         mesh = devices_from(self.devices)
-        results.check_targets(json=self.json, model=self.save)
+        results.check_targets(json=self.json, model=self.save, checkpoint=self.checkpoint)
         watch = Stopwatch()
         with watch.stage("load"):
             data = self.source.load()
@@ -140,7 +140,7 @@ class Fit(Generic[Method]):
         """Carries the command out."""
         method = method_from(self.method)
         mesh = devices_from(self.devices)
-        results.check_targets(model=self.out)
+        results.check_targets(model=self.out, checkpoint=self.checkpoint)
         watch = Stopwatch()
         with watch.stage("load"):
             data = self.source.load()
@@ -310,7 +310,7 @@ class Plan(Generic[Method]):
     def __call__(self, out: Console) -> None:
         """Carries the command out."""
         results.check_targets(json=self.json)
-        at_hand = self.devices is None or self.devices == "all" or self.devices.isdigit()
+        at_hand = self.devices is None or self.devices == "all" or self.devices.isdecimal()
         devices = devices_from(self.devices) if at_hand else self.devices
         estimate = plan(self.users, self.items, self.nnz, method_from(self.method), devices)
         out.print(str(estimate), soft_wrap=True)

@@ -160,8 +160,8 @@ def devices_from(text: str | None) -> list[Any] | None:
     found = jax.devices()
     if text == "all":
         return found
-    if not text.isdigit() or int(text) < 1:
-        raise InputError(f"--devices must be all or a number of at least 1, got {text!r}.")
+    if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) < 1:
+        raise InputError(f"--devices must be all or a number of at least 1, got {_checks.shown(text)}.")
     if int(text) > len(found):
         hint = f"; JAX_NUM_CPU_DEVICES={text} in the environment simulates them" if found[0].platform == "cpu" else ""
         raise InputError(f"--devices asks for {text} and JAX sees {len(found)} ({found[0].device_kind}){hint}.")

@@ -17,6 +17,7 @@ from jaxrec.evaluation.report import Report, evaluate_paired
 from jaxrec.fitting import Stopwatch
 from jaxrec.methods import METHODS
 from jaxrec.models import Fitted
+from jaxrec.runtime.checkpoint import check_target as check_checkpoint
 from jaxrec.runtime.files import check_file_target, write_json
 
 
@@ -92,12 +93,14 @@ def records(reports: dict[str, Report]) -> dict[str, Any]:
     return {label: json.loads(report.to_json()) for label, report in reports.items()}
 
 
-def check_targets(json: str | None = None, model: str | None = None) -> None:
+def check_targets(json: str | None = None, model: str | None = None, checkpoint: str | None = None) -> None:
     """Refuses what could not be written in the end, before time is spent."""
     if json is not None:
         check_file_target(json)
     if model is not None:
         saving.check_model_target(model)
+    if checkpoint is not None:
+        check_checkpoint(checkpoint)
 
 
 def write(path: str | None, record: dict[str, Any]) -> None:

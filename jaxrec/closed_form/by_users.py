@@ -16,12 +16,12 @@ where both products are sparse. Two things keep the digits that a subtraction an
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import numpy as np
 
 from jaxrec.closed_form.gram import BLOCK_BYTES, lower_gram
+from jaxrec.data.catalogue import Catalogue
 from jaxrec.data.interactions import Interactions
 from jaxrec.runtime.progress import progress_bar
 from jaxrec.runtime.threads import map_in_order, n_threads
@@ -78,7 +78,9 @@ def inverse(x: Interactions, penalty: np.ndarray, dtype: np.dtype | type = np.fl
     Fails: the status says so, and the result holds nothing of use.
     """
     z: Any = x.rows(x.user_counts > 0).to_csr(np.float64).T.tocsr()
-    by_item = dataclasses.replace(Interactions.from_csr(z), values=z.data)  # in float64, as user-weighted data are
+    z.sort_indices()
+    # Values in float64, as those of weighted users are.
+    by_item = Interactions(z.indptr.astype(np.int64), z.indices, z.data, Catalogue(z.shape[1]))
     least = float(penalty.min())
     share = least / penalty
     k = lower_gram(by_item, np.float64, share)

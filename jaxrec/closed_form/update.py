@@ -25,6 +25,7 @@ from jaxrec.closed_form import kernel, ties
 from jaxrec.closed_form.certificate import certify
 from jaxrec.closed_form.method import ClosedForm
 from jaxrec.data import alignment
+from jaxrec.data.columns import text
 from jaxrec.data.interactions import Interactions
 from jaxrec.models import Fitted, ItemWeights, with_items
 from jaxrec.runtime import parallel
@@ -161,7 +162,7 @@ def _changed(train: Interactions, gone: np.ndarray, added: Interactions | None) 
         ids = (int(ids.max()) if len(ids) else -1) + 1 + np.arange(added.n_users)
     else:
         raise InputError("added needs user_ids, since those of the data are no numbers that could be continued.")
-    twice = np.intersect1d(left.astype(str), ids.astype(str))
+    twice = np.intersect1d(text(left), text(ids))
     if len(twice):
         raise InputError(
             f"added holds user {str(twice[0])!r}, whom the data have already; remove the old history as well."
@@ -193,7 +194,7 @@ def _joined(ids: np.ndarray, more: np.ndarray) -> np.ndarray:
 
 def _repeated(ids: np.ndarray) -> str | None:
     """An id that stands twice in `ids`, or None."""
-    values, counts = np.unique(ids.astype(str), return_counts=True)
+    values, counts = np.unique(text(ids), return_counts=True)
     return str(values[counts.argmax()]) if len(ids) and counts.max() > 1 else None
 
 

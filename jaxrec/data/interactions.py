@@ -14,9 +14,12 @@ import scipy.sparse as sp
 
 from jaxrec import _checks
 from jaxrec._checks import InputError
-from jaxrec.data import checked
+from jaxrec.data import columns as checked
 from jaxrec.data.catalogue import Catalogue
+from jaxrec.data.sparse import rows_of
+from jaxrec.runtime.memory import require_memory
 
+MANY_USERS = 10_000_000  # whose rows alone take much memory, whether they hold anything or not
 REPEAT_RULES = ("last", "first", "sum", "max", "error")
 
 
@@ -112,16 +115,16 @@ class Interactions:
         users = checked.indices(f"{name}: user", users)
         items = checked.indices(f"{name}: item", items)
         nnz = len(users)
+        if len(items) != nnz:
+            raise InputError(f"{name}: column item has {len(items)} rows where user has {nnz}.")
         if nnz == 0 and (n_users is None or n_items is None):
             raise InputError(f"{name}: there are no interactions, so there is nothing to learn from.")
-        n_users = int(users.max()) + 1 if n_users is None else int(n_users)
-        n_items = int(items.max()) + 1 if n_items is None else int(n_items)
-        checked.below(f"{name}: user", users, n_users, "n_users")
-        checked.below(f"{name}: item", items, n_items, "n_items")
+        n_users = checked.size(f"{name}: user", n_users, users, "n_users")
+        n_items = checked.size(f"{name}: item", n_items, items, "n_items")
         values = np.ones(nnz, np.float32) if values is None else checked.numbers(f"{name}: value", values)
         columns = {"item": items, "value": values}
         if timestamps is not None:
-            columns["timestamp"] = checked.integers(f"{name}: timestamp", timestamps).astype(np.int64)
+            columns["timestamp"] = checked.times(f"{name}: timestamp", timestamps)
         if split is not None:
             columns["split"] = checked.zero_one(f"{name}: split", split)
         for column, array in columns.items():
@@ -129,10 +132,14 @@ class Interactions:
                 raise InputError(f"{name}: column {column} has {len(array)} rows where user has {nnz}.")
         if user_split is not None:
             user_split = checked.zero_one(f"{name}: user_split", user_split)
+        user_ids = checked.distinct(f"{name}: user_ids", checked.names(f"{name}: user_ids", user_ids))
+        item_ids = checked.distinct(f"{name}: item_ids", checked.names(f"{name}: item_ids", item_ids))
         for column, array in {"user_ids": user_ids, "user_split": user_split}.items():
             if array is not None and len(array) != n_users:
                 raise InputError(f"{name}: {column} has {len(array)} entries for {n_users} users.")
 
+        if n_users > MANY_USERS:
+            require_memory(3 * 8 * n_users, f"{name}: the rows of {n_users:,} users")
         users, columns = _merge_repeats(*_without_zeros(users, columns), n_items, repeats, name)
         order = np.argsort(users, kind="stable")
         indptr = np.zeros(n_users + 1, np.int64)
@@ -141,8 +148,8 @@ class Interactions:
             indptr=indptr,
             indices=columns["item"][order].astype(np.int32),
             values=columns["value"][order],
-            items=Catalogue(n_items, checked.names(item_ids), checked.names(titles)),
-            user_ids=checked.names(user_ids),
+            items=Catalogue(n_items, item_ids, checked.names(f"{name}: titles", titles)),
+            user_ids=user_ids,
             timestamps=columns["timestamp"][order] if "timestamp" in columns else None,
             split=columns["split"][order] if "split" in columns else None,
             user_split=user_split,
@@ -155,21 +162,18 @@ class Interactions:
 
         A CSR matrix in canonical form with float32 values and int32 indices is wrapped without copying them.
         Otherwise repeated entries are summed, which is what they mean in SciPy, and stored zeros are dropped.
+
+        Raises:
+          InputError: the matrix is none, its arrays do not fit one another, or a value is no finite float32.
         """
-        if not sp.issparse(matrix) or matrix.ndim != 2:
-            raise InputError(f"{name}: wanted a two-dimensional SciPy sparse matrix, got {type(matrix).__name__}.")
-        csr = sp.csr_array(matrix)
-        if not csr.has_canonical_format or not csr.data.all():
-            csr = csr.copy()
-            csr.sum_duplicates()
-            csr.eliminate_zeros()
-        n_items = matrix.shape[1]
+        csr = rows_of(matrix, name)
+        n_items = int(matrix.shape[1])
         if items is not None and items.n_items != n_items:
             raise InputError(f"{name}: {n_items} columns, but the catalogue names {items.n_items} items.")
         return cls(
             indptr=csr.indptr.astype(np.int64),
             indices=csr.indices.astype(np.int32, copy=False),
-            values=checked.numbers(f"{name}: value", csr.data),
+            values=csr.data,
             items=Catalogue(n_items) if items is None else items,
             name=name,
         )
@@ -178,6 +182,8 @@ class Interactions:
     def from_lists(cls, lists: Iterable[Sequence[int]], items: int | Catalogue, name: str = "lists") -> Interactions:
         """Interactions from one list of item indices a user, each entry with value 1."""
         rows = [checked.integers(f"{name}: row {row}", indices) for row, indices in enumerate(lists)]
+        if not isinstance(items, Catalogue):
+            _checks.count("items", items)
         catalogue = items if isinstance(items, Catalogue) else Catalogue(int(items))
         made = cls.from_triples(
             np.repeat(np.arange(len(rows)), [len(row) for row in rows]),

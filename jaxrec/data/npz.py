@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import gzip
-import io
-import zipfile
-import zlib
+import math
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 
+from jaxrec import _checks
 from jaxrec._checks import InputError
+from jaxrec.data.columns import proportionate, text
 from jaxrec.data.interactions import Interactions
+from jaxrec.data.lines import one_line_end
 from jaxrec.data.load_options import Options, among
+from jaxrec.runtime.archive import DAMAGE, Archive, Header, Pickled
+from jaxrec.runtime.files import regular
+from jaxrec.runtime.memory import require_memory
 
-# What the zip, gzip and array readers raise on damaged files.
-DAMAGE = (ValueError, TypeError, LookupError, EOFError, OSError, SyntaxError, NotImplementedError, RuntimeError)
-DAMAGE += (zipfile.BadZipFile, zlib.error, MemoryError)
+ENTRY_BYTES = 64  # of memory that an interaction takes until all are in their rows
+TITLES_BYTES, TITLE_BYTES = 2**20, 1000  # of titles in all, and of each on an average: more is no file of titles
+MATRIX_KINDS = {
+    "csr": ("indices", "indptr"),
+    "csc": ("indices", "indptr"),
+    "bsr": ("indices", "indptr"),
+    "coo": ("row", "col"),
+    "dia": ("offsets",),
+}
+MATRIX_ARRAYS = {"format", "shape", "data", *(name for names in MATRIX_KINDS.values() for name in names)}
 
 
 def read_npz(path: Any, titles_path: Any, options: Options, name: str) -> Interactions:
@@ -30,17 +44,19 @@ def read_npz(path: Any, titles_path: Any, options: Options, name: str) -> Intera
       options: what was asked of `load`.
       name: what the data set is called.
     """
-    content = path.read_bytes()
-    arrays = _arrays(path, content)
-    if {"format", "shape", "data"} <= arrays.keys():
-        return _from_scipy(path, content, options, name)
-    keys = list(arrays)
+    with _opened(path) as archive:
+        if {"format", "shape", "data"} <= archive.headers.keys():
+            return _from_scipy(path, archive, options, name)
+        return _from_layout(path, archive, titles_path, options, name)
+
+
+def _from_layout(path: Any, archive: Archive, titles_path: Any, options: Options, name: str) -> Interactions:
+    headers, keys = archive.headers, list(archive.headers)
     user_key, item_key = options.user or "user", options.item or "item"
     for key in (user_key, item_key, "n_users", "n_items"):
-        if key not in arrays:
+        if key not in headers:
             raise InputError(f"{path}: there is no array {key!r}, {among(keys, 'arrays')}.")
-    n_users, n_items = (_size(path, key, arrays[key]) for key in ("n_users", "n_items"))
-    nnz = arrays[user_key].size
+    nnz = math.prod(headers[user_key].shape)
     value_key, rating_key = options.value_column(keys, str(path)), options.rating_column(keys, str(path))
     per_entry = {
         "users": user_key,
@@ -52,12 +68,16 @@ def read_npz(path: Any, titles_path: Any, options: Options, name: str) -> Intera
         "position": "position",
     }
     for key in per_entry.values():
-        if key in arrays and arrays[key].shape != (nnz,):
-            raise InputError(f"{path}: array {key!r} has shape {arrays[key].shape} where {user_key!r} has {nnz} rows.")
+        if key in headers and headers[key].shape != (nnz,):
+            raise InputError(f"{path}: array {key!r} has shape {headers[key].shape} where {user_key!r} has {nnz} rows.")
+    n_users, n_items = (_size(path, key, archive, nnz) for key in ("n_users", "n_items"))
+    per_name = {"user_ids": f"{n_users} users", "item_ids": f"{n_items} items", "user_split": f"{n_users} users"}
+    for key, of_them in per_name.items():
+        if key in headers:
+            _check_names(path, key, headers[key], of_them)
+    require_memory(ENTRY_BYTES * nnz + 2 * 8 * n_users, f"{path}: {nnz:,} interactions of {n_users:,} users")
+    arrays = _read(archive, {*per_entry.values(), *per_name} - {None})
     per_entry = {role: arrays[key] for role, key in per_entry.items() if key in arrays}
-    for key, of_them in {"user_ids": f"{n_users} users", "item_ids": f"{n_items} items"}.items():
-        if key in arrays:
-            _check_ids(path, key, arrays[key], of_them)
 
     order = _rows_in_order(path, per_entry.pop("position", None), per_entry["users"])
     kept = _reaching(path, per_entry.pop("rating", None), options.min_rating)
@@ -78,55 +98,84 @@ def read_npz(path: Any, titles_path: Any, options: Options, name: str) -> Intera
         repeats=options.repeats,
         name=str(path),
     )
-    return dataclasses.replace(made, name=name)
+    return _some(path, dataclasses.replace(made, name=name))
 
 
-def _arrays(path: Any, content: bytes) -> dict[str, np.ndarray]:
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
-    except DAMAGE as error:
-        if "pickle" in str(error) and content[:1] in (b"P", b"\x80"):  # NumPy takes any other file for a pickle
+@contextlib.contextmanager
+def _opened(path: Any) -> Iterator[Archive]:
+    with regular(path) if isinstance(path, Path) else path.open("rb") as file:
+        try:
+            archive = Archive(file, str(path))
+        except Pickled:
             raise InputError(f"{path} holds pickled objects, which are never loaded; save plain arrays.") from None
-        raise InputError(f"{path} is no readable .npz file: it is truncated, damaged or of another kind.") from None
-    if any(not isinstance(array, np.ndarray) for array in arrays.values()):
-        raise InputError(f"{path} holds files that are no NumPy arrays.")
-    return arrays
+        except DAMAGE as error:
+            file.seek(0)
+            if file.read(1) == b"\x80":
+                raise InputError(f"{path} holds pickled objects, which are never loaded; save plain arrays.") from None
+            if "no array" in str(error):
+                raise InputError(f"{path} holds files that are no NumPy arrays.") from None
+            raise InputError(f"{path} is no readable .npz file: it is truncated, damaged or of another kind.") from None
+        yield archive
 
 
-def _from_scipy(path: Any, content: bytes, options: Options, name: str) -> Interactions:
+def _read(archive: Archive, names: Iterable[str]) -> dict[str, np.ndarray]:
     try:
-        matrix = sp.load_npz(io.BytesIO(content))
-        csr = sp.csr_array(matrix)
-        for compressed in (matrix, csr):  # indices within bounds and in order of rows: SciPy itself looks only here
-            if hasattr(compressed, "check_format"):
-                compressed.check_format(full_check=True)
+        return archive.read(names)
+    except InputError:
+        raise
+    except DAMAGE:
+        where = archive.where
+        raise InputError(f"{where} is no readable .npz file: it is truncated, damaged or of another kind.") from None
+
+
+def _from_scipy(path: Any, archive: Archive, options: Options, name: str) -> Interactions:
+    headers = archive.headers
+    require_memory(ENTRY_BYTES * math.prod(headers["data"].shape), f"{path}: the entries of its matrix")
+    arrays = _read(archive, MATRIX_ARRAYS)
+    try:
+        kind = arrays["format"].item()
+        kind = kind.decode("ascii") if isinstance(kind, bytes) else str(kind)
+        if kind not in MATRIX_KINDS:
+            raise ValueError(kind)
+        shape = tuple(arrays["shape"].tolist())
+        for what, size in zip(("rows", "columns"), shape, strict=True):
+            _checks.count(f"{path}: the number of {what}", size)
+            proportionate(f"{path}: the number of {what}", size, arrays["data"].size)
+        parts = (arrays["data"], *(arrays[part] for part in MATRIX_KINDS[kind]))
+        matrix = getattr(sp, f"{kind}_array")((parts[0], parts[1:]) if kind == "coo" else parts, shape=shape)
+        made = Interactions.from_csr(matrix, name=str(path))
+    except InputError:
+        raise
     except DAMAGE:
         raise InputError(f"{path} holds no valid SciPy sparse matrix: its arrays do not fit one another.") from None
     if options.values not in (None, "data", "rating"):
         raise InputError(f"{path} is a SciPy matrix with 'data' alone; there is no {options.values!r} (values=).")
-    made = Interactions.from_csr(csr, name=str(path))
     if (kept := _reaching(path, None if options.min_rating is None else made.values, options.min_rating)) is not None:
         made = made.keep(kept)
+        if made.nnz == 0:
+            raise InputError(f"{path} holds no interactions that reach min_rating.")
+    return dataclasses.replace(_some(path, made) if options.values else _some(path, made).binarised(), name=name)
+
+
+def _some(path: Any, made: Interactions) -> Interactions:
     if made.nnz == 0:
-        raise InputError(f"{path} holds no interactions{' that reach min_rating' * (csr.nnz > 0)}.")
-    return dataclasses.replace(made if options.values else made.binarised(), name=name)
+        raise InputError(f"{path} holds no interactions, or only of value 0.")
+    return made
 
 
-def _size(path: Any, key: str, array: np.ndarray) -> int:
-    if array.shape != () or array.dtype.kind not in "iu" or array < 0:
-        raise InputError(f"{path}: {key} must be one whole number of at least 0, got {array.dtype} of {array.shape}.")
+def _size(path: Any, key: str, archive: Archive, nnz: int) -> int:
+    header = archive.headers[key]
+    if header.shape != () or header.dtype.kind not in "iu" or (array := _read(archive, [key])[key]) < 0:
+        raise InputError(f"{path}: {key} must be one whole number of at least 0, got {header.dtype} of {header.shape}.")
+    proportionate(f"{path}: {key}", int(array), nnz)
     return int(array)
 
 
-def _check_ids(path: Any, key: str, ids: np.ndarray, of_them: str) -> None:
-    if ids.ndim != 1 or len(ids) != int(of_them.split()[0]):
-        raise InputError(f"{path}: {key} has shape {ids.shape} for {of_them}.")
-    if ids.dtype.kind not in "iuU":
-        raise InputError(f"{path}: {key} must be integers or text, got {ids.dtype}.")
-    distinct, counts = np.unique(ids, return_counts=True)
-    if (counts > 1).any():
-        raise InputError(f"{path}: {key} must be distinct, but {distinct[counts > 1][0]} occurs more than once.")
+def _check_names(path: Any, key: str, names: Header, of_them: str) -> None:
+    if names.shape != (int(of_them.split()[0]),):
+        raise InputError(f"{path}: {key} has shape {names.shape} for {of_them}.")
+    if names.dtype.kind not in "iuU":
+        raise InputError(f"{path}: {key} must be integers or text, got {names.dtype}.")
 
 
 def _rows_in_order(path: Any, position: np.ndarray | None, users: np.ndarray) -> np.ndarray | None:
@@ -148,11 +197,19 @@ def _reaching(path: Any, rating: np.ndarray | None, least: float | None) -> np.n
 
 
 def _titles(path: Any, n_items: int) -> np.ndarray:
+    """[I] titles, one a line of a gzip file, of which no more is unpacked than so many titles can be long."""
+    most = TITLES_BYTES + TITLE_BYTES * n_items
     try:
-        text = gzip.decompress(path.read_bytes()).decode("utf-8-sig")
+        with path.open("rb") as file, gzip.open(file) as unpacked:
+            content = unpacked.read(most + 1)
     except DAMAGE:
         raise InputError(f"{path} is no readable gzip file of UTF-8 text: it is truncated or damaged.") from None
-    titles = text.removesuffix("\n").split("\n")  # not splitlines(): a title may hold other line separators
-    if len(titles) != n_items:
+    if len(content) > most:
+        raise InputError(f"{path} unpacks to more than {most:,} bytes, which {n_items} titles are not.")
+    try:
+        titles = one_line_end(content).decode("utf-8-sig").removesuffix("\n").split("\n")
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is no readable gzip file of UTF-8 text: it is truncated or damaged.") from None
+    if len(titles) != n_items:  # not by splitlines(): a title may hold other line separators
         raise InputError(f"{path} has {len(titles)} titles for {n_items} items.")
-    return np.array([title.removesuffix("\r") for title in titles])
+    return text([title.removesuffix("\r") for title in titles])

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from jaxrec._checks import InputError
+from jaxrec._checks import InputError, shown
+from jaxrec.data.columns import LONGEST_NAME, text
 from jaxrec.data.interactions import Interactions
 from jaxrec.data.load_options import Options
+from jaxrec.data.panics import without_panics
+
+MICROSECONDS = {"day": 86_400_000_000, "ms": 1000, "us": 1, "ns": 1}  # nanoseconds stay what they are
 
 
 def columns_of(frame: Any, where: str) -> Mapping[str, pl.Series]:
@@ -21,10 +25,17 @@ def columns_of(frame: Any, where: str) -> Mapping[str, pl.Series]:
         frame = frame.collect()
     if not hasattr(frame, "columns"):
         raise InputError(f"{where}: wanted a pandas or Polars frame, got {type(frame).__name__}.")
-    columns = [str(column) for column in frame.columns]
-    if repeated := [column for column in columns if columns.count(column) > 1]:
-        raise InputError(f"{where}: the column {repeated[0]!r} occurs more than once.")
+    each_once([str(column) for column in frame.columns], where)
     return _Columns(frame, where)
+
+
+def each_once(columns: Sequence[str], where: str) -> None:
+    """Refuses names of columns of which two are the same."""
+    seen: set[str] = set()
+    for column in columns:
+        if column in seen:
+            raise InputError(f"{where}: the column {shown(column)} occurs more than once.")
+        seen.add(column)
 
 
 def from_table(
@@ -45,6 +56,35 @@ def from_table(
       name: what the data set is called.
       split: [rows] of 0 (train) and 1 (test), or None.
       titles: title by item id (written as text), or None.
+    """
+    try:
+        with without_panics():
+            (user_ids, users), (item_ids, items), extra, source = _numbered(table, options, where, split)
+    except pl.exceptions.PanicException:
+        raise InputError(f"{where} cannot be read: its content is damaged.") from None
+    made = Interactions.from_triples(
+        users,
+        items,
+        **extra,
+        n_users=len(user_ids),
+        n_items=len(item_ids),
+        user_ids=user_ids,
+        item_ids=item_ids,
+        titles=None if titles is None else text([titles.get(str(i), "") for i in item_ids.tolist()]),
+        repeats=options.repeats,
+        name=where,
+    )
+    if made.nnz == 0:
+        raise InputError(f"{where} holds no interactions, or only of value 0.")
+    return dataclasses.replace(made, name=name, source=source)
+
+
+def _numbered(
+    table: Mapping[str, pl.Series], options: Options, where: str, split: np.ndarray | None
+) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray], dict[str, Any], dict[str, str]]:
+    """Users and items as `_number_ids` gives them, what else there is of every row, and the columns by their use.
+
+    What else there is comes by argument of `from_triples`.
     """
     columns = list(table)
     roles = {role: options.column(role, columns, where) for role in ("user", "item")}
@@ -68,22 +108,9 @@ def from_table(
             raise InputError(f"{where} holds no interactions that reach min_rating = {options.min_rating}.")
         series = {role: column.gather(kept) for role, column in series.items()}
         extra = {key: None if array is None else array[kept] for key, array in extra.items()}
-    user_ids, users = _number_ids(series["user"], where)
-    item_ids, items = _number_ids(series["item"], where)
-    made = Interactions.from_triples(
-        users,
-        items,
-        **extra,
-        n_users=len(user_ids),
-        n_items=len(item_ids),
-        user_ids=user_ids,
-        item_ids=item_ids,
-        titles=None if titles is None else np.array([titles.get(str(i), "") for i in item_ids.tolist()]),
-        repeats=options.repeats,
-        name=where,
-    )
     used = {**roles, "rating": rating_column, "timestamp": time_column, "values": value_column}
-    return dataclasses.replace(made, name=name, source={role: column for role, column in used.items() if column})
+    source = {role: column for role, column in used.items() if column}
+    return _number_ids(series["user"], where), _number_ids(series["item"], where), extra, source
 
 
 class _Columns(Mapping):
@@ -100,8 +127,7 @@ class _Columns(Mapping):
         return len(self.names)
 
     def __getitem__(self, name: str) -> pl.Series:
-        column = self._series(name)
-        return column.str.strip_chars() if column.dtype == pl.String else column  # "1, 2" is 1 and 2
+        return stripped(self._series(name), self.where)
 
     def _series(self, name: str) -> pl.Series:
         column = self.frame[self.names[name]]
@@ -115,6 +141,32 @@ class _Columns(Mapping):
             return pl.Series(name, array)
         except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError):
             raise InputError(f"{self.where}: column {name!r} mixes types that do not go together.") from None
+
+
+def stripped(column: pl.Series, where: str) -> pl.Series:
+    """A column, of text without the spaces around it: "1, 2" is 1 and 2.
+
+    Raises:
+      InputError: a text is longer than ids, numbers and dates are, as after a quote that was never closed. It is looked
+        for first: what is done to text makes copies, where a file may have told one text for all rows.
+    """
+    if column.dtype in (pl.Categorical, pl.Enum):
+        column = _words(column)
+    if column.dtype != pl.String:
+        return column
+    long = (column.str.len_bytes() > LONGEST_NAME).fill_null(False)
+    if long.any() and (row := first_row(long & (column.str.len_chars() > LONGEST_NAME))):
+        raise InputError(f"{where}: column {shown(column.name)} holds more than {LONGEST_NAME:,} letters in row {row}.")
+    return column.str.strip_chars() if column.str.contains(r"^\s|\s$").any() else column
+
+
+def _words(column: pl.Series) -> pl.Series:
+    """A column of categories as text, of which the rows share what is the same; a cast copies it for each."""
+    distinct = column.drop_nulls().unique()
+    if not len(distinct):
+        return column.cast(pl.String)
+    words = distinct.cast(pl.String)
+    return column.to_physical().replace_strict(distinct.to_physical(), words, return_dtype=pl.String)
 
 
 def first_row(mask: pl.Series) -> int | None:
@@ -139,21 +191,31 @@ def _numbers(column: pl.Series, where: str) -> np.ndarray:
     except pl.exceptions.PolarsError:
         raise InputError(f"{where}: column {column.name!r} must hold numbers, got {column.dtype}.") from None
     if row := first_row(~array.is_finite().fill_null(False)):
-        raise InputError(f"{where}: column {column.name!r} holds {column[row - 1]!r} in row {row}, wanted a number.")
+        odd = shown(column[row - 1])
+        raise InputError(f"{where}: column {column.name!r} holds {odd} in row {row}, wanted a number.")
     return array.to_numpy()
 
 
 def _times(column: pl.Series, where: str) -> np.ndarray:
-    """[rows] int64: whole numbers as they are; fractions of seconds and dates in microseconds."""
+    """[rows] int64: whole numbers as they are; fractions of seconds and dates in microseconds, or nanoseconds."""
     _no_gaps(column, where)
     if column.dtype == pl.String or column.dtype.is_integer():
         if (whole := column.cast(pl.Int64, strict=False)).null_count() == 0:
             return whole.to_numpy()
     if column.dtype == pl.String:
+        if row := first_row(column.str.contains(r"^\d{1,2}[./-]\d{1,2}[./-]\d")):
+            raise InputError(
+                f"{where}: column {column.name!r} holds {shown(column[row - 1])} in row {row}, of which day and month "
+                "cannot be told apart; write it as 2020-12-31."
+            )
         with contextlib.suppress(pl.exceptions.PolarsError):
             column = column.str.to_datetime(time_unit="us")
     if column.dtype in (pl.Date, pl.Datetime):
-        return column.cast(pl.Datetime("us")).to_physical().to_numpy()
+        unit = MICROSECONDS[getattr(column.dtype, "time_unit", "day")]
+        counted = column.to_physical().to_numpy().astype(np.int64)
+        if int(counted.max()) * unit >= 2**63 or int(counted.min()) * unit < -(2**63):
+            raise InputError(f"{where}: column {column.name!r} holds times beyond 64 bits.")
+        return counted * unit
     seconds = _numbers(column, where)
     seconds = np.round(seconds * 1e6) if (seconds % 1).any() else seconds
     if np.abs(seconds).max() >= 2**63:
@@ -166,12 +228,11 @@ def _number_ids(column: pl.Series, where: str) -> tuple[np.ndarray, np.ndarray]:
 
     Text that spells integers, all of them without leading zeros, is integers.
     """
-    text = column.dtype == pl.String or column.dtype in (pl.Categorical, pl.Enum)
-    if not (text or column.dtype.is_integer()):
+    words = column.dtype == pl.String
+    if not (words or column.dtype.is_integer()):
         raise InputError(f"{where}: ids must be integers or text, got {column.dtype} in column {column.name!r}.")
-    column = column.cast(pl.String) if text else column
     ids = column.unique().sort()
-    if text:
+    if words:
         numbers = ids.cast(pl.Int64, strict=False)
         if (numbers.cast(pl.String) == ids).fill_null(False).all():
             ids = ids.gather(numbers.arg_sort())
@@ -190,5 +251,5 @@ def _number_ids(column: pl.Series, where: str) -> tuple[np.ndarray, np.ndarray]:
     if named.dtype.is_integer() and named[-1] >= 2**64:
         raise InputError(f"{where}: ids must be below 2^64, got {named[-1]} in column {column.name!r}; make them text.")
     named = named.cast(pl.UInt64) if named.dtype.is_integer() and named[-1] >= 2**63 else named
-    array = named.to_numpy() if named.dtype.is_integer() else np.array(named.to_list())
+    array = named.to_numpy() if named.dtype.is_integer() else text(named.to_list())
     return array, rows.to_numpy().astype(np.int32)

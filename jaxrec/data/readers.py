@@ -72,6 +72,8 @@ def load(
     options = Options(user, item, rating, timestamp, values, min_rating, repeats)
     if not isinstance(source, str | os.PathLike):
         raise InputError(f"wanted a path or a name, got {type(source).__name__}; frames go to from_frame.")
+    if not os.fspath(source):
+        raise InputError(f"wanted a path or a name ({bundled_names()}), got an empty text; the current folder is '.'.")
     if isinstance(source, str) and source in BUNDLED:
         return _from(load_bundled(source, options, called=name), options, source)
     path = Path(source)
@@ -85,6 +87,8 @@ def load(
         return _from(_read(path, options, name or _called(path)), options)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}.") from None
+    except MemoryError:
+        raise InputError(f"{path} needs more memory than is free; keep what is needed of it, or use more.") from None
 
 
 def from_frame(
@@ -129,6 +133,7 @@ def _read(path: Path, options: Options, name: str) -> Interactions:
         return read_npz(path, path.with_name(f"{path.stem}.items.txt.gz"), options, name)
     from jaxrec.data import formats, numbering  # here because importing Polars takes a while
 
+    table: Any
     if path.name == "u.data":
         table = formats.read_u_data(path)
     elif path.name == "train.txt":
@@ -141,7 +146,7 @@ def _read(path: Path, options: Options, name: str) -> Interactions:
         table = formats.read_colons(path)
     else:
         raise InputError(f"{path} has no known ending; what can be read: {FORMATS}.")
-    columns = numbering.columns_of(table, str(path))
+    columns = table if suffix == ".parquet" else numbering.columns_of(table, str(path))
     return numbering.from_table(
         columns, options, where=str(path), name=name, titles=formats.movie_titles(path), **extra
     )

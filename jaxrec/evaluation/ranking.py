@@ -23,6 +23,7 @@ from jaxrec.data.interactions import Interactions
 from jaxrec.evaluation.recommendations import Recommendations, listed
 from jaxrec.models import Fitted, HostScorer, ItemScores, ItemWeights, Scorer
 from jaxrec.runtime import forking, parallel
+from jaxrec.runtime.memory import require_memory
 from jaxrec.runtime.progress import progress_bar
 from jaxrec.runtime.threads import map_in_order
 
@@ -71,6 +72,7 @@ def recommend(
     else:
         histories = Interactions.from_csr(histories)
     _warn_of_empty(scorer, histories)
+    require_memory(8 * k * histories.n_users, f"{k:,} recommendations for each of {histories.n_users:,} users")
     items = np.empty((histories.n_users, k), np.int32)
     scores = np.empty((histories.n_users, k), np.float32)
     with progress_bar("recommending", histories.n_users) as advance:

@@ -46,6 +46,7 @@ def alternate(
     """
     course: list[Any] = []
     if checkpoint is not None and (found := kept.read(checkpoint, belongs_to or {})) is not None:
+        kept.require(checkpoint, found, start._asdict(), len(kind._fields))
         start = start._replace(**{name: found[name] for name in start._fields})
         course = [kind._make(row) for row in found["course"].tolist()]
     state = place(start)

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from jaxrec._checks import InputError
-from jaxrec.runtime.files import replacing
+from jaxrec._checks import InputError, shown
+from jaxrec.runtime.archive import DAMAGE, Archive
+from jaxrec.runtime.files import regular, replacing
 
 FORMAT = "jaxrec checkpoint 1"
+MOST_HEADER = 2**22  # bytes
 
 
 def identity(method: str, data: str, key: Any, **others: Any) -> dict[str, Any]:
@@ -52,6 +53,52 @@ def read(path: str | os.PathLike, belongs_to: dict[str, Any]) -> dict[str, np.nd
     Raises:
       InputError: the file is damaged or foreign, or belongs to another run; or it cannot be written.
     """
+    if (stored := _opened(path)) is None:
+        return None
+    header, arrays = stored
+    wanted = json.loads(json.dumps(belongs_to))
+    for name in {**wanted, **header}:
+        if header.get(name) != wanted.get(name):
+            raise InputError(
+                f"checkpoint {path} belongs to another run ({name[:40]} is {shown(header.get(name))} there and "
+                f"{shown(wanted.get(name))} here); delete it or name another file."
+            )
+    return arrays
+
+
+def require(
+    path: str | os.PathLike, found: dict[str, np.ndarray], like: dict[str, Any], course_width: int, bits: bool = False
+) -> None:
+    """Refuses the arrays of a checkpoint that are not shaped like those of the run that takes it up.
+
+    Args:
+      path: of the checkpoint.
+      found: what `read` returned.
+      like: arrays of the same shapes, by name.
+      course_width: columns of the array "course".
+      bits: whether numbers must be as wide as those, of which they are the bits, too; else they are floating-point.
+    """
+    wanted = {name: (array.shape, array.dtype.itemsize if bits else "f") for name, array in like.items()}
+    there = {name: found[name] for name in like if name in found}
+    held = {name: (array.shape, array.dtype.itemsize if bits else array.dtype.kind) for name, array in there.items()}
+    course = found.get("course", np.zeros(0))
+    if held != wanted or course.ndim != 2 or course.shape[1] != course_width or course.dtype.kind != "f":
+        raise InputError(f"{path} is no checkpoint of this version of jaxrec; delete it or name another file.")
+
+
+def check_target(path: str | os.PathLike) -> None:
+    """Refuses a file that is no checkpoint or could not be written, before time is spent; it need not exist.
+
+    Raises:
+      InputError: as of `read`, but for whose run it is.
+    """
+    _opened(path, only_header=True)
+
+
+def _opened(path: str | os.PathLike, only_header: bool = False) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
+    """The header and the arrays of a checkpoint; None if there is none yet."""
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(f"checkpoint must be the path of a file, got {shown(path)}.")
     path = Path(path)
     if not path.absolute().parent.is_dir():
         raise InputError(f"checkpoint {path} cannot be written: its folder does not exist; create it first.")
@@ -61,20 +108,16 @@ def read(path: str | os.PathLike, belongs_to: dict[str, Any]) -> dict[str, np.nd
     if not path.exists():
         return None
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-        header = json.loads(str(arrays.pop("header")))
-        if header.pop("format") != FORMAT:
-            raise KeyError("format")
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise InputError(
-            f"{path} is no checkpoint of this version of jaxrec; delete it or name another file."
-        ) from error
-    wanted = json.loads(json.dumps(belongs_to))
-    for name in {**wanted, **header}:
-        if header.get(name) != wanted.get(name):
-            raise InputError(
-                f"checkpoint {path} belongs to another run ({name} is {header.get(name)!r} there and "
-                f"{wanted.get(name)!r} here); delete it or name another file."
-            )
-    return arrays
+        with regular(path) as file:
+            archive = Archive(file, str(path))
+            if (said := archive.headers["header"]).nbytes > MOST_HEADER or said.shape != () or said.dtype.kind != "U":
+                raise ValueError("a header that is none")
+            header = json.loads(archive.read(["header"])["header"].item())
+            if header.pop("format") != FORMAT:
+                raise ValueError("another format")
+            return header, {} if only_header else archive.read(set(archive.headers) - {"header"})
+    except DAMAGE as error:
+        why = f"{path} is no checkpoint of this version of jaxrec"
+        if isinstance(error, InputError):
+            why = str(error).rstrip(".")
+        raise InputError(f"{why}; delete it or name another file.") from error

@@ -9,6 +9,7 @@ import json
 import math
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -53,6 +54,45 @@ def check_parent(path: Path) -> None:
 
 
 @contextlib.contextmanager
+def regular(path: str | os.PathLike) -> Iterator[BinaryIO]:
+    """A file opened for reading, which is a regular one: a pipe or a device might never end.
+
+    Raises:
+      InputError: it is none.
+      OSError: it cannot be opened.
+    """
+    # Opened first and looked at then, so that it cannot become another meanwhile; a pipe would else be waited for.
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise InputError(f"{path} is a folder, a device or a pipe; give a file.")
+    with open(handle, "rb") as file:
+        yield file
+
+
+def read_json(path: str | os.PathLike, at_most: int = 2**24) -> Any:
+    """What a JSON file says.
+
+    Args:
+      path: a regular file.
+      at_most: how many bytes it may have.
+
+    Raises:
+      InputError: it is no regular file, or larger.
+      ValueError: it is no JSON in UTF-8, or nested too deeply.
+      OSError: it cannot be read.
+    """
+    with regular(path) as file:
+        text = file.read(at_most + 1)
+    if len(text) > at_most:
+        raise InputError(f"{path} is larger than {at_most:,} bytes, which no such file of this library is.")
+    try:
+        return json.loads(text.decode("utf-8"))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+@contextlib.contextmanager
 def replacing(path: str | os.PathLike, unfinished_name: str | None = None) -> Iterator[BinaryIO]:
     """A new file that takes the place of `path` at the end, on the disk; if the body fails, the old one stays.
 
@@ -62,11 +102,22 @@ def replacing(path: str | os.PathLike, unfinished_name: str | None = None) -> It
         default a new name each time.
     """
     path = Path(os.path.realpath(path))
-    with temporary(path.parent, unfinished_name) as unfinished:
+    with naming(path), temporary(path.parent, unfinished_name) as unfinished:
         with open(unfinished, "wb") as file:
             yield file
             flush(file)
         os.replace(unfinished, path)
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Has what the system refuses, such as to write on a full disk, name `path`, which is what the caller asked for."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 @contextlib.contextmanager

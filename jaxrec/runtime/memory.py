@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
+import re
 from typing import Any, NamedTuple
 
 import jax
 
-from jaxrec._checks import InputError
+from jaxrec._checks import InputError, shown
 from jaxrec.runtime import cgroups, parallel
 from jaxrec.runtime.threads import n_threads
 from jaxrec.status import FitError, Status
@@ -68,9 +69,10 @@ def hardware(devices: Any = None) -> Hardware:
         devices = jax.devices()[:1]
     if isinstance(devices, str):
         count, _, kind = devices.lower().rpartition("x")
-        if kind not in DEVICE_GB or not (count or "1").isdigit() or int(count or 1) < 1:
+        if kind not in DEVICE_GB or not re.fullmatch(r"[0-9]{0,9}", count) or int(count or 1) < 1:
             raise InputError(
-                f"devices must be a mesh, or a count and one of {', '.join(DEVICE_GB)} as in '8xh100', got {devices!r}."
+                f"devices must be a mesh, or a count and one of {', '.join(DEVICE_GB)} as in '8xh100', got "
+                f"{shown(devices)}."
             )
         platform = "tpu" if kind.startswith("v") else "gpu"
         return Hardware(kind, platform, int(count or 1), 1, int(USABLE * DEVICE_GB[kind] * GB))
@@ -166,15 +168,23 @@ def plan_on(on: Hardware, method: Any, shape: tuple[int, int, int], needs: Needs
 def available_bytes(device: Any = None) -> int | None:
     """Bytes that can be allocated now: on the JAX `device`, or in host memory if it is None or a CPU.
 
-    Host memory is what the kernel calls available, or what is left of the container's limit if that is less.
+    Host memory is what the kernel calls available, or what is left of the container's limit, or of the limit that the
+    process has been given (`ulimit -v`), if that is less.
     """
     if device is not None and device.platform != "cpu":
         stats = device.memory_stats() or {}
         return stats["bytes_limit"] - stats.get("bytes_in_use", 0) if "bytes_limit" in stats else None
-    found = [size for size in (_meminfo_available(), cgroups.memory_left()) if size is not None]
+    found = (_meminfo_available(), cgroups.memory_left(), _address_space_left())
+    found = [size for size in found if size is not None]
     if not found and hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     return min(found, default=None)
+
+
+def require_memory(size: int, what: str) -> None:
+    """Refuses what takes `size` bytes, if so many are not free; `what` begins the sentence, with a plural."""
+    if (free := available_bytes()) is not None and size > free:
+        raise InputError(f"{what} need {size / GB:,.1f} GB of memory, where {free / GB:,.1f} GB are free.")
 
 
 def rough_seconds(flops: float, device: Any = None) -> float | None:
@@ -191,3 +201,17 @@ def _meminfo_available() -> int | None:
     except OSError:
         return None
     return next((1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), None)
+
+
+def _address_space_left() -> int | None:
+    """What is left of the address space that the process may have; None if that is not limited."""
+    try:
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if limit == resource.RLIM_INFINITY:
+            return None
+        pages = int(pathlib.Path("/proc/self/statm").read_text().split()[0])
+    except (ImportError, OSError, ValueError):
+        return None
+    return max(0, limit - pages * os.sysconf("SC_PAGE_SIZE"))

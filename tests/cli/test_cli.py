@@ -566,3 +566,29 @@ def test_names_are_told_apart():
     options = {field.name for command in commands for field in dataclasses.fields(command)} - {"method", "methods"}
     for name, method in METHODS.items():
         assert not options & {field.name for field in dataclasses.fields(method)}, name
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["fit", "ease", "--devices", "²", "--out", "m"], "--devices must be all or a number of at least 1, got '²'"),
+        (["fit", "ease", "--devices", "9" * 5000, "--out", "m"], "--devices must be all or a number"),
+        (["plan", "ease", "--users", "9" * 401, "--items", 3, "--nnz", 4], "n_users must be below 2^63"),
+        (["plan", "ease", "--users", 3, "--items", 3, "--nnz", 4, "--devices", "²xh100"], "devices must be"),
+        (["fit", "popularity", "--data", "", "--out", "m"], "got an empty text"),
+        (["fit", "ials", "--checkpoint", "empty", "--out", "m"], "empty is no checkpoint of this version"),
+        (["fit", "ials", "--checkpoint", "pipe", "--out", "m"], "pipe is a folder, a device or a pipe"),
+        (["run", "mult-vae", "--checkpoint", "array.npy"], "array.npy is no checkpoint of this version"),
+    ],
+)
+def test_odd_words_are_one_sentence(words, said, cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").touch()
+    os.mkfifo(tmp_path / "pipe")
+    np.save(tmp_path / "array.npy", np.arange(3))
+    failed(cli(*words), said)
+
+
+@pytest.mark.parametrize("k", [10**21, 10**15])
+def test_more_recommendations_than_memory_holds(k, cli, model):
+    failed(cli("recommend", "--model", model, "--items", "1000", "-k", k), "k must be" if k == 10**21 else "need")

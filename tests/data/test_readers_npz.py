@@ -66,7 +66,7 @@ def test_npz_values_by_name(key, tmp_path):
         ({"timestamp": [0, 1]}, "'timestamp' has shape (2,)"),
         ({"position": [0.5] * 6}, "position must be whole numbers"),
         ({"split": [0, 1, 2, 0, 0, 0]}, "split must hold only 0 (train) and 1 (test), got 2"),
-        ({"user_split": [0, 1]}, "user_split has 2 entries for 3 users"),
+        ({"user_split": [0, 1]}, "user_split has shape (2,) for 3 users"),
         ({"user_ids": [1, 2]}, "user_ids has shape (2,) for 3 users"),
         ({"item_ids": [1, 2, 3, 2]}, "item_ids must be distinct, but 2 occurs more than once"),
         ({"user_ids": [0.5, 1, 2]}, "user_ids must be integers or text, got float64"),

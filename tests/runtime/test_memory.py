@@ -4,7 +4,7 @@ import pathlib
 
 import pytest
 
-from jaxrec import FitError, Plan, Status
+from jaxrec import FitError, InputError, Plan, Status
 from jaxrec.runtime import memory
 
 
@@ -52,3 +52,17 @@ def test_device_memory_and_rates():
     Fake.device_kind = "something new"
     assert memory.rough_seconds(1e12, Fake()) is None
     assert memory.rough_seconds(1e12) > 0
+
+
+def test_a_limit_of_the_address_space_counts(monkeypatch):
+    used = int(pathlib.Path("/proc/self/statm").read_text().split()[0]) * 4096
+    monkeypatch.setattr("resource.getrlimit", lambda which: (used + 10**6, used + 10**6))
+    assert memory.available_bytes() <= 10**7
+    with pytest.raises(InputError, match=r"the rows need 1.0 GB of memory, where 0.0 GB are free\."):
+        memory.require_memory(10**9, "the rows")
+
+
+@pytest.mark.parametrize("text", ["²xh100", "h200x2", "99999999999xh100", "0xh100"])
+def test_devices_in_words_that_are_none(text):
+    with pytest.raises(InputError, match="devices must be"):
+        memory.hardware(text)

@@ -68,6 +68,23 @@ class Architecture:
         return tuple(itertools.pairwise(sizes))
 
     @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of every array of parameters, by its dotted name."""
+        inner, plain = self.widths[: len(self.encoder)], self.widths[len(self.encoder) :]
+        if self.code == "gaussian":
+            inner = (*inner[:-1], (inner[-1][0], 2 * inner[-1][1]))
+        found: dict[str, tuple[int, ...]] = {}
+        for name, widths, own in (("encoder", inner, True), ("decoder", plain, not self.tied)):
+            for number, (before, after) in enumerate(widths):
+                layer = f"{name}.layers.{number}"
+                found |= {f"{layer}.kernel": (before, after)} if own else {}
+                found |= {f"{layer}.bias": (after,)} if self.bias else {}
+        hidden = inner[:-1] if self.body == "dense" else ()
+        for number, (_, width) in enumerate(hidden):
+            found |= {f"encoder.norms.{number}.{kind}": (width,) for kind in ("scale", "bias")}
+        return found
+
+    @property
     def n_parameters(self) -> int:
         """How many numbers are trained (the normalisations aside)."""
         kernels = self.widths[: len(self.encoder)] if self.tied else self.widths

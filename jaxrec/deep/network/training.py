@@ -212,8 +212,11 @@ class Run:
         best: dict[str, Any] = {}
         course: list[Epoch] = []
         found = None if self.checkpoint is None else kept.read(self.checkpoint, self.belongs_to)
-        if found is not None:
+        if self.checkpoint is not None and found is not None:
             leaves, tree = jax.tree.flatten(state)
+            like = {f"state.{i}": x for i, x in enumerate(leaves)}
+            like |= {f"best.{name}": x for name, x in state.parameters.items() if f"best.{name}" in found}
+            kept.require(self.checkpoint, found, like, len(Epoch._fields), bits=True)
             state = tree.unflatten([jnp.asarray(found[f"state.{i}"].view(x.dtype)) for i, x in enumerate(leaves)])
             names = [name for name in found if name.startswith("best.")]
             kinds = {name: x.dtype for name, x in state.parameters.items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import jax
 
 from jaxrec._checks import InputError
-from jaxrec.runtime.files import write_json
+from jaxrec.runtime.files import read_json, write_json
 from jaxrec.runtime.threads import n_threads
 
 
@@ -59,7 +58,7 @@ class Cells:
 
     def _read(self, path: Path, settings: dict[str, Any]) -> dict[str, Any]:
         try:
-            stored = json.loads(path.read_text("utf-8"))
+            stored = read_json(path)
             found, belongs_to, computed_on, result = (
                 stored[name] for name in ("settings", "belongs_to", "machine", "result")
             )
