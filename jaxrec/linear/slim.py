@@ -250,7 +250,7 @@ class Slim(Method):
             status = Status.NOT_FINITE
         kept = float(jnp.mean(weights != 0)) * size**2 / n**2
         detail = {"iterations": float(done), "share of weights that are zero": 1 - kept}
-        model = ItemWeights(ties.share_columns(weights, ties.identical_items(train)), padding=size - n)
+        model = ItemWeights(ties.tie(weights, ties.identical_items(train)), padding=size - n)
         return model, Certificate(status, residual, self.tolerance, detail)
 
     def _advice(self, certificate: Certificate, train: Interactions) -> str:

@@ -10,7 +10,7 @@ from reference import dense, ease_columnwise
 import jaxrec
 from jaxrec import Ease, Edlae, FitError, InputError, Interactions, Lae, Popularity, Rlae
 from jaxrec.closed_form import certificate, without_user
-from jaxrec.closed_form.without_user import scores
+from jaxrec.closed_form.without_user import LeaveUserOut, scores
 from jaxrec.data.splits import HeldOut, leave_one_out, per_user_random
 from jaxrec.evaluation.leave_user_out import leave_user_out, squared_error
 from jaxrec.solvers.spd import spd_inverse
@@ -108,7 +108,7 @@ def test_both_solvers_agree(data):
             for solver in ("host", "jax")
         )
         np.testing.assert_allclose(host, device, atol=1e-5)
-    assert isinstance(leave_user_out(Ease(3.0, solver="jax"), data).inverse, jax.Array)
+    assert isinstance(leave_user_out(Ease(3.0, solver="jax"), data).off, jax.Array)
 
 
 @pytest.fixture
@@ -123,7 +123,11 @@ def with_a_loner(rng):
 
 @pytest.mark.parametrize("solver", ["host", "jax"])
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
-def test_float32_resolves_a_user_with_items_almost_to_himself(with_a_loner, solver, dropout):
+@pytest.mark.parametrize("float64_items", [0, 1000])  # by refined rows, by an inverse in float64
+def test_float32_resolves_a_user_with_items_almost_to_himself(
+    with_a_loner, solver, dropout, float64_items, monkeypatch
+):
+    monkeypatch.setattr(without_user, "FLOAT64_ITEMS", float64_items)
     for reg in (1.0, 0.1, 0.01):  # from the inverse in float32 alone, errors of 2 %, 30 % and 90 %
         method = Edlae(reg, dropout, solver=solver)
         x, history = dense(with_a_loner), with_a_loner.to_csr()
@@ -135,14 +139,15 @@ def test_float32_resolves_a_user_with_items_almost_to_himself(with_a_loner, solv
 @pytest.mark.parametrize("solver", ["host", "jax"])
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_nothing_is_refined_where_that_is_not_needed(data, solver, dropout, monkeypatch):
-    monkeypatch.setattr(without_user, "refined_rows", lambda *_: pytest.fail("a user is refined without need"))
+    monkeypatch.setattr(LeaveUserOut, "_better", lambda *_: pytest.fail("a user is refined without need"))
     leave_user_out(Edlae(3.0, dropout, solver=solver), data).scores(*[data.to_csr()] * 2)
 
 
 @pytest.mark.parametrize("method", [Ease(0.1), Edlae(0.1, 0.2), Ease(0.1, solver="jax")], ids=str)
 def test_a_user_whom_rounding_hides_is_refused(with_a_loner, method, monkeypatch):
     monkeypatch.setattr(certificate, "REFINEMENTS", 1)
-    with pytest.raises(FitError, match="without a user who has items almost to himself; raise reg, or"):
+    monkeypatch.setattr(without_user, "FLOAT64_ITEMS", 0)
+    with pytest.raises(FitError, match="without a user who has items almost to himself, or far larger"):
         leave_user_out(method, with_a_loner).scores(*[with_a_loner.to_csr()] * 2)
 
 

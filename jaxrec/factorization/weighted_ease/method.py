@@ -133,11 +133,12 @@ class WeightedEase(HostOrDevices):
         with clock.stage("solve"):
             solution = solve.solve(train, weights, self.settings, np.dtype(self.dtype), mesh)
         with clock.stage("certificate"):
+            if len(solution.weights):
+                solution = solution._replace(weights=_tied(solution.weights, train, weights))
             certificate = certify(train, weights, solution, self.settings)
         if certificate.status is not Status.OK:
             return None, certificate
-        tied = _tied(solution.weights, train, weights)
-        return ItemWeights(tied, padding=len(solution.weights) - train.n_items), certificate
+        return ItemWeights(solution.weights, padding=len(solution.weights) - train.n_items), certificate
 
     def _advice(self, certificate: Certificate, train: Interactions) -> str:
         if certificate.status is Status.RESIDUAL_TOO_LARGE:
@@ -239,5 +240,6 @@ def _tied(b: Any, train: Interactions, weights: Weights) -> Any:
     if rule is None:
         return b
     found = ties.identical_items(train)
-    alike = all((part[found.items] == part[found.first]).all() for part in (rule.col, rule.slope, rule.offset))
-    return ties.share_columns(b, found) if alike else b
+    first = found.kind[found.items]
+    alike = all((part[found.items] == part[first]).all() for part in (rule.col, rule.slope, rule.offset))
+    return ties.tie(b, found) if alike else b
