@@ -105,6 +105,25 @@ def item_components(x: Rows) -> np.ndarray:
     return csgraph.connected_components(bipartite(x), directed=False)[1][x.shape[0] :]
 
 
+def cut_apart(matrix: np.ndarray, labels: np.ndarray) -> None:
+    """Sets the entries between items of different components to 0, in place.
+
+    Args:
+      matrix: [I, I].
+      labels: [I] the component of each item.
+
+    Cost: I numbers are written for each item that is not in the largest component.
+    """
+    largest = np.bincount(labels).argmax()
+    others, rest = np.flatnonzero(labels != largest), np.flatnonzero(labels == largest)
+    for begin in range(0, len(others), 256):
+        some = others[begin : begin + 256]
+        matrix[some] = np.where(labels[some][:, None] == labels, matrix[some], 0)
+    if len(others):
+        for begin in range(0, len(rest), 256):
+            matrix[np.ix_(rest[begin : begin + 256], others)] = 0
+
+
 def _name(x: Rows, user: int) -> bytes:
     return np.sort(x.indices[x.indptr[user] : x.indptr[user + 1]]).tobytes()
 

@@ -23,6 +23,7 @@ from jaxrec import _checks
 from jaxrec._checks import InputError
 from jaxrec.closed_form import kernel, ties
 from jaxrec.closed_form.certificate import certify
+from jaxrec.closed_form.components import cut_apart, item_components
 from jaxrec.closed_form.method import ClosedForm, settled
 from jaxrec.data.interactions import Interactions
 from jaxrec.models import Fitted, ItemWeights
@@ -113,6 +114,9 @@ def update(
     inverse = _inverse_of(model.to_host(), before)
     status = _add_rows(inverse, z, signs)
     if status is Status.OK:
+        cut_apart(inverse, item_components(new.to_csr()))
+        unknown = np.flatnonzero(after.gram_diagonal == 0)
+        inverse[unknown, unknown] = 1 / after.penalty[unknown]
         solution = kernel.weights_in_place(inverse, after.penalty, after.diagonal_limit)
         solution = settled(after, solution, ties.identical_items(new))
     else:

@@ -33,11 +33,11 @@ from jaxtyping import Array, Float
 
 from jaxrec._checks import InputError
 from jaxrec.closed_form import kernel
-from jaxrec.closed_form.certificate import refined_rows
+from jaxrec.closed_form.certificate import PROBES, refined_rows
 from jaxrec.closed_form.downdates import add_own_squares, add_sparse, downdate, half, row_products
 from jaxrec.closed_form.gram import lower_gram
 from jaxrec.closed_form.method import ClosedForm
-from jaxrec.closed_form.products import Rescaled, times_weights
+from jaxrec.closed_form.products import Rescaled, times_weights, weights_times
 from jaxrec.closed_form.structure import WithoutUser
 from jaxrec.closed_form.unexplained import squared_errors
 from jaxrec.solvers.columns import HIGHEST
@@ -48,6 +48,7 @@ Rows = Any  # a SciPy CSR array, of whose shape and slices the type stubs know t
 REFINE_BELOW = {"float32": 0.05, "float64": 1e-6}
 UNSURE = 0.01  # or where rounding errors of C may add up to so much in h
 CANCELLED = 1e-5  # or rounding of the parts of f'C_u to so much of their sum
+SCORE_LIMIT = 2e-3  # or rounding errors of C to so much of the scores
 NUMBERS_AT_ONCE = 2**22  # numbers in W of users that are taken together
 MIN_LEFT = 1e-7  # of what may be left, and largest relative error of C x
 FLOAT64_ITEMS = 4096  # up to which an inverse in float64, and a fit without a user, are no great matter
@@ -145,22 +146,27 @@ class LeaveUserOut:
         left = 1 - row_products(history, c)
         with np.errstate(all="ignore"):  # what is not finite is weak
             along = row_products(fold_in, c) / left
+            if refined is None:
+                missed = self._missed(shown, fold_in) + along[:, None] * (c @ self._residual)
+                s = self.problem.scale(self._unexplained)
+                more = np.linalg.norm(c * s.astype(c.dtype), axis=1) * _norms(history, 1 / s) / left
+                errors = np.sqrt((missed**2).mean(axis=1)) * (1 + np.abs(more))
             b = along[:, None].astype(c.dtype) * c
             add_own_squares(b, fold_in, c, left)
             np.square(c, out=c)
             c /= left[:, None].astype(c.dtype)
             own = self._own - self.problem.penalty * c if self.problem.diagonal_limit > 0 else None
             c += self.diagonal.astype(c.dtype)
-            found, weak = self._combined(shown, b, c, history, fold_in, self.problem.penalty, own)
+            found, sums, weak = self._combined(shown, b, c, history, fold_in, self.problem.penalty, own)
         if refined is None:
-            return found, weak | self._unsure(left, history)
+            return found, weak | self._unsure(left, history) | ((sums > 0) & ~(errors <= SCORE_LIMIT * sums))
         exact = (left > MIN_LEFT) & (errors < MIN_LEFT) & (shown_errors < MIN_LEFT)
         return found, weak | ~exact
 
     def _combined(
         self, a: np.ndarray, b: np.ndarray, divisor: np.ndarray, history: Rows, fold_in: Rows, penalty: Any, own: Any
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """([B, I] scores, [B] whether too many digits were lost between a and b); overwrites all.
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """([B, I] scores, [B] their norms but for f's items, [B] whether a and b cancel too far); overwrites all.
 
         Args:
           a: [B, I] f'C without the diagonal of C.
@@ -187,7 +193,25 @@ class LeaveUserOut:
         a[at] = seen
         if own is not None:
             a[at] += fold_in.data * np.clip(own[at], 0, limit)
-        return a, ~(eps * parts <= CANCELLED * sums)
+        return a, sums, ~(eps * parts <= CANCELLED * sums)
+
+    @cached_property
+    def _residual(self) -> np.ndarray:
+        """[I, P] (G C - I) D(s) z of random signs z, without its diagonal: what is wrong with C.
+
+        With v = C_u f, the norm of v'(G C - I) D(s) is how far rounding of C has moved the scores of f.
+        """
+        n = len(self.diagonal)
+        signs = np.random.default_rng(1).choice(np.array([-1.0, 1.0]), (n, PROBES))
+        response = weights_times(self.solution.weights, signs)
+        s = self.problem.scale(self._unexplained)[:, None]
+        wrong = self._x.T @ (self._x @ (signs - response)) + self.problem.penalty[:, None] * (signs - response)
+        wrong -= s * signs
+        return wrong - signs * (signs * wrong).mean(axis=1, keepdims=True)
+
+    def _missed(self, shown: np.ndarray, fold_in: Rows) -> np.ndarray:
+        """[B, P] f'C times `_residual`, from f'C without the diagonal of C."""
+        return shown @ self._residual + fold_in @ (self.diagonal[:, None] * self._residual)
 
     def _unsure(self, left: np.ndarray, history: Rows) -> np.ndarray:
         """[B] whether C is not exact enough to remove the user."""
@@ -288,7 +312,11 @@ class LeaveUserOut:
             weak |= self._unsure(left, history) if refined is None else ~(left > MIN_LEFT)
         with np.errstate(all="ignore"):
             own = 1 - penalty * divisor if self.problem.diagonal_limit > 0 else None
-            found, cancelled = self._combined(a, b, divisor, history, fold_in, penalty, own)
+            if refined is None:
+                missed = self._missed(a + b, fold_in)
+            found, sums, cancelled = self._combined(a, b, divisor, history, fold_in, penalty, own)
+            if refined is None:
+                weak |= (sums > 0) & ~(np.sqrt((missed**2).mean(axis=1)) <= SCORE_LIMIT * sums)
         return found, weak | cancelled
 
     def _penalty_without(self, items: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -358,3 +386,9 @@ def apart(inverse: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 @jax.jit
 def _times_on_device(rows: Any, off: Any) -> Any:
     return jnp.matmul(rows, off, precision=HIGHEST)
+
+
+def _norms(rows: Rows, factors: np.ndarray) -> np.ndarray:
+    """[B] norms of sparse rows times D(factors)."""
+    squares = np.square(rows.data * factors[rows.indices], dtype=np.float64)
+    return np.sqrt(np.bincount(np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr)), squares, rows.shape[0]))

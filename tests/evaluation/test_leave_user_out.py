@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from reference import dense, ease_columnwise
 
 import jaxrec
@@ -149,6 +150,91 @@ def test_a_user_whom_rounding_hides_is_refused(with_a_loner, method, monkeypatch
     monkeypatch.setattr(without_user, "FLOAT64_ITEMS", 0)
     with pytest.raises(FitError, match="without a user who has items almost to himself, or far larger"):
         leave_user_out(method, with_a_loner).scores(*[with_a_loner.to_csr()] * 2)
+
+
+def sparse_data(seed: int) -> Interactions:
+    """Private items, users who share items with one other user, and several components, as sparse data have them."""
+    rng = np.random.default_rng(seed)
+    x = np.zeros((60, 90))
+    x[:30, :20], x[30:50, 20:35] = rng.random((30, 20)) < 0.12, rng.random((20, 15)) < 0.15
+    x[np.arange(50), rng.integers(35, 60, 50)] = 1
+    x[np.arange(60), rng.integers(60, 90, 60)] = 1
+    x[:3, 20] = 1  # these three link the halves
+    return Interactions.from_triples(*np.nonzero(x), n_users=60, n_items=90)
+
+
+SPARSE_METHODS = [Ease(1.0), Ease(1.0, solver="jax"), Edlae(1.0, 0.3), Lae(3.0), Rlae(1.0, xi=0.3)]
+
+
+@pytest.mark.parametrize("method", SPARSE_METHODS, ids=str)
+def test_zeros_and_ties_are_exact_without_the_user(method):
+    """What is 0 or equal without the user, in float64, is so exactly: rounding would rank the user's own items."""
+    data = sparse_data(1)
+    part = per_user_random(data, 0.5).test
+    found = leave_user_out(method, data).scores(data.to_csr(), part.fold_in.to_csr())
+    expected = scores_without(dense(data), dense(part.fold_in), method)
+    np.testing.assert_allclose(found, expected, atol=2e-6)
+    off = dense(part.fold_in) == 0
+    np.testing.assert_array_equal(found[(np.abs(expected) < 1e-14) & off], 0)
+    x, ties = dense(data), 0
+    for u in range(60):
+        columns = np.delete(x, u, axis=0)
+        for j in np.flatnonzero(x[u] * off[u]):
+            twins = np.flatnonzero((columns == columns[:, [j]]).all(axis=0) & off[u])
+            assert len(set(found[u, twins])) == 1
+            ties += len(twins) > 1
+    assert ties > 10
+
+
+@pytest.mark.parametrize("method", SPARSE_METHODS[:1] + SPARSE_METHODS[2:4], ids=str)
+def test_metrics_equal_those_of_refits_on_sparse_data(method):
+    """Before zeros and ties were exact, rounding put a user's own items first."""
+    data = sparse_data(2)
+    part = per_user_random(data, 0.5).test
+    found = jaxrec.evaluate_leave_user_out(method, data, "ndcg@10", held_out=part).per_user["ndcg@10"]
+    expected = np.full(60, np.nan)
+    for u in np.flatnonzero(part.targets.user_counts):
+        model = method.fit(data.rows(np.delete(np.arange(60), u)))
+        expected[u] = jaxrec.evaluate(model, *(side.rows([u]) for side in part), "ndcg@10").mean["ndcg@10"]
+    np.testing.assert_allclose(np.nanmean(found), np.nanmean(expected), atol=0.01)
+    assert np.nanmean(np.abs(found - expected) > 1e-9) < 0.1  # other ties are broken by rounding in either
+
+
+@pytest.mark.parametrize("height", [1e3, 1e5, 1e7])
+def test_scores_of_users_with_huge_values_are_right_or_refused(height, rng):
+    refused = 0
+    for reg in (1.0, 1e4, 1e7, 1e9):
+        x = (rng.random((30, 14)) < 0.3) * 1.0
+        x[0] = height
+        data = Interactions.from_csr(sp.csr_array(x))
+        fold_in = data.keep(rng.random(data.nnz) < 0.8)
+        try:
+            found = leave_user_out(Ease(reg), data).scores(data.to_csr(), fold_in.to_csr())
+        except FitError:
+            refused += 1
+            continue
+        expected = scores_without(x, dense(fold_in), Ease(reg))
+        assert (np.linalg.norm(found - expected, axis=1) <= 0.01 * np.linalg.norm(expected, axis=1)).all()
+    assert refused < 4
+
+
+def test_values_of_all_sizes_end_in_right_scores(rng):
+    x = (rng.random((30, 12)) < 0.4) * 10.0 ** rng.uniform(-6, 6, (30, 12))
+    data = Interactions.from_csr(sp.csr_array(x.astype(np.float32)))
+    found = leave_user_out(Edlae(0.1, 0.3), data).scores(data.to_csr(), data.to_csr())
+    x = dense(data)
+    for u in range(30):
+        gram = np.delete(x, u, axis=0).T @ np.delete(x, u, axis=0)
+        scale = np.sqrt(0.1 + 0.3 / 0.7 * np.diag(gram))
+        inverse = np.linalg.inv(gram / np.outer(scale, scale) + np.eye(12)) / np.outer(scale, scale)
+        expected = x[u] - x[u] @ (inverse / np.diag(inverse))
+        assert np.linalg.norm(found[u] - expected) <= 0.01 * np.linalg.norm(expected) + 1e-9
+
+
+def test_a_huge_reg_is_no_reason_to_refuse(data):
+    for reg in (1e6, 1e9):
+        weights = Ease(reg, dtype="float64").fit(data).model.weights
+        assert leave_user_out(Ease(reg), data).size == pytest.approx(np.linalg.norm(weights), rel=1e-5)
 
 
 def test_size_is_the_norm_of_the_weights(data):
