@@ -1,0 +1,129 @@
+"""How far the weights of an elastic net are from their optimum: by the gradient, and by a Newton step.
+
+The problem of a column, 1/2 b'(G + reg) b - a'b + l1 |b|_1, maybe over b >= 0, is strongly convex. Where the weights
+that are not 0 are the right ones, what is wrong with them is (G + reg)^-1 times the gradient, restricted to them: a
+gradient that is tiny on the whole may be large along the flattest directions. The same holds approximately once the
+zeros are nearly settled; weights at 0 that the gradient would let grow count as free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxrec.closed_form.products import weights_times
+from jaxrec.data.interactions import Interactions
+from jaxrec.solvers import cg
+
+STEPS, ENOUGH = 200, 3e-2  # of conjugate gradients for an error: most of them, and the relative residual that ends them
+
+
+class Errors(NamedTuple):
+    """What is known of some columns.
+
+    Attributes:
+      residual: the norm of the projected gradient over its norm at zero weights, of all of them.
+      weights: the estimated relative error of the weights, of those that were drawn at random.
+      worst: the largest of a column.
+    """
+
+    residual: float
+    weights: float
+    worst: float
+
+
+def slopes(gradient: Any, weights: Any, l1: float, nonnegative: bool, xp: Any = np) -> Any:
+    """The part of the gradient along which the constraints let the weights move, with the least subgradient of l1.
+
+    Args:
+      gradient: of the smooth part.
+      weights: of the same shape.
+      l1: L1 strength.
+      nonnegative: whether weights may not be negative.
+      xp: NumPy, or JAX's.
+    """
+    below = xp.minimum(gradient + l1, 0)  # at zero, a weight may grow ...
+    above = 0.0 if nonnegative else xp.maximum(gradient - l1, 0)  # ... or, where allowed, fall
+    return xp.where(weights == 0, below + above, gradient + l1 * xp.sign(weights))
+
+
+class Columns:
+    """Some columns of the problem, in float64 through the sparse X.
+
+    Args:
+      train: interactions X.
+      items: [S] which.
+      drawn: [S] whether each was drawn at random.
+      reg: L2 strength.
+      l1: L1 strength.
+      nonnegative: whether B >= 0.
+    """
+
+    def __init__(
+        self, train: Interactions, items: np.ndarray, drawn: np.ndarray, reg: float, l1: float, nonnegative: bool
+    ):
+        self.x: Any = train.to_csr(np.float64)
+        self.items, self.drawn = items, drawn
+        self.reg, self.l1, self.nonnegative = reg, l1, nonnegative
+        self.start = self.x.T @ self.x[:, items].toarray()
+        self.own = np.arange(train.n_items)[:, None] == items[None, :]
+        self.at_zero = float(np.linalg.norm(self.violation(np.zeros(self.start.shape))))
+
+    def violation(self, weights: np.ndarray) -> np.ndarray:
+        """[I, S] the projected gradient at weights [I, S]."""
+        gradient = self.x.T @ (self.x @ weights) + self.reg * weights - self.start
+        return np.where(self.own, 0, slopes(gradient, weights, self.l1, self.nonnegative))
+
+    def residual(self, weights: np.ndarray) -> float:
+        """The norm of the projected gradient over its norm at zero weights."""
+        found = float(np.linalg.norm(self.violation(weights)))
+        return found / self.at_zero if self.at_zero > 0 else found
+
+    def errors(self, weights: np.ndarray, times_gram: Callable[[np.ndarray], np.ndarray]) -> Errors:
+        """What is known of weights [I, S]; `times_gram` multiplies by X'X, to a few digits."""
+        violation = self.violation(weights)
+        found = float(np.linalg.norm(violation))
+        residual = found / self.at_zero if self.at_zero > 0 else found
+        if not np.isfinite(residual):
+            return Errors(residual, np.inf, np.inf)
+        wrong = np.linalg.norm(self._step(weights, violation, times_gram), axis=0)
+        sizes = np.linalg.norm(weights, axis=0)
+        with np.errstate(all="ignore"):
+            each = np.where(wrong > 0, wrong / np.where(sizes > 0, sizes, wrong), 0)
+            size = np.linalg.norm(sizes[self.drawn])
+            whole = float(np.linalg.norm(wrong[self.drawn]) / size) if size > 0 else float(each[self.drawn].max())
+        return Errors(residual, whole, float(each.max()))
+
+    def _step(
+        self, weights: np.ndarray, violation: np.ndarray, times_gram: Callable[[np.ndarray], np.ndarray]
+    ) -> np.ndarray:
+        """[I, S] (G + reg)^-1 times the gradient, of each column on the weights that are free to move in it."""
+        free = ((weights != 0) | (violation != 0)) & ~self.own
+        diagonal = (np.asarray(self.x.multiply(self.x).sum(axis=0)).ravel() + self.reg)[:, None]
+        size = np.abs(violation).max(axis=0, keepdims=True)
+        scaled = violation / np.where(size > 0, size, 1)
+
+        def dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+            return np.einsum("ij,ij->j", a, b)[None, :]
+
+        def apply(v: np.ndarray, _: np.ndarray) -> np.ndarray:
+            return np.where(free, times_gram(v) + self.reg * v, 0)
+
+        def precondition(v: np.ndarray) -> np.ndarray:
+            return v / diagonal
+
+        with np.errstate(all="ignore"):
+            state = cg.begin(np.zeros_like(weights), np.where(free, scaled, 0), precondition, dot)
+            enough = ENOUGH**2 * state.square
+            for _ in range(STEPS):
+                if not cg.any_active(state, enough):
+                    break
+                state = cg.step(state, apply, precondition, dot, enough)
+        return state.solution * size
+
+
+def gram_product(gram: Any, n: int) -> Callable[[np.ndarray], np.ndarray]:
+    """A function that multiplies [I, S] by a Gram matrix that lies padded on devices."""
+    return lambda columns: weights_times(gram, columns)[:n]
