@@ -11,7 +11,8 @@ from jaxrec.closed_form.kernel import Problem, Solution
 from jaxrec.closed_form.products import times_weights, weights_times
 from jaxrec.status import Certificate, Status
 
-PROBES = 8
+PROBES = 8  # random signs for norms of residuals
+ERROR_PROBES = 16  # normal draws for errors of weights: a few signs may all be blind for two items that go together
 # Largest relative KKT residual, and largest estimated error of the weights, of all and of a column, that leave `fit`.
 RESIDUAL_LIMIT = {"float32": 1e-4, "float64": 1e-10}
 ROUNDING_LIMIT = 1e-2
@@ -38,7 +39,7 @@ def certify(problem: Problem, solution: Solution, status: Status = Status.OK) ->
       solution: weights [I, I], maybe as `Rescaled` from what a model holds, and 1 / diag(C) [I].
       status: what the solver said.
 
-    Cost: 32 products with the weights and 48 with X.
+    Cost: 56 products with the weights and 64 with X.
     """
     dtype, (train, gram_diagonal, penalty, _) = np.dtype(solution.weights.dtype), problem
     limit = RESIDUAL_LIMIT[dtype.name]
@@ -55,7 +56,8 @@ def certify(problem: Problem, solution: Solution, status: Status = Status.OK) ->
 
     signs = np.random.default_rng(0).choice(np.array([-1.0, 1.0]), (train.n_items, PROBES))
     s = problem.scale(unexplained)[:, None]
-    both = weights_times(solution.weights, np.hstack([signs, signs / s]))
+    draws = np.random.default_rng(1).normal(size=(train.n_items, ERROR_PROBES))
+    both = weights_times(solution.weights, np.hstack([signs, draws / s]))
     response = both[:, :PROBES]
     x = train.to_csr(np.float64)
     at_answer = x.T @ (x @ (response - signs)) + penalty[:, None] * response
@@ -63,7 +65,7 @@ def certify(problem: Problem, solution: Solution, status: Status = Status.OK) ->
     start = offdiagonal_norm(at_zero, signs)
     error = offdiagonal_norm(at_answer, signs)
     residual = error / start if start > 0 else error  # no two items share a user: nothing off the diagonal is exact
-    weight_error, column_error = weight_errors(problem, solution, x, signs, signs / s - both[:, PROBES:])
+    weight_error, column_error = weight_errors(problem, solution, x, draws, draws / s - both[:, PROBES:])
 
     if not np.isfinite(residual):
         status = Status.NOT_FINITE
@@ -85,7 +87,7 @@ def certify(problem: Problem, solution: Solution, status: Status = Status.OK) ->
 
 
 def weight_errors(
-    problem: Problem, solution: Solution, x: Any, signs: np.ndarray, rows: np.ndarray
+    problem: Problem, solution: Solution, x: Any, draws: np.ndarray, rows: np.ndarray
 ) -> tuple[float, float]:
     """The estimated relative error of the weights in the Frobenius norm, and of the column that is worst in it.
 
@@ -93,31 +95,32 @@ def weight_errors(
     refinement from B sees both: with E = G (B - I) + D(s), which is 0 at the optimum, it is C E for a column whose
     diagonal is free. Where the diagonal is fixed the step is (C E)_oj - C_oj (C E)_jj / C_jj, in which errors of s_j
     cancel. From the left, z'C E = v'E with v = C z needs one product with the weights for all columns, and the mean
-    square over random signs z is the squared norm of each column.
+    square over normal draws z is the squared norm of each column.
 
     Args:
       problem: data, penalty and limit of the diagonal.
       solution: weights and 1 / diag(C).
       x: [U, I] float64 sparse X.
-      signs: [I, P] z.
+      draws: [I, P] z.
       rows: [I, P] C z.
     """
+    count = draws.shape[1]
     unexplained = np.asarray(solution.unexplained, np.float64)
     penalty, s = problem.penalty[:, None], problem.scale(unexplained)[:, None]
     a = x.T @ (x @ rows)
-    products = times_weights(np.hstack([a + penalty * rows, signs]).T, solution.weights).T
-    step = products[:, :PROBES] - a + (s - penalty) * rows
-    plain = products[:, PROBES:]
+    products = times_weights(np.hstack([a + penalty * rows, draws]).T, solution.weights).T
+    step = products[:, :count] - a + (s - penalty) * rows
+    plain = products[:, count:]
     # Of a row z, z'C E_j is (C E)_jj (z_j - u z'b_j) and the step's, u = 1 / (s_j C_jj): the first by least squares.
     diagonal = np.where(s < unexplained[:, None], 1 - s / unexplained[:, None], 0)
-    along = signs - (plain - diagonal * signs) * unexplained[:, None] / s
+    along = draws - (plain - diagonal * draws) * unexplained[:, None] / s
     freed = s <= penalty
-    along = np.where(freed, signs, along)
+    along = np.where(freed, draws, along)
     share = (along * step).sum(axis=1, keepdims=True) / (along**2).sum(axis=1, keepdims=True)
-    off = (step - share * along) * np.sqrt(PROBES / (PROBES - 1))
+    off = (step - share * along) * np.sqrt(count / (count - 1))
     errors, sizes = [(off**2).sum(axis=1)], [(plain**2).sum(axis=1)]
     if problem.diagonal_limit > 0:  # the weights between different items, which rank, and all of them
-        sizes.insert(0, ((plain - signs * (signs * plain).mean(axis=1, keepdims=True)) ** 2).sum(axis=1))
+        sizes.insert(0, (_without(plain, draws) ** 2).sum(axis=1))
         errors.append(np.where(freed[:, 0], (step**2).sum(axis=1), errors[0]))
     known = sizes[-1]
     found = [(0.0, 0.0)]
@@ -126,6 +129,12 @@ def weight_errors(
         if columns.any():
             found.append((np.sqrt(error.sum() / size.sum()), np.sqrt((error[columns] / size[columns]).max())))
     return tuple(map(float, np.max(found, axis=0)))  # pyright: ignore[reportReturnType]
+
+
+def _without(products: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """[I, P] the products less what the diagonal of the matrix adds to them, by least squares."""
+    own = (draws * products).sum(axis=1, keepdims=True) / (draws**2).sum(axis=1, keepdims=True)
+    return (products - own * draws) * np.sqrt(draws.shape[1] / (draws.shape[1] - 1))
 
 
 def refined_rows(rows: Any, times_inverse: Any, x: Any, penalty: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
