@@ -12,6 +12,7 @@ from jaxrec.closed_form.products import times_weights, weights_times
 from jaxrec.status import Certificate, Status
 
 PROBES = 8  # random signs for norms of residuals
+EXACT_ITEMS = 64  # up to which errors of weights are not sampled
 ERROR_PROBES = 16  # normal draws for errors of weights: a few signs may all be blind for two items that go together
 # Largest relative KKT residual, and largest estimated error of the weights, of all and of a column, that leave `fit`.
 RESIDUAL_LIMIT = {"float32": 1e-4, "float64": 1e-10}
@@ -56,7 +57,10 @@ def certify(problem: Problem, solution: Solution, status: Status = Status.OK) ->
 
     signs = np.random.default_rng(0).choice(np.array([-1.0, 1.0]), (train.n_items, PROBES))
     s = problem.scale(unexplained)[:, None]
-    draws = np.random.default_rng(1).normal(size=(train.n_items, ERROR_PROBES))
+    if train.n_items <= EXACT_ITEMS:
+        draws = np.eye(train.n_items) * train.n_items**0.5
+    else:
+        draws = np.random.default_rng(1).normal(size=(train.n_items, ERROR_PROBES))
     both = weights_times(solution.weights, np.hstack([signs, draws / s]))
     response = both[:, :PROBES]
     x = train.to_csr(np.float64)
@@ -95,7 +99,7 @@ def weight_errors(
     refinement from B sees both: with E = G (B - I) + D(s), which is 0 at the optimum, it is C E for a column whose
     diagonal is free. Where the diagonal is fixed the step is (C E)_oj - C_oj (C E)_jj / C_jj, in which errors of s_j
     cancel. From the left, z'C E = v'E with v = C z needs one product with the weights for all columns, and the mean
-    square over normal draws z is the squared norm of each column.
+    square over normal draws z is the squared norm of each column (up to 64 items: over all rows, exactly).
 
     Args:
       problem: data, penalty and limit of the diagonal.
@@ -111,13 +115,19 @@ def weight_errors(
     products = times_weights(np.hstack([a + penalty * rows, draws]).T, solution.weights).T
     step = products[:, :count] - a + (s - penalty) * rows
     plain = products[:, count:]
-    # Of a row z, z'C E_j is (C E)_jj (z_j - u z'b_j) and the step's, u = 1 / (s_j C_jj): the first by least squares.
+    # Of a row z, z'C E_j is (C E)_jj (z_j - u z'b_j) and the step's, u = 1 / (s_j C_jj): the first by least squares,
+    # which may take so much of a step along b_j with it.
     diagonal = np.where(s < unexplained[:, None], 1 - s / unexplained[:, None], 0)
-    along = draws - (plain - diagonal * draws) * unexplained[:, None] / s
+    others = (plain - diagonal * draws) * unexplained[:, None] / s
     freed = s <= penalty
-    along = np.where(freed, draws, along)
-    share = (along * step).sum(axis=1, keepdims=True) / (along**2).sum(axis=1, keepdims=True)
-    off = (step - share * along) * np.sqrt(count / (count - 1))
+    along = np.where(freed, draws, draws - others)
+    if count == len(draws):
+        share = np.diagonal(step)[:, None] / count**0.5
+        off = step - share * along
+    else:
+        share = (along * step).sum(axis=1, keepdims=True) / (along**2).sum(axis=1, keepdims=True)
+        taken = np.where(freed, 0, (others**2).mean(axis=1, keepdims=True))
+        off = (step - share * along) * np.sqrt(count / (count - 1) * (1 + taken))
     errors, sizes = [(off**2).sum(axis=1)], [(plain**2).sum(axis=1)]
     if problem.diagonal_limit > 0:  # the weights between different items, which rank, and all of them
         sizes.insert(0, (_without(plain, draws) ** 2).sum(axis=1))
@@ -134,7 +144,8 @@ def weight_errors(
 def _without(products: np.ndarray, draws: np.ndarray) -> np.ndarray:
     """[I, P] the products less what the diagonal of the matrix adds to them, by least squares."""
     own = (draws * products).sum(axis=1, keepdims=True) / (draws**2).sum(axis=1, keepdims=True)
-    return (products - own * draws) * np.sqrt(draws.shape[1] / (draws.shape[1] - 1))
+    more = 1 if draws.shape[1] == len(draws) else draws.shape[1] / (draws.shape[1] - 1)
+    return (products - own * draws) * np.sqrt(more)
 
 
 def refined_rows(rows: Any, times_inverse: Any, x: Any, penalty: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

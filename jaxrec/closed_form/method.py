@@ -135,6 +135,7 @@ class ClosedForm(HostOrDevices):
             model, certificate = self._with_certificate(train, problem, solution, status, clock)
             if certificate.status is Status.OK:  # what is not certified this way may be so the other way
                 return model, certificate
+            del model, inverse, solution
         with clock.stage("gram"):
             gram = self.gram(train, mesh)
         return self._solve_gram(train, gram, mesh, clock)
@@ -154,7 +155,7 @@ class ClosedForm(HostOrDevices):
     def _with_certificate(
         self, train: Interactions, problem: Problem, solution: Solution, status: Status, clock: Stopwatch
     ) -> tuple[Any, Certificate]:
-        """The model made of a solution, or None where that is not certified; and the certificate."""
+        """The model made of a solution, and its certificate."""
         weights = solution.weights
         with clock.stage("certificate"):
             if status is Status.OK:
@@ -162,8 +163,6 @@ class ClosedForm(HostOrDevices):
                 weights, optimum = self.transform_weights(problem, solution)
                 solution = solution._replace(weights=optimum)
             certificate = certify(problem, solution, status)
-        if certificate.status is not Status.OK:
-            return None, certificate
         return ItemWeights(weights, solution.unexplained, padding=len(weights) - train.n_items), certificate
 
     def _plan(self, shape: tuple[int, int, int], mesh: Any) -> Plan:

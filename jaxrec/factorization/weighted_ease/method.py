@@ -128,7 +128,7 @@ class WeightedEase(HostOrDevices):
 
     def _solve(
         self, train: Interactions, mesh: Any, clock: Stopwatch, *, cell_weights: Weights | None = None, **_: Any
-    ) -> tuple[ItemWeights | None, Certificate]:
+    ) -> tuple[ItemWeights, Certificate]:
         weights = self.cell_weights(train) if cell_weights is None else cell_weights
         _require(weights, train)
         solution, certificate = self._solved(train, weights, self.settings, np.dtype(self.dtype), mesh, clock)
@@ -136,8 +136,6 @@ class WeightedEase(HostOrDevices):
         if mesh is None and self.dtype == "float32" and lacks_digits and train.n_items <= FLOAT64_ITEMS:
             settings = self.settings._replace(tolerance=min(self.settings.tolerance, TOLERANCE["float64"]))
             solution, certificate = self._solved(train, weights, settings, np.dtype(np.float64), mesh, clock)
-        if certificate.status is not Status.OK:
-            return None, certificate
         return ItemWeights(solution.weights, padding=len(solution.weights) - train.n_items), certificate
 
     def _solved(

@@ -31,7 +31,7 @@ from jaxrec.status import Certificate, Status
 
 SAMPLE = 64  # columns whose stationarity is checked
 RESIDUAL_LIMIT = {"float32": 1e-4, "float64": 1e-10}
-EPS = float(np.finfo(np.float64).eps)
+ROUNDING = 32 * float(np.finfo(np.float64).eps)  # of an entry of S, relative to the terms whose difference it is
 SEEN = ("residual", "objective gap", "standard error of the gap", "error", "worst error")
 NEIGHBOURS = 100  # of an item on average, unless told otherwise
 
@@ -91,7 +91,9 @@ def stationarity(
         both = np.stack([gradient[near, k], target[near, k]], axis=1)
         errors[k], starts[k] = np.sum(both**2, axis=0)
         shift = np.abs(gram.shift[near])
-        rounded = draws.choice([-EPS, EPS], len(near)) * shift * (shift @ np.abs(w[near, k]) + abs(gram.shift[j]))
+        rounded = (
+            draws.choice([-ROUNDING, ROUNDING], len(near)) * shift * (shift @ np.abs(w[near, k]) + abs(gram.shift[j]))
+        )
         try:
             steps = np.linalg.solve(block, np.hstack([both, rounded[:, None]]))
         except np.linalg.LinAlgError:
