@@ -46,7 +46,6 @@ from jaxrec.status import Certificate, Status
 RELAXATION = 1.8  # ADMM converges for values in (0, 2); chosen with COUPLING on MovieLens data
 COUPLING = 8.0  # rho relative to the Gram matrix's diagonal
 CHECK_EVERY = 5  # iterations between checks of the residual
-ROUNDING = 1e-5  # a residual of all columns below this may be float32's
 
 
 def objective(x: Float[ArrayLike, "U I"], weights: Float[ArrayLike, "I I"], reg: Any, l1: Any) -> Float[Array, ""]:
@@ -226,10 +225,10 @@ class Slim(Method):
           devices: what to split every I x I matrix over by columns, as in `Ease.fit`; None is the default device.
 
         Returns:
-          Fitted(model: ItemWeights, info: FitInfo). The certificate holds the relative projected-gradient residual, of
-          all columns to float32's digits and in float64 of up to 64: 32 drawn once, and the 32 that look worst. Its
-          detail holds the estimated error of the weights: of the columns drawn, and of the worst column of these 64.
-          The iterations go on until that is below a hundredth as well.
+          Fitted(model: ItemWeights, info: FitInfo). The certificate holds the relative projected-gradient residual of
+          up to 64 columns in float64: 32 drawn once, and the 32 that look worst. Its detail holds the residual of all
+          columns, to float32's digits; and the estimated error of the weights, of the columns drawn and of the worst
+          column of these 64. The iterations go on until that is below a hundredth as well.
 
         Raises:
           FitError: it does not fit in memory, or the residual is above `tolerance` after `max_iterations`.
@@ -254,31 +253,27 @@ class Slim(Method):
             state, done, enough = parallel.zeros((size, size), mesh), 0, self.tolerance
             taken = partial(_taken, rho=rho, l1=floats[1], nonnegative=self.nonnegative, mesh=mesh, n=n)
             with progress_bar("ADMM", self.max_iterations) as advance:
-                while done < self.max_iterations:
+                while True:
                     state = _steps(state, inverse, rho, *floats)
                     done += CHECK_EVERY
                     advance(CHECK_EVERY)
                     residual = columns.residual(taken(state, columns.items))
-                    if not np.isfinite(residual):
-                        break
-                    if residual > enough:
+                    last = done >= self.max_iterations or not np.isfinite(residual)
+                    if residual > enough and not last:
                         continue
                     norms = parallel.to_host(_violations(state, gram, rho, *floats))[:, :n].astype(np.float64)
                     columns = self._worst_and_drawn(train, items, norms)
                     found = columns.errors(taken(state, columns.items), gram_product(gram, n))
-                    everywhere = _relative(norms)
-                    if everywhere > max(self.tolerance, ROUNDING) or found.residual > self.tolerance:
-                        enough = residual / 2
-                    elif found.weights > ROUNDING_LIMIT / 2 or found.worst > COLUMN_LIMIT / 2:
-                        enough = residual / 4
-                    else:
+                    settled = found.weights <= ROUNDING_LIMIT / 2 and found.worst <= COLUMN_LIMIT / 2
+                    if last or (settled and found.residual <= self.tolerance):
                         break
+                    enough = residual / (2 if settled else 4)
             del inverse
         with clock.stage("certificate"):
-            norms = parallel.to_host(_violations(state, gram, rho, *floats))[:, :n].astype(np.float64)
-            weights = ties.tie(_feasible(state, rho, *floats[1:]), ties.identical_items(train))
-            columns = self._worst_and_drawn(train, items, norms)
-            found = columns.errors(columns_of(weights, columns.items)[:n], gram_product(gram, n))
+            weights, twins = _feasible(state, rho, *floats[1:]), ties.identical_items(train)
+            if len(twins.items):
+                weights = ties.tie(weights, twins)
+                found = columns.errors(columns_of(weights, columns.items)[:n], gram_product(gram, n))
             certificate = self._certificate(weights, found, _relative(norms), float(done), n)
         return ItemWeights(weights, padding=size - n), certificate
 
@@ -296,11 +291,12 @@ class Slim(Method):
         return Columns(train, chosen, drawn, self.reg, self.l1, self.nonnegative)
 
     def _certificate(self, weights: Any, found: Errors, everywhere: float, done: float, n: int) -> Certificate:
-        residual = max(found.residual, everywhere if everywhere > ROUNDING else 0.0)
+        residual = found.residual
         kept = float(jnp.mean(weights != 0)) * len(weights) ** 2 / n**2
         detail = {
             "iterations": done,
             "share of weights that are zero": 1 - kept,
+            "residual of all columns": everywhere,
             "estimated error of the weights": found.weights,
             "estimated error of the worst column": found.worst,
         }

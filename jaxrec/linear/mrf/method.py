@@ -95,13 +95,13 @@ def stationarity(
             draws.choice([-ROUNDING, ROUNDING], len(near)) * shift * (shift @ np.abs(w[near, k]) + abs(gram.shift[j]))
         )
         try:
-            steps = np.linalg.solve(block, np.hstack([both, rounded[:, None]]))
+            steps = np.linalg.solve(block, np.hstack([both, rounded]))
         except np.linalg.LinAlgError:
             return dict.fromkeys(SEEN, np.nan)
         gaps[k], gains[k] = np.sum(both * steps[:, :2], axis=0)
-        parts = (steps[:, 0], steps[:, 2], w[near, k])
-        left, of_sums, sizes[k] = (np.linalg.norm(gram.inverse_scale[near] * part) for part in parts)
-        wrong[k] = left + of_sums
+        parts = (steps[:, :1], steps[:, 2:], w[near, k : k + 1])
+        left, of_sums, sizes[k] = (np.linalg.norm(gram.inverse_scale[near, None] * part) for part in parts)
+        wrong[k] = left + of_sums / 8**0.5
     gap = gaps.sum() / gains.sum()
     spread = np.std(gaps - gap * gains, ddof=1) if len(items) > 1 else 0.0
     error = spread / gains.mean() * np.sqrt((1 / len(items)) * (1 - len(items) / len(known)))
