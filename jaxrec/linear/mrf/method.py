@@ -91,9 +91,8 @@ def stationarity(
         both = np.stack([gradient[near, k], target[near, k]], axis=1)
         errors[k], starts[k] = np.sum(both**2, axis=0)
         shift = np.abs(gram.shift[near])
-        rounded = (
-            draws.choice([-ROUNDING, ROUNDING], len(near)) * shift * (shift @ np.abs(w[near, k]) + abs(gram.shift[j]))
-        )
+        terms = shift * (shift @ np.abs(w[near, k]) + abs(gram.shift[j]))
+        rounded = draws.choice([-ROUNDING, ROUNDING], (len(near), 8)) * terms[:, None]
         try:
             steps = np.linalg.solve(block, np.hstack([both, rounded]))
         except np.linalg.LinAlgError:
