@@ -90,18 +90,20 @@ def draw_reg(rng: np.random.Generator, x: np.ndarray) -> float:
 # -- references, column by column in scaled float64 ---------------------------------------------------------------
 
 
-def ridge_columns(gram: np.ndarray, penalty: np.ndarray, free: bool | None = None, limit: float = 0.0) -> np.ndarray:
-    """B that minimises tr (I - B)'A(I - B) + ||Lambda^(1/2) B||^2 with a diagonal of at most `limit`, by columns.
+def ridge_columns(x: np.ndarray, penalty: np.ndarray, limit: float = 0.0) -> np.ndarray:
+    """B that minimises ||X - X B||^2 + ||Lambda^(1/2) B||^2 with a diagonal of at most `limit`, by columns.
 
-    A column with a diagonal of 0 solves its normal equations, scaled to a unit diagonal; with a diagonal b it is
-    (1 - b) times that, and the best b follows from a parabola.
+    A column with a diagonal of 0 is a least-squares problem on stacked rows, whose condition number is the root of that
+    of the normal equations; with a diagonal b it is (1 - b) times that, and the best b follows from a parabola.
     """
-    n = len(gram)
+    n = x.shape[1]
     out = np.zeros((n, n))
     for j in range(n):
         o = np.arange(n) != j
-        w = solve_scaled(gram[np.ix_(o, o)] + np.diag(penalty[o]), gram[o, j]) if n > 1 else np.zeros(0)
-        left = max(0.0, gram[j, j] - gram[o, j] @ w)  # the value at b_jj = 0
+        rows, right = np.vstack([x[:, o], np.diag(np.sqrt(penalty[o]))]), np.concatenate([x[:, j], np.zeros(n - 1)])
+        scale = 1 / np.linalg.norm(rows, axis=0)
+        w = scale * np.linalg.lstsq(rows * scale, right, rcond=0)[0] if n > 1 else np.zeros(0)
+        left = float(np.sum((right - rows @ w) ** 2))  # the value at b_jj = 0
         own = min(left / (left + penalty[j]), limit)
         out[o, j], out[j, j] = (1 - own) * w, own
     return out
@@ -181,11 +183,9 @@ def closed_form(make: Callable[[np.random.Generator, float], Any], popularity: b
         method = make(rng, draw_reg(rng, x))
 
         def expected() -> np.ndarray:
-            gram = x.T @ x
-            dropout = getattr(method, "dropout", 0.0)
-            return ridge_columns(
-                gram, method.reg + dropout / (1 - dropout) * np.diag(gram), limit=method.diagonal_limit
-            )
+            share = getattr(method, "dropout", 0.0)
+            penalty = method.reg + share / (1 - share) * (x**2).sum(axis=0)
+            return ridge_columns(x, penalty, method.diagonal_limit)
 
         return method, data, expected
 
@@ -203,8 +203,8 @@ def _weighted(rng: np.random.Generator) -> tuple[Any, Interactions, Callable[[],
         out = np.zeros((n, n))
         for j in range(n):
             w = 1 + alpha * (x[:, j] != 0)
-            gram = x.T @ (w[:, None] * x)
-            out[:, j] = ridge_columns(gram, np.full(n, reg), limit=float(method.diagonal == "free"))[:, j]
+            rows = np.sqrt(w)[:, None] * x
+            out[:, j] = ridge_columns(rows, np.full(n, reg), float(method.diagonal == "free"))[:, j]
         return out
 
     return method, data, expected
@@ -253,7 +253,7 @@ def _mrf(rng: np.random.Generator) -> tuple[Any, Interactions, Callable[[], np.n
         scale = np.where(known, variance, 1) ** (alpha / 2)
         z = np.where(known, centred / scale, 0)
         out = np.zeros((len(known), len(known)))
-        inside = ridge_columns(z[:, known].T @ z[:, known], np.full(known.sum(), reg))
+        inside = ridge_columns(z[:, known], np.full(known.sum(), reg))
         out[np.ix_(known, known)] = inside
         return out * scale / scale[:, None]
 

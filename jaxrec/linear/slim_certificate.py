@@ -24,7 +24,7 @@ class Errors(NamedTuple):
     """What is known of some columns.
 
     Attributes:
-      residual: the norm of the projected gradient over its norm at zero weights, of all of them.
+      residual: the norm of the projected gradient over its norm at zero weights, of those drawn.
       weights: the estimated relative error of the weights, of those that were drawn at random.
       worst: the largest of a column.
     """
@@ -69,7 +69,7 @@ class Columns:
         self.reg, self.l1, self.nonnegative = reg, l1, nonnegative
         self.start = self.x.T @ self.x[:, items].toarray()
         self.own = np.arange(train.n_items)[:, None] == items[None, :]
-        self.at_zero = float(np.linalg.norm(self.violation(np.zeros(self.start.shape))))
+        self.at_zero = float(np.linalg.norm(self.violation(np.zeros(self.start.shape))[:, drawn]))
 
     def violation(self, weights: np.ndarray) -> np.ndarray:
         """[I, S] the projected gradient at weights [I, S]."""
@@ -77,14 +77,14 @@ class Columns:
         return np.where(self.own, 0, slopes(gradient, weights, self.l1, self.nonnegative))
 
     def residual(self, weights: np.ndarray) -> float:
-        """The norm of the projected gradient over its norm at zero weights."""
-        found = float(np.linalg.norm(self.violation(weights)))
+        """The norm of the projected gradient over its norm at zero weights, of the columns drawn."""
+        found = float(np.linalg.norm(self.violation(weights)[:, self.drawn]))
         return found / self.at_zero if self.at_zero > 0 else found
 
     def errors(self, weights: np.ndarray, times_gram: Callable[[np.ndarray], np.ndarray]) -> Errors:
         """What is known of weights [I, S]; `times_gram` multiplies by X'X, to a few digits."""
         violation = self.violation(weights)
-        found = float(np.linalg.norm(violation))
+        found = float(np.linalg.norm(violation[:, self.drawn]))
         residual = found / self.at_zero if self.at_zero > 0 else found
         if not np.isfinite(residual):
             return Errors(residual, np.inf, np.inf)

@@ -132,7 +132,8 @@ class WeightedEase(HostOrDevices):
         weights = self.cell_weights(train) if cell_weights is None else cell_weights
         _require(weights, train)
         solution, certificate = self._solved(train, weights, self.settings, np.dtype(self.dtype), mesh, clock)
-        lacks_digits = certificate.status in (Status.ILL_CONDITIONED, Status.NOT_POSITIVE_DEFINITE)
+        done = certificate.detail.get("iterations", 0)
+        lacks_digits = certificate.status is not Status.OK and done < self.max_iterations
         if mesh is None and self.dtype == "float32" and lacks_digits and train.n_items <= FLOAT64_ITEMS:
             settings = self.settings._replace(tolerance=min(self.settings.tolerance, TOLERANCE["float64"]))
             solution, certificate = self._solved(train, weights, settings, np.dtype(np.float64), mesh, clock)
@@ -147,6 +148,9 @@ class WeightedEase(HostOrDevices):
         with clock.stage("certificate"):
             if len(solution.weights):
                 tied = _tied(solution.weights, train, weights)
+                if mesh is None:
+                    unseen = np.flatnonzero(train.item_counts == 0)
+                    tied[unseen, unseen] = 0  # of e_j - reg c_j rounding may leave something
                 solution = solution._replace(weights=tied if mesh else tied.astype(self.dtype, copy=False))
             return solution, certify(train, weights, solution, self.settings, dtype)
 
