@@ -167,7 +167,7 @@ def _signed(a: np.ndarray, b: np.ndarray, l1: np.ndarray) -> np.ndarray:
             break
     on = w != 0
     if on.any():
-        w[on] = np.linalg.solve(a[np.ix_(on, on)], b[on] - l1[on] * np.sign(w[on]))
+        w[on] = np.linalg.lstsq(a[np.ix_(on, on)], b[on] - l1[on] * np.sign(w[on]), rcond=0)[0]
     return w
 
 

@@ -28,15 +28,14 @@ from jaxrec.models import Fitted, PairWeights
 from jaxrec.runtime import parallel
 from jaxrec.runtime.memory import Hardware, Needs
 from jaxrec.runtime.progress import progress_bar
-from jaxrec.solvers import cg
 from jaxrec.solvers.columns import HIGHEST, columns_product, on_diagonal, own_diagonal, sample_columns, zero_diagonal
+from jaxrec.solvers.restricted import restricted_solve
 from jaxrec.solvers.spd import SweepLayout, inverse_columns, sweep_layout
 from jaxrec.solvers.spd_host import mirror_lower
 from jaxrec.status import Certificate, Status
 
 RESIDUAL_LIMIT = 1e-3
 LOOK_AFTER = 40  # iterations, at first; then after half as many as were done
-STEPS = 500  # most of conjugate gradients for an error
 
 
 class HigherOrderWeights(NamedTuple):
@@ -235,7 +234,7 @@ class Check:
         may_b = np.arange(n)[:, None] != self.items
         self.allowed = np.vstack([may_b, (pairs[:, :1] != self.items) & (pairs[:, 1:] != self.items)])
         self.start = self.allowed * (self.features.T @ self.target)
-        self.diagonal = np.asarray(self.features.multiply(self.features).sum(axis=0)).reshape(-1, 1) + self.penalty
+        self.diagonal = np.asarray(self.features.multiply(self.features).sum(axis=0)).ravel() + self.penalty[:, 0]
 
     def times(self, columns: np.ndarray) -> np.ndarray:
         """[I + M, S] the Hessian times columns that are 0 where no weight may stand."""
@@ -253,20 +252,10 @@ class Check:
         residual = found / at_zero if at_zero > 0 else found
         if not np.isfinite(residual):
             return residual, np.inf, np.inf
-        size = np.abs(gradient).max(axis=0, keepdims=True)
-
-        def dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-            return np.einsum("ij,ij->j", a, b)[None, :]
-
-        state = cg.begin(
-            np.zeros_like(weights), gradient / np.where(size > 0, size, 1), lambda v: v / self.diagonal, dot
+        step, reached = restricted_solve(
+            lambda v: self.features.T @ (self.features @ v) + self.penalty * v, self.diagonal, gradient, self.allowed
         )
-        enough = 1e-4 * state.square
-        for _ in range(STEPS):
-            if not cg.any_active(state, enough):
-                break
-            state = cg.step(state, lambda v, _: self.times(v), lambda v: v / self.diagonal, dot, enough)
-        step, errors = state.solution * size, [0.0, 0.0]
+        errors = [0.0, 0.0] if reached.all() else [np.inf, np.inf]
         for part in (slice(n), slice(None)):
             wrong, sizes = (np.linalg.norm(a[part], axis=0) for a in (step, weights))
             if sizes.any():

@@ -15,9 +15,7 @@ import numpy as np
 
 from jaxrec.closed_form.products import weights_times
 from jaxrec.data.interactions import Interactions
-from jaxrec.solvers import cg
-
-STEPS, ENOUGH = 200, 3e-2  # of conjugate gradients for an error: most of them, and the relative residual that ends them
+from jaxrec.solvers.restricted import DENSE, restricted_solve
 
 
 class Errors(NamedTuple):
@@ -101,27 +99,14 @@ class Columns:
     ) -> np.ndarray:
         """[I, S] (G + reg)^-1 times the gradient, of each column on the weights that are free to move in it."""
         free = ((weights != 0) | (violation != 0)) & ~self.own
-        diagonal = (np.asarray(self.x.multiply(self.x).sum(axis=0)).ravel() + self.reg)[:, None]
-        size = np.abs(violation).max(axis=0, keepdims=True)
-        scaled = violation / np.where(size > 0, size, 1)
+        diagonal = np.asarray(self.x.multiply(self.x).sum(axis=0)).ravel() + self.reg
+        if len(weights) <= DENSE:
+            times_gram = self._times_gram
+        step, reached = restricted_solve(lambda v: times_gram(v) + self.reg * v, diagonal, violation, free)
+        return np.where(reached, step, np.inf)
 
-        def dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-            return np.einsum("ij,ij->j", a, b)[None, :]
-
-        def apply(v: np.ndarray, _: np.ndarray) -> np.ndarray:
-            return np.where(free, times_gram(v) + self.reg * v, 0)
-
-        def precondition(v: np.ndarray) -> np.ndarray:
-            return v / diagonal
-
-        with np.errstate(all="ignore"):
-            state = cg.begin(np.zeros_like(weights), np.where(free, scaled, 0), precondition, dot)
-            enough = ENOUGH**2 * state.square
-            for _ in range(STEPS):
-                if not cg.any_active(state, enough):
-                    break
-                state = cg.step(state, apply, precondition, dot, enough)
-        return state.solution * size
+    def _times_gram(self, columns: np.ndarray) -> np.ndarray:
+        return self.x.T @ (self.x @ columns)
 
 
 def gram_product(gram: Any, n: int) -> Callable[[np.ndarray], np.ndarray]:
