@@ -200,7 +200,7 @@ def test_metrics_equal_those_of_refits_on_sparse_data(method):
     assert np.nanmean(np.abs(found - expected) > 1e-9) < 0.1  # other ties are broken by rounding in either
 
 
-@pytest.mark.parametrize("height", [1e3, 1e5, 1e7])
+@pytest.mark.parametrize("height", [1e3, 1e5, 1e6])
 def test_scores_of_users_with_huge_values_are_right_or_refused(height, rng):
     refused = 0
     for reg in (1.0, 1e4, 1e7, 1e9):
