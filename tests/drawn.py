@@ -143,6 +143,10 @@ def elastic_net(x: np.ndarray, reg: float, l1: float, nonnegative: bool) -> np.n
         if nonnegative:
             target = scipy.linalg.solve_triangular(factor, linear - l1 * scale, trans="T")
             found = scipy.optimize.nnls(factor, target, maxiter=100 * n)[0]
+            on = found > 0
+            if l1 == 0 and on.any():  # along flat directions least squares on the rows are exact, and NNLS is not
+                again = np.linalg.lstsq(rows[:, on] * scale[on], np.append(x[:, j], np.zeros(n - 1)), rcond=0)[0]
+                found[on] = again if (again >= 0).all() else found[on]
         else:
             found = _signed(factor.T @ factor, linear, l1 * scale)
         at = factor.T @ (factor @ found) - linear

@@ -17,6 +17,8 @@ from jaxrec.closed_form.products import weights_times
 from jaxrec.data.interactions import Interactions
 from jaxrec.solvers.restricted import DENSE, restricted_solve
 
+ROUNDS = 30  # most Newton steps, where they are cheap
+
 
 class Errors(NamedTuple):
     """What is known of some columns.
@@ -97,13 +99,32 @@ class Columns:
     def _step(
         self, weights: np.ndarray, violation: np.ndarray, times_gram: Callable[[np.ndarray], np.ndarray]
     ) -> np.ndarray:
-        """[I, S] (G + reg)^-1 times the gradient, of each column on the weights that are free to move in it."""
-        free = ((weights != 0) | (violation != 0)) & ~self.own
+        """[I, S] what is wrong with the weights: Newton steps, each on the weights that are free after the one before.
+
+        Those that a step takes across zero stay there; those that the gradient then pulls off zero become free.
+        """
         diagonal = np.asarray(self.x.multiply(self.x).sum(axis=0)).ravel() + self.reg
-        if len(weights) <= DENSE:
+        small = len(weights) <= DENSE
+        if small:
             times_gram = self._times_gram
-        step, reached = restricted_solve(lambda v: times_gram(v) + self.reg * v, diagonal, violation, free)
-        return np.where(reached, step, np.inf)
+        now, known = weights, np.ones(weights.shape[1], bool)
+        for _ in range(ROUNDS if small else 1):
+            free = ((now != 0) | (violation != 0)) & ~self.own
+            step, reached = restricted_solve(lambda v: times_gram(v) + self.reg * v, diagonal, violation, free)
+            known &= reached
+            after = now - step
+            signs = np.where(now != 0, np.sign(now), -np.sign(violation))
+            across = (after * signs < 0) & (signs != 0)
+            if not small:
+                now = after
+                break
+            now = np.where(across, 0, after)
+            moved = self.violation(now)
+            level = np.abs(self.start).max(axis=0, keepdims=True) * 1e-13
+            violation = np.where(np.abs(moved) > level, moved, 0)
+            if not across.any() and not (violation[now == 0] != 0).any():
+                break
+        return np.where(known, weights - now, np.inf)
 
     def _times_gram(self, columns: np.ndarray) -> np.ndarray:
         return self.x.T @ (self.x @ columns)
