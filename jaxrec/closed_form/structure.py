@@ -31,7 +31,7 @@ class WithoutUser:
 
     @cached_property
     def _x(self) -> Rows:
-        x = self.data.to_csr(np.float32)
+        x = self.data.to_csr(np.float32).copy()  # which shares no memory with the data
         x.sort_indices()
         return x
 
@@ -88,13 +88,13 @@ class WithoutUser:
 
     def _tie(self, scores: np.ndarray, history: Rows, fold_in: Rows) -> None:
         of_all, starts, sizes = self._twins
-        spared = history + fold_in
-        row = np.repeat(np.arange(len(scores)), np.diff(spared.indptr))
-        before = scores[row, spared.indices]
+        rows = [np.repeat(np.arange(len(scores)), np.diff(part.indptr)) for part in (history, fold_in)]
+        spared = np.concatenate(rows), np.concatenate([history.indices, fold_in.indices])
+        before = scores[spared]
         if len(of_all):
             means = np.add.reduceat(scores[:, of_all].astype(np.float64), starts, axis=1) / sizes
             scores[:, of_all] = np.repeat(means, sizes, axis=1)
-            scores[row, spared.indices] = before  # what the user has is no twin of what others have
+            scores[spared] = before  # what the user has is no twin of what others have
         for row, shown in enumerate(_lists(fold_in)):
             user = self.user_of(history[row : row + 1]) if self._tied_without else None
             for items in self._tied_without.get(user, ()) if user is not None else ():

@@ -302,3 +302,14 @@ def test_a_model_that_cannot_be_certified_is_not_evaluated():
     twins = Interactions.from_lists([[0, 1]] * 3000, 2)
     with pytest.raises(FitError, match="raise reg"):
         leave_user_out(Ease(1e-4), twins)
+
+
+def test_the_data_stay_as_they_are(rng):
+    """Rows whose items stand in any order are not sorted in place, which would move what is held out by position."""
+    users = np.repeat(np.arange(30), 6)
+    items = np.concatenate([rng.permutation(12)[:6] for _ in range(30)])
+    data = Interactions.from_csr(sp.csr_array((np.ones(180, np.float32), items, np.arange(0, 181, 6)), shape=(30, 12)))
+    before = data.indices.copy(), data.values.copy()
+    jaxrec.evaluate_leave_user_out(Ease(3.0), data, "ndcg@5")
+    np.testing.assert_array_equal(data.indices, before[0])
+    assert len(users) == data.nnz
