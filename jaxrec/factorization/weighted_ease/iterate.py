@@ -393,7 +393,7 @@ def solve_on_mesh(train: Interactions, weights: Weights, settings: Settings, mes
                 for out, part in zip(known, found, strict=True):
                     out[at[real]] = parallel.to_host(part)[0][real]
                 advance(int(real.sum()))
-    return SolvedColumns(jax.block_until_ready(b), *known[:, :n], inverse)
+    return SolvedColumns(jax.block_until_ready(b), known[0, :n], known[1, :n], known[2, :n], inverse)
 
 
 _scaled = jax.jit(lambda gram, scale: scale * gram)
