@@ -21,6 +21,7 @@ from jaxtyping import Array, Float
 from jaxrec import _checks
 from jaxrec._checks import InputError
 from jaxrec.closed_form import ties
+from jaxrec.closed_form.products import Rescaled
 from jaxrec.data.interactions import Interactions
 from jaxrec.factorization.weighted_ease import iterate, solve
 from jaxrec.factorization.weighted_ease.certificate import certify
@@ -151,7 +152,11 @@ class WeightedEase(HostOrDevices):
                 if mesh is None:
                     unseen = np.flatnonzero(train.item_counts == 0)
                     tied[unseen, unseen] = 0  # of e_j - reg c_j rounding may leave something
-                solution = solution._replace(weights=tied if mesh else tied.astype(self.dtype, copy=False))
+                tied = tied if mesh else tied.astype(self.dtype, copy=False)
+                known = solution.preconditioner
+                if isinstance(known, Rescaled):  # of the weights themselves, whose memory went into the tied ones
+                    known = dataclasses.replace(known, matrix=tied)
+                solution = solution._replace(weights=tied, preconditioner=known)
             return solution, certify(train, weights, solution, self.settings, dtype)
 
     def _advice(self, certificate: Certificate, train: Interactions) -> str:
