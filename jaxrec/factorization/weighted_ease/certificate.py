@@ -157,7 +157,7 @@ class Systems:
             off[self.own] = others[self.own] = 0
             found = np.maximum(found, _ratio(off, others))
         found = np.where((state.square > enough)[0] & (size[0] > 0), np.inf, found)
-        return np.where(self.targets.any(axis=0), found, 0)  # nobody's item: a diagonal that no history meets
+        return np.where((self.cells * self.targets).any(axis=0), found, 0)  # else nothing is asked of the column
 
 
 def _ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
