@@ -80,7 +80,8 @@ def test_iterations_gather_rows_by_chunks():
     matrices = [shape_of(shape, mesh) for shape in ((n, n), (pairs, n), (n, pairs), (pairs, pairs))]
     layouts = SweepLayout(n, 64, 128), SweepLayout(pairs, 64, 64)
     of = jax.ShapeDtypeStruct((pairs, 2), jnp.int32, sharding=parallel.sharding(mesh, WHOLE))
-    compiled = higher_order._admm.lower(matrices, of, tuple(np.float32((1, 2, 3))), 3, layouts, mesh).compile()
+    floats, start = tuple(np.float32((1, 2, 3))), (matrices[1], matrices[1])
+    compiled = higher_order._admm.lower(tuple(matrices), of, floats, 3, start, layouts, mesh).compile()
     assert 0 < most_sent(compiled) <= n * row_chunk(n)
 
 

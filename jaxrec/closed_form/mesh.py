@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from jaxrec.closed_form.kernel import Solution, scale
 from jaxrec.runtime import parallel
-from jaxrec.solvers.columns import HIGHEST, on_diagonal, own_diagonal
+from jaxrec.solvers.columns import on_diagonal, own_diagonal
 from jaxrec.solvers.spd import SweepLayout, inverse_columns, negative_inverse, sweep_layout
 
 
@@ -104,19 +104,3 @@ def invert(gram: Array, penalty: np.ndarray, mesh: Any = None, fill: float = 1.0
     layout = sweep_layout(len(penalty), mesh.size if mesh else 1)
     placed = place_penalty(penalty, mesh, layout.size, fill) if mesh else jnp.asarray(penalty, jnp.float32)
     return _invert(gram, placed, mesh, layout)
-
-
-def weights_times(weights: Any, signs: np.ndarray) -> np.ndarray:
-    """[I, P] B z of each probe, wherever the weights lie, in their precision."""
-    if isinstance(weights, np.ndarray):
-        return weights @ signs
-    padded = np.pad(signs, ((0, weights.shape[0] - len(signs)), (0, 0)))
-    return parallel.to_host(_times_on_mesh(weights, padded, mesh=parallel.mesh_of(weights)))[: len(signs)]
-
-
-@partial(jax.jit, static_argnames="mesh")
-def _times_on_mesh(weights, signs, *, mesh):
-    def kernel(columns, part, axis):
-        return parallel.psum(jnp.matmul(columns, part, precision=HIGHEST), axis)
-
-    return parallel.over_columns(kernel, mesh, (parallel.COLUMNS, parallel.ROWS), parallel.REPLICATED)(weights, signs)

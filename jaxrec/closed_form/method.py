@@ -15,6 +15,7 @@ from jaxrec.closed_form.certificate import ROUNDING_LIMIT, certify
 from jaxrec.closed_form.gram import BLOCK_BYTES, default_gram, lower_gram, squared_norms
 from jaxrec.closed_form.kernel import Problem, Solution, solve_on_host, weights_in_place
 from jaxrec.closed_form.mesh import solve_on_mesh
+from jaxrec.closed_form.unexplained import with_exact_diagonal
 from jaxrec.data.interactions import Interactions
 from jaxrec.fitting import HostOrDevices, Stopwatch
 from jaxrec.models import Fitted, ItemWeights
@@ -22,6 +23,12 @@ from jaxrec.runtime.memory import Hardware, Needs, Plan
 from jaxrec.runtime.threads import n_threads
 from jaxrec.solvers.spd import sweep_layout
 from jaxrec.status import Certificate, Status
+
+
+def settled(problem: Problem, solution: Solution, twins: ties.IdenticalItems) -> Solution:
+    """The solution as it is certified and returned: with twins tied, and a diagonal that rounding has not spoilt."""
+    unexplained = ties.tie_entries(np.asarray(solution.unexplained), twins)
+    return with_exact_diagonal(problem, Solution(ties.tie(solution.weights, twins), unexplained))
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -63,9 +70,12 @@ class ClosedForm(HostOrDevices):
         gram_diagonal = squared_norms(x)
         return Problem(x, gram_diagonal, self.penalty(gram_diagonal), self.diagonal_limit)
 
-    def transform_weights(self, problem: Problem, solution: Solution) -> np.ndarray | Array:
-        """[I, I] the model's weights from the certified optimum, whose memory may be reused; on a mesh padded."""
-        return solution.weights
+    def transform_weights(self, problem: Problem, solution: Solution) -> tuple[np.ndarray | Array, Any]:
+        """([I, I] the model's weights, made of the optimum's in place; the optimum seen through them).
+
+        The second is what anything of `jaxrec.closed_form.products` can be multiplied by; on a mesh both are padded.
+        """
+        return solution.weights, solution.weights
 
     def fit(self, train: Interactions, devices: Any = None) -> Fitted:
         """The fitted weights with their certificate.
@@ -125,6 +135,7 @@ class ClosedForm(HostOrDevices):
             model, certificate = self._with_certificate(train, problem, solution, status, clock)
             if certificate.status is Status.OK:  # what is not certified this way may be so the other way
                 return model, certificate
+            del model, inverse, solution
         with clock.stage("gram"):
             gram = self.gram(train, mesh)
         return self._solve_gram(train, gram, mesh, clock)
@@ -144,12 +155,14 @@ class ClosedForm(HostOrDevices):
     def _with_certificate(
         self, train: Interactions, problem: Problem, solution: Solution, status: Status, clock: Stopwatch
     ) -> tuple[Any, Certificate]:
-        """The model made of a solution, or None where that is not certified; and the certificate."""
+        """The model made of a solution, and its certificate."""
+        weights = solution.weights
         with clock.stage("certificate"):
+            if status is Status.OK:
+                solution = settled(problem, solution, ties.identical_items(train))
+                weights, optimum = self.transform_weights(problem, solution)
+                solution = solution._replace(weights=optimum)
             certificate = certify(problem, solution, status)
-        if certificate.status is not Status.OK:
-            return None, certificate
-        weights = ties.share_columns(self.transform_weights(problem, solution), ties.identical_items(train))
         return ItemWeights(weights, solution.unexplained, padding=len(weights) - train.n_items), certificate
 
     def _plan(self, shape: tuple[int, int, int], mesh: Any) -> Plan:

@@ -2,11 +2,18 @@
 
 In exact arithmetic such twins score the same for everyone who has neither, and rankings break the tie by their index.
 In floating point rounding breaks it, differently on every device, which is seen in the fourth digit of the metrics of
-catalogues with many rare items. Giving twins one column, and each pair of them one weight, restores the tie.
+catalogues with many rare items.
+
+A problem whose optimum is unique, and which does not change when twins change places, has an optimum B = P B P' for
+every permutation P of twins. The mean of P B P' over all these P is therefore nearer to the optimum than B, or as
+near, in any norm that does not change with the order: it is the orthogonal projection onto the matrices that twins
+leave alone. Off the groups it is the mean over the rows and columns of two groups; within a group one mean over all
+pairs of different twins, and one of the diagonal. Methods take it before they certify what they return.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -17,102 +24,194 @@ from jaxtyping import Array, Float, Int
 
 from jaxrec.data.interactions import Interactions
 from jaxrec.runtime import parallel
-from jaxrec.solvers.columns import take_columns
+from jaxrec.solvers.columns import HIGHEST, on_diagonal, own_diagonal
 
-CHUNK = 256  # columns that are gathered at a time
+CHUNK = 256  # columns that are taken at a time
 
 
 class IdenticalItems(NamedTuple):
-    """The S items that have twins.
+    """The S items that have twins, kind by kind.
 
     Attributes:
-      items: [S] which.
-      first: [S] the first of the twins of each, maybe itself.
-      second: [S] the next one.
-      kind: [I] the same number for items of the same kind.
+      items: [S] which, those of a kind together.
+      starts: [G] where each kind begins in `items`.
+      kind: [I] the same number for items of the same kind: the first of them.
     """
 
     items: np.ndarray
-    first: np.ndarray
-    second: np.ndarray
+    starts: np.ndarray
     kind: np.ndarray
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """[G] how many twins each kind has, at least 2."""
+        return np.diff(np.append(self.starts, len(self.items)))
 
 
 def identical_items(data: Interactions) -> IdenticalItems:
     """The items of `data` that have the same users with the same values as others; those without users do not count."""
     columns = data.to_csr().tocsc()
     columns.sort_indices()
-    n = data.n_items
-    kind, second, known = np.arange(n), np.full(n, -1), {}
+    kind, known = np.arange(data.n_items), {}
     for j, (start, stop) in enumerate(zip(columns.indptr[:-1], columns.indptr[1:], strict=True)):
         if start < stop:
-            first = known.setdefault((columns.indices[start:stop].tobytes(), columns.data[start:stop].tobytes()), j)
-            kind[j] = first
-            if first < j and second[first] < 0:
-                second[first] = j
-    items = np.flatnonzero(second[kind] >= 0)
-    return IdenticalItems(items, kind[items], second[kind[items]], kind)
+            kind[j] = known.setdefault((columns.indices[start:stop].tobytes(), columns.data[start:stop].tobytes()), j)
+    several = np.flatnonzero(np.bincount(kind, minlength=data.n_items)[kind] > 1)
+    items = several[np.argsort(kind[several], kind="stable")]
+    return IdenticalItems(items, np.unique(kind[items], return_index=True)[1], kind)
 
 
-def shared_columns(
-    own: Float[Array, "N m"],
-    items: Int[Array, " S"],
-    first: Int[Array, " S"],
-    second: Int[Array, " S"],
-    kind: Int[Array, " N"],
-    axis: str | None = None,
-) -> Float[Array, "N m"]:
-    """[N, m] my columns of item-item weights in which `items` have copies of the columns of their first twins.
-
-    Args:
-      own: [N, m] my columns.
-      items: [S] which, maybe some of `IdenticalItems.items`.
-      first: [S] as in `IdenticalItems`.
-      second: [S] as in `IdenticalItems`.
-      kind: as in `IdenticalItems`.
-      axis: the mesh axis over which columns are split, or None.
-
-    Cost: N S numbers received; two N x S matrices.
-    """
-    m = own.shape[1]
-    found = _for_each(take_columns(own, first, axis), items, first, second, kind, jnp)
-    place = items - parallel.axis_index(axis) * m
-    return own.at[:, jnp.where(place >= 0, place, m)].set(found, mode="drop")
+def tie_entries(values: np.ndarray, twins: IdenticalItems) -> np.ndarray:
+    """[I] the values, one an item, with the mean of every kind in place of those of its items."""
+    if not len(twins.items):
+        return values
+    out = np.array(values)
+    out[twins.items] = np.repeat(np.add.reduceat(out[twins.items], twins.starts) / twins.sizes, twins.sizes)
+    return out
 
 
-def _for_each(columns: Any, items: Any, first: Any, second: Any, kind: Any, xp: Any) -> Any:
-    """[N, S] the columns of `items` from those [N, S] of their first twins, by NumPy or JAX."""
-    at = xp.arange(len(items))
-    to_itself, to_each_other = columns[first, at], columns[second, at]
-    own = xp.arange(len(columns))[:, None] == items[None, :]
-    inside = xp.where(own, to_itself[None, :], to_each_other[None, :])
-    return xp.where(kind[:, None] == kind[items][None, :], inside, columns)
-
-
-@partial(jax.jit, static_argnames="mesh", donate_argnums=0)
-def _shared_columns(weights, items, first, second, kind, mesh):
-    inputs = (parallel.COLUMNS, *[parallel.REPLICATED] * 4)
-    return parallel.over_columns(shared_columns, mesh, inputs, parallel.COLUMNS)(weights, items, first, second, kind)
-
-
-def share_columns(weights: Any, twins: IdenticalItems) -> Any:
-    """The same item-item weights, made in place, in which twins have one column and each pair of them one weight.
+def tie(weights: Any, twins: IdenticalItems) -> Any:
+    """The same item-item weights, made in place, with the mean over all permutations of twins: see the module.
 
     Args:
       weights: [I, I] on the host; or on devices, maybe [N, N] padded and split by columns. Overwritten.
       twins: from `identical_items`.
 
-    Cost: S I numbers are read and written.
+    Cost: 2 S I numbers are read and written; on devices 4 N^2 G / D flops for G kinds on D devices.
     """
-    if isinstance(weights, np.ndarray):
-        for s in range(0, len(twins.items), CHUNK):
-            items, first, second = (part[s : s + CHUNK] for part in twins[:3])
-            weights[:, items] = _for_each(weights[:, first], items, first, second, twins.kind, np)
+    if not len(twins.items):
         return weights
-    size = len(weights)
-    kind = np.concatenate([twins.kind, np.arange(len(twins.kind), size)])
-    for s in range(0, len(twins.items), CHUNK):
-        # Chunks of one shape, filled up with the last, so that one program serves all.
-        parts = [np.pad(part[s : s + CHUNK], (0, max(0, s + CHUNK - len(twins.items))), "edge") for part in twins[:3]]
-        weights = _shared_columns(weights, *parts, kind, parallel.mesh_of(weights))
+    return _tie_on_host(weights, twins) if isinstance(weights, np.ndarray) else _tie_on_devices(weights, twins)
+
+
+# -- the host -----------------------------------------------------------------------------------------------------
+
+
+def _tie_on_host(weights: np.ndarray, twins: IdenticalItems) -> np.ndarray:
+    items, starts, sizes = twins.items, twins.starts, twins.sizes
+    own = tie_entries(weights.diagonal().astype(np.float64), twins)
+    weights[items, items] = 0
+    for start, size in zip(starts, sizes, strict=True):
+        same = items[start : start + size]
+        weights[same] = weights[same].mean(axis=0, dtype=np.float64)
+    for s in range(0, len(weights), CHUNK):
+        rows = weights[s : s + CHUNK]
+        means = np.add.reduceat(rows[:, items].astype(np.float64), starts, axis=1) / sizes
+        rows[:, items] = np.repeat(means, sizes, axis=1)
+    for start, size in zip(starts, sizes, strict=True):
+        same = items[start : start + size]
+        # The mean of the columns counts the diagonal, which was 0.
+        inside = np.full((size, size), weights[same[0], same[0]].astype(np.float64) * size / (size - 1))
+        np.fill_diagonal(inside, own[same[0]])
+        weights[np.ix_(same, same)] = inside
     return weights
+
+
+# -- devices ------------------------------------------------------------------------------------------------------
+
+
+def _tie_on_devices(weights: Any, twins: IdenticalItems) -> Any:
+    size, mesh = len(weights), parallel.mesh_of(weights)
+    own = tie_entries(_diagonal(weights, mesh=mesh)[: len(twins.kind)].astype(np.float64), twins)
+    chunks = list(_chunks(twins, size))
+    weights = _without_diagonal(weights, np.isin(np.arange(size), twins.items), mesh=mesh)
+    for items, slot, counts, _ in chunks:
+        weights = _mean_rows(weights, items, slot, counts, mesh=mesh)
+    for items, slot, counts, inside in chunks:
+        diagonal = np.pad(own, (0, size - len(own)))[np.minimum(items, size - 1)].astype(np.float32)
+        weights = _mean_columns(weights, items, slot, counts, inside, diagonal, mesh=mesh)
+    return weights
+
+
+def _chunks(twins: IdenticalItems, size: int) -> Iterator[tuple[np.ndarray, ...]]:
+    """Whole kinds of about CHUNK items, in arrays of one shape: (items, their kind in the chunk, 1 / sizes, shares).
+
+    What fills up an array is item `size`, which does not exist; a share is what turns the mean of the columns of a
+    kind, of which one is 0, into the mean over pairs.
+    """
+    many = max(CHUNK, int(twins.sizes.max()))
+    ends, begin = np.cumsum(twins.sizes), 0
+    while begin < len(ends):
+        before = int(twins.starts[begin])
+        end = int(np.searchsorted(ends, before + many, side="right"))
+        items, sizes = twins.items[before : ends[end - 1]], twins.sizes[begin:end]
+        yield (
+            np.pad(items, (0, many - len(items)), constant_values=size),
+            np.pad(np.repeat(np.arange(len(sizes)), sizes), (0, many - len(items))),
+            np.pad(1 / sizes, (0, many // 2 - len(sizes))).astype(np.float32),
+            np.pad(sizes / (sizes - 1), (0, many // 2 - len(sizes))).astype(np.float32),
+        )
+        begin = end
+
+
+def _shares(
+    items: Int[Array, " S"], slot: Int[Array, " S"], counts: Float[Array, " G"], n: int, first: Any
+) -> Float[Array, "G n"]:
+    """[G, n] the matrix that takes means over kinds of the n items from `first` on."""
+    place = jnp.where((items >= first) & (items < first + n), items - first, n)
+    return jnp.zeros((len(counts), n), counts.dtype).at[slot, place].set(counts[slot], mode="drop")
+
+
+def mean_rows(
+    own: Float[Array, "N m"], items: Any, slot: Any, counts: Any, axis: str | None = None
+) -> Float[Array, "N m"]:
+    """[N, m] my columns, in which the rows of each kind are their mean; see `_chunks` for the arguments."""
+    means = jnp.matmul(_shares(items, slot, counts, len(own), 0), own, precision=HIGHEST)
+    return own.at[items].set(means[slot], mode="drop")
+
+
+def mean_columns(
+    own: Float[Array, "N m"],
+    items: Any,
+    slot: Any,
+    counts: Any,
+    inside: Any,
+    diagonal: Any,
+    axis: str | None = None,
+) -> Float[Array, "N m"]:
+    """[N, m] my columns of weights whose rows are means, in which columns of each kind are their mean as well.
+
+    Within a kind there are one number for different twins, `inside` times the mean, and `diagonal`.
+    """
+    n, m = own.shape
+    first = parallel.axis_index(axis) * m
+    means = jnp.matmul(own, _shares(items, slot, counts, m, first).T, precision=HIGHEST)
+    means = parallel.psum(means, axis)  # [N, G], the same on every device
+    found = means[:, slot]
+    # Of rows: the kind in the chunk, or -1.
+    kind = jnp.full(n, -1).at[items].set(slot, mode="drop")
+    same = kind[:, None] == slot[None, :]
+    within = jnp.where(jnp.arange(n)[:, None] == items[None, :], diagonal[None, :], found * inside[slot][None, :])
+    place = jnp.where((items >= first) & (items < first + m), items - first, m)
+    return own.at[:, place].set(jnp.where(same, within, found), mode="drop")
+
+
+_SPLIT, _WHOLE = parallel.COLUMNS, parallel.REPLICATED
+
+
+@partial(jax.jit, static_argnames="mesh", donate_argnums=0)
+def _mean_rows(weights, items, slot, counts, *, mesh):
+    return parallel.over_columns(mean_rows, mesh, (_SPLIT, *[_WHOLE] * 3), _SPLIT)(weights, items, slot, counts)
+
+
+@partial(jax.jit, static_argnames="mesh", donate_argnums=0)
+def _mean_columns(weights, items, slot, counts, inside, diagonal, *, mesh):
+    tied = parallel.over_columns(mean_columns, mesh, (_SPLIT, *[_WHOLE] * 5), _SPLIT)
+    return tied(weights, items, slot, counts, inside, diagonal)
+
+
+@partial(jax.jit, static_argnames="mesh", donate_argnums=0)
+def _without_diagonal(weights, tied, *, mesh):
+    def kernel(own, tied, axis):
+        return jnp.where(on_diagonal(own, axis) & tied[:, None], 0, own)
+
+    return parallel.over_columns(kernel, mesh, (_SPLIT, _WHOLE), _SPLIT)(weights, tied)
+
+
+def _diagonal(weights: Any, mesh: Any) -> np.ndarray:
+    return parallel.to_host(_diagonal_on_mesh(weights, mesh=mesh))
+
+
+@partial(jax.jit, static_argnames="mesh")
+def _diagonal_on_mesh(weights, *, mesh):
+    return parallel.over_columns(own_diagonal, mesh, _SPLIT, parallel.ROWS)(weights)

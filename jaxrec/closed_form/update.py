@@ -23,7 +23,8 @@ from jaxrec import _checks
 from jaxrec._checks import InputError
 from jaxrec.closed_form import kernel, ties
 from jaxrec.closed_form.certificate import certify
-from jaxrec.closed_form.method import ClosedForm
+from jaxrec.closed_form.components import cut_apart, item_components
+from jaxrec.closed_form.method import ClosedForm, settled
 from jaxrec.data import alignment
 from jaxrec.data.columns import text
 from jaxrec.data.interactions import Interactions
@@ -120,7 +121,14 @@ def update(
 
     inverse = _inverse_of(model.to_host(), before)
     status = _add_rows(inverse, z, signs)
-    solution = kernel.weights_in_place(inverse, after.penalty, after.diagonal_limit)
+    if status is Status.OK:
+        cut_apart(inverse, item_components(new.to_csr()))
+        unknown = np.flatnonzero(after.gram_diagonal == 0)
+        inverse[unknown, unknown] = 1 / after.penalty[unknown]
+        solution = kernel.weights_in_place(inverse, after.penalty, after.diagonal_limit)
+        solution = settled(after, solution, ties.identical_items(new))
+    else:
+        solution = kernel.Solution(inverse, np.full(len(inverse), np.nan))
     seconds = {"update": time.perf_counter() - begun}
     begun = time.perf_counter()
     certificate = certify(after, solution, status)
@@ -237,8 +245,7 @@ def _wrapped(
     fitted: Fitted, solution: kernel.Solution, certificate: Certificate, new: Interactions, seconds: dict
 ) -> Fitted:
     """The updated model where the old one lives: split in the same way over the same devices."""
-    old, weights = fitted.model, ties.share_columns(solution.weights, ties.identical_items(new))
-    padding = 0
+    old, weights, padding = fitted.model, solution.weights, 0
     if isinstance(old.weights, jax.Array):
         weights = np.pad(weights, (0, old.padding)).astype(old.weights.dtype, copy=False)
         if mesh := parallel.mesh_of(old.weights):

@@ -11,8 +11,11 @@ No model is fitted again: all users together cost about two scorings. A penalty 
 items and M = x x' + D(delta), and with M = L L' and the Cholesky factor R R' = I - L'E'C E L it is C_u = C + W'W,
 W = R^-1 L'E'C: exact as well, at n^2 I flops for a user.
 
-Where 1 - h is small (little regularization, and a user who has items almost to himself), float32 holds too few digits
-of C for the quotient: for these users C x is refined in float64 through the sparse data.
+Three things keep the digits. The diagonal of C is kept apart from the rest, so that a large penalty drowns nothing of
+the scores. Users for whom the two parts of f'C_u cancel, or 1 - h is small (users of large values, or with items almost
+to themselves), are scored again from an inverse in float64, or from rows of C that are refined in float64 where that
+would be too large; and if that does not do, by a fit without them. And what is exactly 0 or equal in a model without
+the user, by which users and items are linked, is made so: rounding would tell which items the user had.
 """
 
 from __future__ import annotations
@@ -30,17 +33,25 @@ from jaxtyping import Array, Float
 
 from jaxrec._checks import InputError
 from jaxrec.closed_form import kernel
-from jaxrec.closed_form.certificate import refined_rows
+from jaxrec.closed_form.certificate import PROBES, refined_rows
+from jaxrec.closed_form.downdates import add_own_squares, add_sparse, downdate, half, row_products
+from jaxrec.closed_form.gram import lower_gram
 from jaxrec.closed_form.method import ClosedForm
+from jaxrec.closed_form.products import Rescaled, times_weights, weights_times
+from jaxrec.closed_form.structure import WithoutUser
+from jaxrec.closed_form.unexplained import squared_errors
 from jaxrec.solvers.columns import HIGHEST
 from jaxrec.status import Certificate, FitError, Status
 
 Rows = Any  # a SciPy CSR array, of whose shape and slices the type stubs know too little
-# Where 1 - h (or the least eigenvalue of R R') is below this, removing the user cancels digits of C: C x is refined.
+# Where 1 - h (or the least eigenvalue of R R') is below this, removing the user cancels digits of C.
 REFINE_BELOW = {"float32": 0.05, "float64": 1e-6}
 UNSURE = 0.01  # or where rounding errors of C may add up to so much in h
+CANCELLED = 1e-5  # or rounding of the parts of f'C_u to so much of their sum
+SCORE_LIMIT = 2e-3  # or rounding errors of C to so much of the scores
 NUMBERS_AT_ONCE = 2**22  # numbers in W of users that are taken together
 MIN_LEFT = 1e-7  # of what may be left, and largest relative error of C x
+FLOAT64_ITEMS = 4096  # up to which an inverse in float64, and a fit without a user, are no great matter
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,29 +60,32 @@ class LeaveUserOut:
 
     Attributes:
       method: the closed form.
-      inverse: [I, I] C = (X'X + Lambda)^-1, both triangles.
+      off: [I, I] C = (X'X + Lambda)^-1 without its diagonal, both triangles.
+      diagonal: [I] float64 diagonal of C.
       problem: data X, penalty and limit of the diagonal.
       certificate: of the model of all users.
     """
 
     method: ClosedForm
-    inverse: Any
+    off: Any
+    diagonal: np.ndarray
     problem: kernel.Problem
     certificate: Certificate | None = None
 
     @property
     def solution(self) -> kernel.Solution:
-        """The model of all users; its weights are only multiplied from the right, and never formed."""
-        with np.errstate(divide="ignore"):
-            unexplained = 1 / np.asarray(self.inverse.diagonal(), np.float64)
-        return kernel.Solution(_Weights(self.inverse, self.problem.scale(unexplained)), unexplained)
+        """The model of all users; its weights are only multiplied, and never formed."""
+        s, own = self.problem.scale(self._unexplained), np.minimum(self._own, self.problem.diagonal_limit)
+        return kernel.Solution(Rescaled(self.off, left=-1.0, diagonal=own / s, right=s), self._unexplained)
 
     @property
     def size(self) -> float:
         """||zd(B)||_F of the model of all users: the stronger the regularization, the smaller."""
-        inverse = np.asarray(self.inverse)
-        squares = np.einsum("ij,ij->j", inverse, inverse) - inverse.diagonal() ** 2
-        return float(np.sqrt((squares * self.solution.weights.s**2).sum()))
+        off, s, total = np.asarray(self.off), self.problem.scale(self._unexplained).astype(self.off.dtype), 0.0
+        for begin in range(0, len(off), 256):
+            weights = off[begin : begin + 256] * s
+            total += float(np.einsum("ij,ij->", weights, weights, dtype=np.float64))
+        return total**0.5
 
     def scores(self, history: Rows, fold_in: Rows) -> np.ndarray:
         """[B, I] scores of histories `fold_in` by the models that were each trained without one user.
@@ -81,100 +95,229 @@ class LeaveUserOut:
           fold_in: [B, I] what the model is shown of each user; often a part of `history`.
 
         Raises:
-          FitError: even refined, rounding leaves nothing of 1 - h.
+          FitError: the model of all users but one is not certified in float64, or too large to be fitted for one user.
         """
-        if self._counts_the_users_items:
-            return self._by_length(history, fold_in)
-        if isinstance(self.inverse, jax.Array):
-            dense = (jnp.asarray(rows.toarray()) for rows in (history, fold_in))
-            found, left = _scores_on_device(self.inverse, *dense, self.problem.penalty, self.problem.diagonal_limit)
-            found, left = np.array(found), np.asarray(left)
-        else:
-            shown = fold_in @ self.inverse
-            c = shown + (history - fold_in) @ self.inverse  # = history C, from what is not shown alone
-            found, left = self._scores_with(shown, c, history, fold_in)
-        weak = np.flatnonzero(self._weak(left, history))
-        if len(weak):
-            history, fold_in = history[weak], fold_in[weak]
-            shown, c = self._refined(fold_in), self._refined(history)
-            found[weak], left = self._scores_with(shown, c, history, fold_in)
-            self._require(left.min() > MIN_LEFT)
+        found, weak = self._scores_and_weak(history, fold_in)
+        if weak.any():
+            at = np.flatnonzero(weak)
+            found[at] = self._better(history[at], fold_in[at])
+        self._structure.settle(found, history, fold_in, self.problem.diagonal_limit > 0)
         return found
 
-    def _scores_with(self, shown: np.ndarray, c: np.ndarray, history: Rows, fold_in: Rows) -> tuple:
-        """([B, I] scores, [B] 1 - h) from f'C and c; overwrites both."""
-        left = 1 - _row_products(history, c)
-        shown += (_row_products(fold_in, c) / left)[:, None].astype(c.dtype) * c
-        np.square(c, out=c)
-        c /= left[:, None].astype(c.dtype)
-        c += np.asarray(self.inverse.diagonal())
-        limit = self.problem.diagonal_limit
-        return _scores_from_inverse(shown, c, fold_in, self.problem.penalty.astype(c.dtype), limit), left
+    def _better(self, history: Rows, fold_in: Rows) -> np.ndarray:
+        """[B, I] float64 scores of users whom C in this precision cannot be rid of."""
+        if self.off.dtype != np.float64 and len(self.diagonal) <= FLOAT64_ITEMS:
+            found, weak = self._in_float64._scores_and_weak(history, fold_in)
+        else:
+            found, weak = self._scores_and_weak(history, fold_in, self._refined)
+        for u in np.flatnonzero(weak):
+            found[u] = self._fitted_without(history[u : u + 1], fold_in[u : u + 1])
+        return found
 
-    def _weak(self, left: Any, history: Rows) -> Any:
+    def _fitted_without(self, history: Rows, fold_in: Rows) -> np.ndarray:
+        """[I] the scores of one user by a fit in float64 to the data of all others."""
+        user = self._structure.user_of(history)
+        if user is None or len(self.diagonal) > FLOAT64_ITEMS:
+            raise FitError(
+                Status.ILL_CONDITIONED,
+                f"{self.method.dtype} cannot resolve {self.method} without a user who has items almost to himself, or "
+                "far larger values than others; raise reg, leave such users out, or use "
+                f"{type(self.method).__name__}(dtype='float64').",
+            )
+        others = self.problem.x.rows(np.delete(np.arange(self.problem.x.n_users), user))
+        if others.nnz == 0:
+            return np.zeros(len(self.diagonal))
+        method = dataclasses.replace(self.method, solver="host", dtype="float64")
+        return (fold_in @ np.asarray(method.fit(others).model.weights))[0]
+
+    def _scores_and_weak(self, history: Rows, fold_in: Rows, refined: Any = None) -> tuple[np.ndarray, np.ndarray]:
+        """([B, I] scores, [B] whether they lack digits); `refined` makes rows C, in place of products with C."""
+        if self._counts_the_users_items:
+            return self._by_length(history, fold_in, refined)
+        if refined is None:
+            both = sp.vstack([fold_in, history - fold_in], format="csr")
+            rows = self._times_off(both)
+            shown, rest = rows[: history.shape[0]], rows[history.shape[0] :]
+            c = shown + rest  # = history C, from what is not shown alone, but for the diagonal of C
+            add_sparse(c, history, self.diagonal)
+        else:
+            (shown, shown_errors), (c, errors) = refined(fold_in), refined(history)
+            add_sparse(shown, fold_in, -self.diagonal)
+        left = 1 - row_products(history, c)
+        with np.errstate(all="ignore"):  # what is not finite is weak
+            along = row_products(fold_in, c) / left
+            if refined is None:
+                missed = self._missed(shown, fold_in) + along[:, None] * (c @ self._residual)
+                s = self.problem.scale(self._unexplained)
+                more = np.linalg.norm(c * s.astype(c.dtype), axis=1) * _norms(history, 1 / s) / left
+                errors = np.sqrt((missed**2).mean(axis=1)) * (1 + np.abs(more))
+            b = along[:, None].astype(c.dtype) * c
+            add_own_squares(b, fold_in, c, left)
+            np.square(c, out=c)
+            c /= left[:, None].astype(c.dtype)
+            own = self._own - self.problem.penalty * c if self.problem.diagonal_limit > 0 else None
+            c += self.diagonal.astype(c.dtype)
+            found, sums, weak = self._combined(shown, b, c, history, fold_in, self.problem.penalty, own)
+        if refined is None:
+            return found, weak | self._unsure(left, history) | ((sums > 0) & ~(errors <= SCORE_LIMIT * sums))
+        exact = (left > MIN_LEFT) & (errors < MIN_LEFT) & (shown_errors < MIN_LEFT)
+        return found, weak | ~exact
+
+    def _combined(
+        self, a: np.ndarray, b: np.ndarray, divisor: np.ndarray, history: Rows, fold_in: Rows, penalty: Any, own: Any
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """([B, I] scores, [B] their norms but for f's items, [B] whether a and b cancel too far); overwrites all.
+
+        Args:
+          a: [B, I] f'C without the diagonal of C.
+          b: [B, I] f'(C_u - C), without the diagonal as well.
+          divisor: [B, I] diag(C_u).
+          history: [B, I] what is left out.
+          fold_in: [B, I] f.
+          penalty: [I] or [B, I] Lambda without the user.
+          own: [B, I] the diagonal 1 - Lambda_j C_u,jj that it would have if it were free; None where it is 0.
+        """
+        limit, eps = self.problem.diagonal_limit, float(np.finfo(a.dtype).eps)
+        self._structure.clear((a, b), history, fold_in)
+        np.divide(1 - limit, divisor, out=divisor)
+        s = np.maximum(divisor, penalty.astype(a.dtype), out=divisor)
+        a += b
+        a *= s
+        np.subtract(0, a, out=a)  # which makes 0 of 0, not -0
+        b *= s
+        row = np.repeat(np.arange(fold_in.shape[0]), np.diff(fold_in.indptr))
+        at = row, fold_in.indices
+        seen = a[at]
+        a[at] = b[at] = 0
+        parts, sums = (np.sqrt(np.einsum("ij,ij->i", m, m, dtype=np.float64)) for m in (b, a))
+        a[at] = seen
+        if own is not None:
+            a[at] += fold_in.data * np.clip(own[at], 0, limit)
+        return a, sums, ~(eps * parts <= CANCELLED * sums)
+
+    @cached_property
+    def _residual(self) -> np.ndarray:
+        """[I, P] (G C - I) D(s) z of random signs z, without its diagonal: what is wrong with C.
+
+        With v = C_u f, the norm of v'(G C - I) D(s) is how far rounding of C has moved the scores of f.
+        """
+        n = len(self.diagonal)
+        signs = np.random.default_rng(1).choice(np.array([-1.0, 1.0]), (n, PROBES))
+        response = weights_times(self.solution.weights, signs)
+        s = self.problem.scale(self._unexplained)[:, None]
+        wrong = self._x.T @ (self._x @ (signs - response)) + self.problem.penalty[:, None] * (signs - response)
+        wrong -= s * signs
+        return wrong - signs * (signs * wrong).mean(axis=1, keepdims=True)
+
+    def _missed(self, shown: np.ndarray, fold_in: Rows) -> np.ndarray:
+        """[B, P] f'C times `_residual`, from f'C without the diagonal of C."""
+        return shown @ self._residual + fold_in @ (self.diagonal[:, None] * self._residual)
+
+    def _unsure(self, left: np.ndarray, history: Rows) -> np.ndarray:
         """[B] whether C is not exact enough to remove the user."""
-        dtype = np.dtype(self.inverse.dtype)
-        largest = (abs(history) @ np.sqrt(np.abs(np.asarray(self.inverse.diagonal(), np.float64)))) ** 2  # of x'|C|x
-        return np.logical_not((left > REFINE_BELOW[dtype.name]) & (np.finfo(dtype).eps / 2 * largest < UNSURE))
+        dtype = np.dtype(self.off.dtype)
+        largest = (abs(history) @ np.sqrt(np.abs(self.diagonal))) ** 2  # of x'|C|x
+        return ~((left > REFINE_BELOW[dtype.name]) & (np.finfo(dtype).eps / 2 * largest < UNSURE))
+
+    @cached_property
+    def _unexplained(self) -> np.ndarray:
+        with np.errstate(divide="ignore"):
+            return 1 / self.diagonal
+
+    @cached_property
+    def _own(self) -> np.ndarray:
+        """[I] the diagonal 1 - Lambda_j C_jj of weights whose diagonal is free; 0 where it is always 0."""
+        if self.problem.diagonal_limit == 0:
+            return np.zeros(len(self.diagonal))
+        errors = squared_errors(self.problem, self._unexplained, self.off, -self._unexplained)
+        return errors / (self.problem.penalty + errors)
+
+    @cached_property
+    def _structure(self) -> WithoutUser:
+        """What is exactly 0, or equal, without each user."""
+        return WithoutUser(self.problem.x)
+
+    @cached_property
+    def _in_float64(self) -> LeaveUserOut:
+        """The same from an inverse in float64, whose fits without a user are the last resort."""
+        gram = lower_gram(self.problem.x, np.float64)
+        if kernel.invert_on_host(gram, self.problem.penalty) is not Status.OK:
+            gram = np.full_like(gram, np.nan)  # then every user is weak
+        return LeaveUserOut(self.method, *apart(gram), self.problem)
 
     @cached_property
     def _x(self) -> Rows:
         """[U, I] X in float64."""
         return self.problem.x.to_csr(np.float64)
 
-    def _refined(self, rows: Rows) -> np.ndarray:
-        """[B, I] float64 rows C."""
-        found, errors = refined_rows(rows, self.inverse, self._x, self.problem.penalty)
-        self._require(errors.max(initial=0) < MIN_LEFT)
-        return found
+    def _times_off(self, rows: Rows) -> np.ndarray:
+        """[B, I] sparse rows times C without its diagonal, computed where that lies."""
+        if isinstance(self.off, jax.Array):
+            return np.array(_times_on_device(rows.toarray().astype(self.off.dtype), self.off))
+        return rows.astype(self.off.dtype) @ self.off
 
-    def _require(self, exact: Any) -> None:
-        """Refuses scores of which rounding leaves nothing."""
-        if not exact:
-            raise FitError(
-                Status.ILL_CONDITIONED,
-                f"{self.method.dtype} cannot resolve {self.method} without a user who has items almost to himself; "
-                f"raise reg, or use {type(self.method).__name__}(dtype='float64').",
-            )
+    def _refined(self, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+        """([B, I] float64 rows C, [B] their relative errors)."""
+
+        def times_inverse(rows: np.ndarray) -> np.ndarray:
+            return times_weights(rows, self.off) + rows * self.diagonal
+
+        return refined_rows(rows, times_inverse, self._x, self.problem.penalty)
 
     @property
     def _counts_the_users_items(self) -> bool:
         return not np.array_equal(self.problem.penalty, self.method.penalty(self.problem.gram_diagonal / 2))
 
-    def _by_length(self, history: Rows, fold_in: Rows) -> np.ndarray:
+    def _by_length(self, history: Rows, fold_in: Rows, refined: Any) -> tuple[np.ndarray, np.ndarray]:
         """The scores where the penalty too changes with the user; users with equally many items together."""
-        found = np.empty(history.shape, self.inverse.dtype)
+        found = np.empty(history.shape, np.float64 if refined else self.off.dtype)
+        weak = np.zeros(len(found), bool)
         lengths = np.diff(history.indptr)
         for n in np.unique(lengths):
             users = np.flatnonzero(lengths == n)
             step = max(1, NUMBERS_AT_ONCE // (max(1, n) * history.shape[1]))
             for chunk in np.split(users, range(step, len(users), step)):
-                found[chunk] = self._of_one_length(history[chunk], fold_in[chunk])
-        return found
+                found[chunk], weak[chunk] = self._of_one_length(history[chunk], fold_in[chunk], refined)
+        return found, weak
 
-    def _of_one_length(self, history: Rows, fold_in: Rows) -> np.ndarray:
+    def _of_one_length(self, history: Rows, fold_in: Rows, refined: Any) -> tuple[np.ndarray, np.ndarray]:
         """The same for B users of n items each."""
-        inverse, count = np.asarray(self.inverse), history.shape[0]
+        count, n_items = history.shape
         items = history.indices.reshape(count, -1)
+        n = items.shape[1]
         values = history.data.reshape(items.shape).astype(np.float64)
         penalty = np.stack([self._penalty_without(*user) for user in zip(items, values, strict=True)])
         changes = np.take_along_axis(self.problem.penalty - penalty, items, axis=1)
-        numerator, divisor = fold_in @ inverse, np.tile(inverse.diagonal(), (count, 1))
-        if items.shape[1]:
-            half = np.linalg.cholesky(values[:, :, None] * values[:, None, :] + _diagonals(changes))
-            w, left = _downdate(half, inverse[items], items)
-            numerator, divisor = _downdated(w, fold_in.toarray(), numerator, divisor)
-            for u in np.flatnonzero(self._weak(left, history)):
-                shown, one = fold_in[u : u + 1], slice(u, u + 1)
-                n = len(items[u])
-                unit = sp.csr_array((np.ones(n), (np.arange(n), items[u])), (n, history.shape[1]))
-                w, sure = _downdate(half[one], self._refined(unit)[None], items[one])
-                self._require(sure[0] > MIN_LEFT)
-                start = self._refined(shown), inverse.diagonal()[None, :].astype(np.float64)
-                numerator[one], divisor[one] = _downdated(w, shown.toarray(), *start)
-        return _scores_from_inverse(
-            numerator, divisor, fold_in, penalty.astype(inverse.dtype), self.problem.diagonal_limit
-        )
+        unit = sp.csr_array((np.ones(items.size), items.ravel(), np.arange(items.size + 1)), (items.size, n_items))
+        weak = np.zeros(count, bool)
+        if refined is None:
+            a, picked = self._times_off(fold_in), self._times_off(unit)
+            add_sparse(picked, unit, self.diagonal)
+        else:
+            (a, errors), (picked, picked_errors) = refined(fold_in), refined(unit)
+            add_sparse(a, fold_in, -self.diagonal)
+            weak |= ~(np.maximum(errors, picked_errors.reshape(count, n).max(axis=1, initial=0)) < MIN_LEFT)
+        b, divisor = np.zeros_like(a), np.tile(self.diagonal.astype(a.dtype), (count, 1))
+        if n:
+            lower, possible = half(values, changes)
+            w, left = downdate(lower, picked.reshape(count, n, n_items), items)
+            along = w @ fold_in.toarray()[:, :, None].astype(w.dtype)
+            squares = np.einsum("bni,bni->bi", w, w)
+            b += (along.transpose(0, 2, 1) @ w)[:, 0]
+            add_sparse(b, fold_in, -squares)
+            divisor += squares
+            rest = np.take_along_axis(penalty, items, axis=1)
+            spoilt = np.finfo(np.float64).eps * values**2 > MIN_LEFT * rest  # what is left of the penalty
+            weak |= ~possible | spoilt.any(axis=1)
+            weak |= self._unsure(left, history) if refined is None else ~(left > MIN_LEFT)
+        with np.errstate(all="ignore"):
+            own = 1 - penalty * divisor if self.problem.diagonal_limit > 0 else None
+            if refined is None:
+                missed = self._missed(a + b, fold_in)
+            found, sums, cancelled = self._combined(a, b, divisor, history, fold_in, penalty, own)
+            if refined is None:
+                weak |= (sums > 0) & ~(np.sqrt((missed**2).mean(axis=1)) <= SCORE_LIMIT * sums)
+        return found, weak | cancelled
 
     def _penalty_without(self, items: np.ndarray, values: np.ndarray) -> np.ndarray:
         """[I] the diagonal of Lambda without a user."""
@@ -233,67 +376,19 @@ def _scores_and_left(
     return fold_in - numerator * s, left
 
 
-@dataclasses.dataclass(frozen=True)
-class _Weights:
-    """B = I - C D(s), to be multiplied from the right."""
-
-    inverse: Any
-    s: np.ndarray
-
-    @property
-    def dtype(self) -> np.dtype:
-        return self.inverse.dtype
-
-    def __matmul__(self, right: np.ndarray) -> np.ndarray:
-        scaled = (self.s[:, None] * right).astype(self.dtype)
-        if isinstance(self.inverse, jax.Array):
-            return right - np.asarray(jnp.matmul(self.inverse, scaled, precision=HIGHEST))
-        return right - self.inverse @ scaled
+def apart(inverse: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(C without its diagonal, in place, and [I] float64 its diagonal)."""
+    diagonal = inverse.diagonal().astype(np.float64)
+    np.fill_diagonal(inverse, 0)
+    return inverse, diagonal
 
 
-_scores_on_device = jax.jit(_scores_and_left)
+@jax.jit
+def _times_on_device(rows: Any, off: Any) -> Any:
+    return jnp.matmul(rows, off, precision=HIGHEST)
 
 
-def _diagonals(entries: np.ndarray) -> np.ndarray:
-    """[B, n, n] diagonal matrices from [B, n] diagonals."""
-    return entries[:, :, None] * np.eye(entries.shape[1])
-
-
-def _downdate(half: np.ndarray, picked: np.ndarray, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """([B, n, I] W with C_u = C + W'W, [B] about the least eigenvalue of R R') from L [B, n, n] and E'C [B, n, I]."""
-    own = np.take_along_axis(picked, items[:, None, :], axis=2)
-    turned = half.transpose(0, 2, 1)
-    left = (np.eye(items.shape[1]) - turned @ own @ half).astype(picked.dtype)
-    right = turned.astype(picked.dtype) @ picked
-    try:
-        least = 1 / np.abs(np.linalg.inv(left)).sum(axis=1).max(axis=1)
-        return np.linalg.solve(np.linalg.cholesky(left), right), least
-    except np.linalg.LinAlgError:  # of one of them; found out one by one
-        if len(half) == 1:
-            return np.zeros_like(right), np.zeros(1)
-        parts = [_downdate(half[u : u + 1], picked[u : u + 1], items[u : u + 1]) for u in range(len(half))]
-        return tuple(map(np.concatenate, zip(*parts, strict=True)))  # pyright: ignore[reportReturnType]
-
-
-def _downdated(w: np.ndarray, shown: np.ndarray, numerator: np.ndarray, divisor: np.ndarray) -> tuple:
-    """([B, I] f'C_u, [B, I] diag(C_u)) from W [B, n, I], f, f'C and diag(C)."""
-    along = w @ shown[:, :, None].astype(w.dtype)
-    return numerator + (along.transpose(0, 2, 1) @ w)[:, 0], divisor + np.einsum("bni,bni->bi", w, w)
-
-
-def _row_products(rows: Rows, dense: np.ndarray) -> np.ndarray:
-    """[B] float64 inner products of sparse and dense rows."""
-    row = np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr))
-    return np.bincount(row, rows.data * dense[row, rows.indices].astype(np.float64), minlength=rows.shape[0])
-
-
-def _scores_from_inverse(
-    numerator: np.ndarray, divisor: np.ndarray, fold_in: Rows, penalty: np.ndarray, diagonal_limit: float
-) -> np.ndarray:
-    """[B, I] f - numerator s, with s = max((1 - xi) / divisor, penalty); overwrites both."""
-    np.divide(1 - diagonal_limit, divisor, out=divisor)
-    np.maximum(divisor, penalty, out=divisor)
-    numerator *= divisor
-    np.negative(numerator, out=numerator)
-    numerator[np.repeat(np.arange(fold_in.shape[0]), np.diff(fold_in.indptr)), fold_in.indices] += fold_in.data
-    return numerator
+def _norms(rows: Rows, factors: np.ndarray) -> np.ndarray:
+    """[B] norms of sparse rows times D(factors)."""
+    squares = np.square(rows.data * factors[rows.indices], dtype=np.float64)
+    return np.sqrt(np.bincount(np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr)), squares, rows.shape[0]))

@@ -21,7 +21,7 @@ from jaxrec._checks import InputError
 from jaxrec.closed_form import kernel
 from jaxrec.closed_form.certificate import certify
 from jaxrec.closed_form.method import ClosedForm
-from jaxrec.closed_form.without_user import LeaveUserOut
+from jaxrec.closed_form.without_user import LeaveUserOut, apart
 from jaxrec.data import alignment
 from jaxrec.data.interactions import Interactions
 from jaxrec.data.splits import HeldOut, per_user_random
@@ -130,11 +130,11 @@ def leave_user_out(method: Any, data: Interactions, gram: Any = None) -> LeaveUs
     gram = method.gram(data) if gram is None else gram
     problem = method.problem(data)
     if method.on_host:
-        status, inverse = kernel.invert_on_host(gram, problem.penalty), gram
+        status, (off, diagonal) = kernel.invert_on_host(gram, problem.penalty), apart(gram)
     else:
         gram = gram[: data.n_items, : data.n_items]  # without the empty items that fill up the blocks of a device
-        status, inverse = Status.OK, _invert_on_device(gram, problem.penalty.astype(np.float32))
-    without = LeaveUserOut(method, inverse, problem)
+        status, (off, diagonal) = Status.OK, _invert_on_device(gram, problem.penalty.astype(np.float32))
+    without = LeaveUserOut(method, off, np.asarray(diagonal, np.float64), problem)
     certificate = certify(problem, without.solution, status)
     if certificate.status is not Status.OK:
         raise FitError(certificate.status, method._advice(certificate, data))
@@ -229,5 +229,8 @@ def squared_error(
 
 
 @partial(jax.jit, donate_argnums=0)
-def _invert_on_device(gram: Any, penalty: Any) -> Any:
-    return spd_inverse(gram + jnp.diag(penalty))
+def _invert_on_device(gram: Any, penalty: Any) -> tuple[Any, Any]:
+    """C without its diagonal, and its diagonal."""
+    inverse = spd_inverse(gram + jnp.diag(penalty))
+    diagonal = jnp.diagonal(inverse)
+    return jnp.where(jnp.eye(len(diagonal), dtype=bool), 0, inverse), diagonal

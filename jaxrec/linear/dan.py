@@ -20,6 +20,7 @@ from jaxrec.closed_form import kernel
 from jaxrec.closed_form.gram import with_user_weights
 from jaxrec.closed_form.kernel import Problem, Solution
 from jaxrec.closed_form.method import ClosedForm
+from jaxrec.closed_form.products import Rescaled
 from jaxrec.data.interactions import Interactions
 
 
@@ -101,15 +102,17 @@ class Dan(ClosedForm):
         """The same, with the penalty from the unweighted number of users of each item."""
         return super().problem(train)._replace(penalty=self.penalty(train.item_counts.astype(np.float64)))
 
-    def transform_weights(self, problem: Problem, solution: Solution) -> np.ndarray | Array:
-        """[I, I] D(n_i)^a B0 D(n_i)^-a."""
+    def transform_weights(self, problem: Problem, solution: Solution) -> tuple[np.ndarray | Array, Rescaled]:
+        """([I, I] B = D(n_i)^a B0 D(n_i)^-a; B0 of it)."""
         counts = np.maximum(problem.x.item_counts, 1).astype(solution.weights.dtype)
-        counts = np.pad(counts, (0, len(solution.weights) - len(counts)), constant_values=1)
-        if isinstance(solution.weights, jax.Array):
-            return _scaled_on_device(solution.weights, counts, np.float32(self.item_power))
         factor = counts**self.item_power
-        np.multiply(solution.weights, factor[:, None], out=solution.weights)
-        return np.divide(solution.weights, factor, out=solution.weights)
+        if isinstance(solution.weights, jax.Array):
+            counts = np.pad(counts, (0, len(solution.weights) - len(counts)), constant_values=1)
+            weights: Any = _scaled_on_device(solution.weights, counts, np.float32(self.item_power))
+        else:
+            weights = np.multiply(solution.weights, factor[:, None], out=solution.weights)
+            weights = np.divide(weights, factor, out=weights)
+        return weights, Rescaled(weights, left=1 / factor, right=factor)
 
 
 _scaled_on_device = jax.jit(scaled, donate_argnums=0)

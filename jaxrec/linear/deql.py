@@ -29,6 +29,8 @@ from jaxrec.closed_form.certificate import RESIDUAL_LIMIT
 from jaxrec.closed_form.gram import reg_dominates
 from jaxrec.closed_form.kernel import Problem, Solution
 from jaxrec.closed_form.method import ClosedForm
+from jaxrec.closed_form.products import Rescaled
+from jaxrec.closed_form.unexplained import squared_errors
 from jaxrec.data.interactions import Interactions
 from jaxrec.fitting import Stopwatch
 from jaxrec.models import Fitted
@@ -73,10 +75,12 @@ def own_weights(gram_diagonal: Any, unexplained: Any, dropout: Any, reg: Any, ke
       kept_weight: scalar b >= 0.
     """
     kept = 1 - dropout
-    r = kept_weight / (dropout + kept * kept_weight)
-    explained = gram_diagonal / kept + reg - unexplained  # A_io w
-    own = r * (gram_diagonal - explained) / (r * gram_diagonal / kept + reg - r**2 * explained)
-    return own, 1 - r * own
+    mean = dropout + kept * kept_weight
+    r = kept_weight / mean
+    error = unexplained - reg - dropout / kept * gram_diagonal  # A_ii - A_io w
+    others = reg + r * dropout / (kept * mean) * gram_diagonal
+    both = others + r**2 * error
+    return r * error / both, others / both
 
 
 def weights(gram: Float[ArrayLike, "I I"], dropout: Any, reg: Any, kept_weight: Any) -> Float[Array, "I I"]:
@@ -166,17 +170,20 @@ class Deql(ClosedForm):
         """[I] reg + p/(1-p) (X'X)_jj, as in Edlae."""
         return kernel.dropout_penalty(gram_diagonal, self.dropout, self.reg)
 
-    def transform_weights(self, problem: Problem, solution: Solution) -> np.ndarray | Array:
-        """[I, I] EDLAE's columns rescaled, and the diagonal."""
+    def transform_weights(self, problem: Problem, solution: Solution) -> tuple[np.ndarray | Array, Rescaled]:
+        """([I, I] EDLAE's columns rescaled, with the diagonal; EDLAE's optimum of it)."""
+        weights = solution.weights
         unexplained = np.asarray(solution.unexplained, np.float64)
+        unexplained = problem.penalty + squared_errors(problem, unexplained, weights, np.ones(len(unexplained)))
         parts = own_weights(problem.gram_diagonal, unexplained, self.dropout, self.reg, self.kept_weight)
-        empty = len(solution.weights) - problem.x.n_items  # items that fill up the blocks of a device
-        own, factor = (np.pad(part.astype(solution.weights.dtype), (0, empty)) for part in parts)
-        if isinstance(solution.weights, jax.Array):
-            return _combined_on_device(solution.weights, own, factor)
-        np.multiply(solution.weights, factor, out=solution.weights)
-        np.fill_diagonal(solution.weights, own)
-        return solution.weights
+        own, factor = (part.astype(weights.dtype) for part in parts)
+        if isinstance(weights, jax.Array):
+            empty = len(weights) - problem.x.n_items  # items that fill up the blocks of a device
+            weights = _combined_on_device(weights, np.pad(own, (0, empty)), np.pad(factor, (0, empty)))
+        else:
+            np.multiply(weights, factor, out=weights)
+            np.fill_diagonal(weights, own)
+        return weights, Rescaled(weights, diagonal=own, right=1 / factor.astype(np.float64))
 
     def fit(self, train: Interactions, devices: Any = None) -> Fitted:
         """The fitted weights with their certificate; as `Ease.fit`, which see.

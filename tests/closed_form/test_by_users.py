@@ -115,7 +115,7 @@ def test_twins_tie(wide):
     weights = Ease(3.0).fit(wide).model.weights
     found = ties.identical_items(wide)
     assert len(found.items) >= 20
-    for item, first in zip(found.items, found.first, strict=True):
+    for item, first in zip(found.items, found.kind[found.items], strict=True):
         others = found.kind != found.kind[item]
         np.testing.assert_array_equal(weights[others, item], weights[others, first])
 

@@ -1,5 +1,7 @@
 """Items with the same users tie exactly, wherever the weights lie."""
 
+from typing import Any
+
 import jax
 import numpy as np
 import pytest
@@ -36,12 +38,48 @@ def classes(data: Interactions) -> list[list[int]]:
 def test_twins_are_the_items_with_equal_columns(data):
     found = ties.identical_items(data)
     expected = classes(data)
-    assert found.items.tolist() == sorted(j for same in expected for j in same)
-    for same in expected:
-        at = np.isin(found.items, same)
-        assert set(found.first[at]) == {same[0]} and set(found.second[at]) == {same[1]}
-        assert len(set(found.kind[same])) == 1
+    assert sorted(found.items.tolist()) == sorted(j for same in expected for j in same)
+    assert [sorted(part.tolist()) for part in np.split(found.items, found.starts[1:])] == expected
+    assert all(len(set(found.kind[same])) == 1 for same in expected)
     assert len(np.unique(found.kind)) == data.n_items - sum(len(same) - 1 for same in expected)
+
+
+def mean_over_permutations(weights: np.ndarray, data: Interactions) -> np.ndarray:
+    """Slow and literal: the mean over all permutations of twins, block by block."""
+    kinds = classes(data)
+    kinds += [[j] for j in range(data.n_items) if not any(j in kind for kind in kinds)]
+    out = np.zeros(weights.shape)
+    for rows in kinds:
+        for columns in kinds:
+            block = weights[np.ix_(rows, columns)].astype(np.float64)
+            if rows == columns and len(rows) > 1:
+                own = np.trace(block) / len(rows)
+                between = (block.sum() - np.trace(block)) / (len(rows) * (len(rows) - 1))
+                out[np.ix_(rows, rows)] = between + (own - between) * np.eye(len(rows))
+            else:
+                out[np.ix_(rows, columns)] = block.mean()
+    return out
+
+
+@pytest.mark.parametrize("devices", (None, 1, 8))
+@pytest.mark.parametrize("chunk", (4, 256))
+def test_tying_is_the_mean_over_permutations(devices, chunk, data, rng, monkeypatch):
+    monkeypatch.setattr(ties, "CHUNK", chunk)
+    weights = rng.normal(size=(67, 67)).astype(np.float32) + 1e3 * np.eye(67, dtype=np.float32)
+    expected = mean_over_permutations(weights, data)
+    padded: Any = weights.copy()
+    if devices:
+        padded = np.pad(weights, (0, -67 % devices))
+        padded = jax.device_put(
+            padded, parallel.sharding(parallel.make_mesh(jax.devices()[:devices]), parallel.COLUMNS)
+        )
+    found = np.asarray(ties.tie(padded, ties.identical_items(data)))[:67, :67]
+    off = ~np.eye(67, dtype=bool)
+    np.testing.assert_allclose(found[off], expected[off], atol=1e-6)
+    np.testing.assert_allclose(np.diag(found), np.diag(expected), rtol=1e-6)
+    same = classes(data)[0]
+    values = rng.random(67)
+    assert np.ptp(ties.tie_entries(values, ties.identical_items(data))[same]) == 0
 
 
 def test_other_values_are_no_twins():
@@ -66,7 +104,7 @@ def test_twins_have_one_column_and_one_weight_for_each_other(method, devices, da
 
 def test_the_weights_move_by_rounding_only(data, monkeypatch):
     tied = Ease(3.0).fit(data).model.weights
-    monkeypatch.setattr(ties, "share_columns", lambda weights, _: weights)
+    monkeypatch.setattr(ties, "tie", lambda weights, _: weights)
     free = Ease(3.0).fit(data).model.weights
     assert 0 < np.abs(tied - free).max() < 1e-6
 

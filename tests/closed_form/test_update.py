@@ -81,6 +81,21 @@ def test_many_updates_in_a_row_do_not_drift_away(train):
     np.testing.assert_allclose(fitted.model.weights, Ease(30.0).fit(data).model.weights, atol=1e-5)
 
 
+@pytest.mark.parametrize("method", [Ease(3.0), Edlae(3.0, 0.3), Lae(30.0), Rlae(3.0, xi=0.3)], ids=str)
+def test_forgetting_leaves_exact_zeros(method, rng):
+    """The last user has an item to himself, and alone links two halves of the catalogue."""
+    x = np.zeros((101, 31))
+    x[:50, :15], x[50:100, 15:30] = rng.random((50, 15)) < 0.3, rng.random((50, 15)) < 0.3
+    x[100, [2, 5, 17, 21, 30]] = 1
+    data = Interactions.from_triples(*np.nonzero(x), n_users=101, n_items=31)
+    found = update_users(method.fit(data), data, removed=[100])
+    assert found.refitted is None
+    weights = np.asarray(found.fitted.model.weights)
+    assert not weights[30].any() and not weights[:, 30].any()
+    assert not weights[:15, 15:].any() and not weights[15:, :15].any() and weights[:15, :15].any()
+    np.testing.assert_allclose(weights, method.fit(found.train).model.weights, atol=2e-6)
+
+
 def test_an_update_that_has_drifted_is_replaced_by_a_fit(train):
     fitted = Ease(3.0).fit(train)
     weights = fitted.model.weights.copy()

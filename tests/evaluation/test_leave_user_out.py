@@ -5,12 +5,13 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from reference import dense, ease_columnwise
 
 import jaxrec
 from jaxrec import Ease, Edlae, FitError, InputError, Interactions, Lae, Popularity, Rlae
 from jaxrec.closed_form import certificate, without_user
-from jaxrec.closed_form.without_user import scores
+from jaxrec.closed_form.without_user import LeaveUserOut, scores
 from jaxrec.data.splits import HeldOut, leave_one_out, per_user_random
 from jaxrec.evaluation.leave_user_out import leave_user_out, squared_error
 from jaxrec.solvers.spd import spd_inverse
@@ -108,7 +109,7 @@ def test_both_solvers_agree(data):
             for solver in ("host", "jax")
         )
         np.testing.assert_allclose(host, device, atol=1e-5)
-    assert isinstance(leave_user_out(Ease(3.0, solver="jax"), data).inverse, jax.Array)
+    assert isinstance(leave_user_out(Ease(3.0, solver="jax"), data).off, jax.Array)
 
 
 @pytest.fixture
@@ -123,7 +124,11 @@ def with_a_loner(rng):
 
 @pytest.mark.parametrize("solver", ["host", "jax"])
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
-def test_float32_resolves_a_user_with_items_almost_to_himself(with_a_loner, solver, dropout):
+@pytest.mark.parametrize("float64_items", [0, 1000])  # by refined rows, by an inverse in float64
+def test_float32_resolves_a_user_with_items_almost_to_himself(
+    with_a_loner, solver, dropout, float64_items, monkeypatch
+):
+    monkeypatch.setattr(without_user, "FLOAT64_ITEMS", float64_items)
     for reg in (1.0, 0.1, 0.01):  # from the inverse in float32 alone, errors of 2 %, 30 % and 90 %
         method = Edlae(reg, dropout, solver=solver)
         x, history = dense(with_a_loner), with_a_loner.to_csr()
@@ -135,15 +140,101 @@ def test_float32_resolves_a_user_with_items_almost_to_himself(with_a_loner, solv
 @pytest.mark.parametrize("solver", ["host", "jax"])
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_nothing_is_refined_where_that_is_not_needed(data, solver, dropout, monkeypatch):
-    monkeypatch.setattr(without_user, "refined_rows", lambda *_: pytest.fail("a user is refined without need"))
+    monkeypatch.setattr(LeaveUserOut, "_better", lambda *_: pytest.fail("a user is refined without need"))
     leave_user_out(Edlae(3.0, dropout, solver=solver), data).scores(*[data.to_csr()] * 2)
 
 
 @pytest.mark.parametrize("method", [Ease(0.1), Edlae(0.1, 0.2), Ease(0.1, solver="jax")], ids=str)
 def test_a_user_whom_rounding_hides_is_refused(with_a_loner, method, monkeypatch):
     monkeypatch.setattr(certificate, "REFINEMENTS", 1)
-    with pytest.raises(FitError, match="without a user who has items almost to himself; raise reg, or"):
+    monkeypatch.setattr(without_user, "FLOAT64_ITEMS", 0)
+    with pytest.raises(FitError, match="without a user who has items almost to himself, or far larger"):
         leave_user_out(method, with_a_loner).scores(*[with_a_loner.to_csr()] * 2)
+
+
+def sparse_data(seed: int) -> Interactions:
+    """Private items, users who share items with one other user, and several components, as sparse data have them."""
+    rng = np.random.default_rng(seed)
+    x = np.zeros((60, 90))
+    x[:30, :20], x[30:50, 20:35] = rng.random((30, 20)) < 0.12, rng.random((20, 15)) < 0.15
+    x[np.arange(50), rng.integers(35, 60, 50)] = 1
+    x[np.arange(60), rng.integers(60, 90, 60)] = 1
+    x[:3, 20] = 1  # these three link the halves
+    return Interactions.from_triples(*np.nonzero(x), n_users=60, n_items=90)
+
+
+SPARSE_METHODS = [Ease(1.0), Ease(1.0, solver="jax"), Edlae(1.0, 0.3), Lae(3.0), Rlae(1.0, xi=0.3)]
+
+
+@pytest.mark.parametrize("method", SPARSE_METHODS, ids=str)
+def test_zeros_and_ties_are_exact_without_the_user(method):
+    """What is 0 or equal without the user, in float64, is so exactly: rounding would rank the user's own items."""
+    data = sparse_data(1)
+    part = per_user_random(data, 0.5).test
+    found = leave_user_out(method, data).scores(data.to_csr(), part.fold_in.to_csr())
+    expected = scores_without(dense(data), dense(part.fold_in), method)
+    np.testing.assert_allclose(found, expected, atol=2e-6)
+    off = dense(part.fold_in) == 0
+    np.testing.assert_array_equal(found[(np.abs(expected) < 1e-14) & off], 0)
+    x, ties = dense(data), 0
+    for u in range(60):
+        columns = np.delete(x, u, axis=0)
+        for j in np.flatnonzero(x[u] * off[u]):
+            twins = np.flatnonzero((columns == columns[:, [j]]).all(axis=0) & off[u])
+            assert len(set(found[u, twins])) == 1
+            ties += len(twins) > 1
+    assert ties > 10
+
+
+@pytest.mark.parametrize("method", SPARSE_METHODS[:1] + SPARSE_METHODS[2:4], ids=str)
+def test_metrics_equal_those_of_refits_on_sparse_data(method):
+    """Before zeros and ties were exact, rounding put a user's own items first."""
+    data = sparse_data(2)
+    part = per_user_random(data, 0.5).test
+    found = jaxrec.evaluate_leave_user_out(method, data, "ndcg@10", held_out=part).per_user["ndcg@10"]
+    expected = np.full(60, np.nan)
+    for u in np.flatnonzero(part.targets.user_counts):
+        model = method.fit(data.rows(np.delete(np.arange(60), u)))
+        expected[u] = jaxrec.evaluate(model, *(side.rows([u]) for side in part), "ndcg@10").mean["ndcg@10"]
+    np.testing.assert_allclose(np.nanmean(found), np.nanmean(expected), atol=0.01)
+    assert np.nanmean(np.abs(found - expected) > 1e-9) < 0.1  # other ties are broken by rounding in either
+
+
+@pytest.mark.parametrize("height", [1e3, 1e5, 1e6])
+def test_scores_of_users_with_huge_values_are_right_or_refused(height, rng):
+    refused = 0
+    for reg in (1.0, 1e4, 1e7, 1e9):
+        x = (rng.random((30, 14)) < 0.3) * 1.0
+        x[0] = height
+        data = Interactions.from_csr(sp.csr_array(x))
+        fold_in = data.keep(rng.random(data.nnz) < 0.8)
+        try:
+            found = leave_user_out(Ease(reg), data).scores(data.to_csr(), fold_in.to_csr())
+        except FitError:
+            refused += 1
+            continue
+        expected = scores_without(x, dense(fold_in), Ease(reg))
+        assert (np.linalg.norm(found - expected, axis=1) <= 0.01 * np.linalg.norm(expected, axis=1)).all()
+    assert refused < 4
+
+
+def test_values_of_all_sizes_end_in_right_scores(rng):
+    x = (rng.random((30, 12)) < 0.4) * 10.0 ** rng.uniform(-6, 6, (30, 12))
+    data = Interactions.from_csr(sp.csr_array(x.astype(np.float32)))
+    found = leave_user_out(Edlae(0.1, 0.3), data).scores(data.to_csr(), data.to_csr())
+    x = dense(data)
+    for u in range(30):
+        gram = np.delete(x, u, axis=0).T @ np.delete(x, u, axis=0)
+        scale = np.sqrt(0.1 + 0.3 / 0.7 * np.diag(gram))
+        inverse = np.linalg.inv(gram / np.outer(scale, scale) + np.eye(12)) / np.outer(scale, scale)
+        expected = x[u] - x[u] @ (inverse / np.diag(inverse))
+        assert np.linalg.norm(found[u] - expected) <= 0.01 * np.linalg.norm(expected) + 1e-9
+
+
+def test_a_huge_reg_is_no_reason_to_refuse(data):
+    for reg in (1e6, 1e9):
+        weights = Ease(reg, dtype="float64").fit(data).model.weights
+        assert leave_user_out(Ease(reg), data).size == pytest.approx(np.linalg.norm(weights), rel=1e-5)
 
 
 def test_size_is_the_norm_of_the_weights(data):
@@ -211,3 +302,14 @@ def test_a_model_that_cannot_be_certified_is_not_evaluated():
     twins = Interactions.from_lists([[0, 1]] * 3000, 2)
     with pytest.raises(FitError, match="raise reg"):
         leave_user_out(Ease(1e-4), twins)
+
+
+def test_the_data_stay_as_they_are(rng):
+    """Rows whose items stand in any order are not sorted in place, which would move what is held out by position."""
+    users = np.repeat(np.arange(30), 6)
+    items = np.concatenate([rng.permutation(12)[:6] for _ in range(30)])
+    data = Interactions.from_csr(sp.csr_array((np.ones(180, np.float32), items, np.arange(0, 181, 6)), shape=(30, 12)))
+    before = data.indices.copy(), data.values.copy()
+    jaxrec.evaluate_leave_user_out(Ease(3.0), data, "ndcg@5")
+    np.testing.assert_array_equal(data.indices, before[0])
+    assert len(users) == data.nnz

@@ -195,7 +195,12 @@ def test_too_few_iterations_are_no_model(data):
     assert caught.value.status is Status.RESIDUAL_TOO_LARGE
 
 
-def test_items_that_float32_cannot_tell_apart_are_refused(data):
+def test_items_that_float32_cannot_tell_apart_are_solved_in_float64_or_refused(data, monkeypatch):
+    expected = reference.weighted_full_rank(dense(data), WeightedEase().cell_weights(data).to_dense(data), 1e-5)
+    model = WeightedEase(1e-5).fit(data).model
+    assert model.weights.dtype == np.float32
+    np.testing.assert_allclose(model.weights, expected, atol=1e-6 * np.abs(expected).max())
+    monkeypatch.setattr(weighted_ease, "FLOAT64_ITEMS", 0)
     with pytest.raises(FitError, match="use dtype='float64'"):
         WeightedEase(1e-5).fit(data)
     assert WeightedEase(1e-5, dtype="float64").fit(data).info.certificate.status is Status.OK
@@ -226,6 +231,35 @@ def test_the_certificate_sees_a_wrong_column(data):
         assert found.status is Status.RESIDUAL_TOO_LARGE
     none = solution._replace(unexplained=np.full(ITEMS, np.nan))
     assert weighted_ease.certify(data, weights, none, method.settings).status is Status.NOT_POSITIVE_DEFINITE
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@diagonals
+@weighted
+def test_the_estimated_error_is_the_true_one(make, diagonal, dtype, rng):
+    """Of weights with a known error, for all kinds of weights and solvers."""
+    data = odd_data(rng)
+    method = WeightedEase(REG, diagonal=diagonal, dtype=dtype)
+    weights = make(data)
+    solution = full_rank_solvers.solve(data, weights, method.settings, np.dtype(dtype), None)
+    off = np.asarray(solution.weights) * (1 + 1e-3 * rng.normal(size=(ITEMS, ITEMS))).astype(dtype)
+    found = weighted_ease.certify(data, weights, solution._replace(weights=off), method.settings)
+    expected = reference.weighted_full_rank(dense(data), weights.to_dense(data), REG, diagonal == "free")
+    true = np.linalg.norm(off - expected) / np.linalg.norm(expected)
+    assert found.detail["estimated error of the weights"] == pytest.approx(true, rel=0.5)
+    assert found.detail["estimated error of the worst column"] >= true
+
+
+def test_heavy_users_leave_right_weights(rng):
+    """Three users have everything with value 10,000, which float32 alone does not stand."""
+    x = (rng.random((60, 30)) < 0.3) * 1.0
+    x[:3] = 1e4
+    data = Interactions.from_triples(*np.nonzero(x), x[np.nonzero(x)], n_users=60, n_items=30)
+    for reg, alpha in ((1000.0, 1.0), (4000.0, 1e-3)):
+        found = WeightedEase(reg, alpha=alpha).fit(data)
+        expected = reference.weighted_full_rank(x, 1 + alpha * (x != 0), reg)
+        error = np.linalg.norm(found.model.weights - expected) / np.linalg.norm(expected)
+        assert error < 3 * found.info.certificate.detail["estimated error of the weights"] + 1e-6
 
 
 # -- meshes -------------------------------------------------------------------------------------------------------

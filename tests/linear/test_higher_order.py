@@ -42,7 +42,7 @@ def test_is_the_ridge_regression_it_stands_for(data, x64):
     pairs, b, w = reference(x, 12, 5.0, 20.0)
     assert 10 < len(pairs) < 80
     z = np.stack([x[:, i] * x[:, k] for i, k in pairs], axis=1)
-    found = higher_order.minimum(x.T @ x, z.T @ x, z.T @ z, np.array(pairs), 5.0, 20.0, 50.0, 3000)
+    found = higher_order.Admm(x.T @ x, z.T @ x, z.T @ z, np.array(pairs), 5.0, 20.0, 50.0).advance(3000)
     np.testing.assert_allclose(found.items, b, atol=1e-9)
     np.testing.assert_allclose(found.pairs, w, atol=1e-9)
     assert np.any(w < -1e-3)  # the negative interactions of the title
@@ -58,15 +58,17 @@ def test_is_the_ridge_regression_it_stands_for(data, x64):
 def test_fit_and_score(data):
     x = data.to_csr(np.float64).toarray()
     pairs, b, w = reference(x, 12, 5.0, 20.0)
-    model, info = HigherOrder(5.0, 20.0, threshold=12, rho=50.0, n_iterations=400).fit(data)
+    model, info = HigherOrder(5.0, 20.0, threshold=12, rho=50.0).fit(data)
     order = [list(map(tuple, np.asarray(model.pairs))).index(pair) for pair in pairs]
-    np.testing.assert_allclose(model.weights, b, atol=1e-4)
-    np.testing.assert_allclose(model.pair_weights[np.array(order)], w, atol=1e-4)
-    assert info.certificate.residual < 1e-4 and info.certificate.detail["pairs"] == len(pairs)
+    np.testing.assert_allclose(model.weights, b, atol=2e-3)
+    np.testing.assert_allclose(model.pair_weights[np.array(order)], w, atol=2e-3)
+    error = np.linalg.norm(model.weights - b) / np.linalg.norm(b)
+    assert error < min(0.01, 3 * info.certificate.detail["estimated error of the weights"])
+    assert info.certificate.residual < 1e-3 and info.certificate.detail["pairs"] == len(pairs)
     z = np.stack([x[:, i] * x[:, k] for i, k in pairs], axis=1)
-    np.testing.assert_allclose(model.score_host(data.to_csr()), x @ b + z @ w, atol=1e-3)
+    np.testing.assert_allclose(model.score_host(data.to_csr()), x @ b + z @ w, atol=1e-2)
     (batch,) = row_batches(data, data.n_users)
-    np.testing.assert_allclose(model.score(batch), x @ b + z @ w, atol=1e-3)
+    np.testing.assert_allclose(model.score(batch), x @ b + z @ w, atol=1e-2)
 
 
 def test_objective_falls_below_that_of_items_alone(data):
@@ -99,8 +101,8 @@ def test_most_frequent_pairs(data, n_pairs):
 
 
 def test_unconverged_is_refused(data):
-    with pytest.raises(FitError, match="raise n_iterations"):
-        HigherOrder(0.1, 0.1, threshold=0, rho=1e6, n_iterations=1).fit(data)
+    with pytest.raises(FitError, match="raise max_iterations"):
+        HigherOrder(0.1, 0.1, threshold=0, rho=1e6, max_iterations=1).fit(data)
 
 
 def test_saved_and_loaded(data, tmp_path):
@@ -117,7 +119,7 @@ def test_saved_and_loaded(data, tmp_path):
         ({"n_pairs": 0}, "n_pairs must be at least 1"),
         ({"threshold": -1.0}, "threshold must be a finite number of at least 0"),
         ({"rho": 0.0}, "rho must be above 0"),
-        ({"n_iterations": 0}, "n_iterations must be at least 1"),
+        ({"max_iterations": 0}, "max_iterations must be at least 1"),
     ],
 )
 def test_bad_hyper_parameters(wrong, message):

@@ -249,14 +249,14 @@ def test_kernels_solve_padded_blocks(rng, n_columns, x64):
     diagonal = np.einsum("njj->nj", inverse)
     wanted = np.where(np.eye(12) > 0, 0, -inverse / diagonal[:, None, :])[:, :, 12 - n_columns :]
     compiled = jax.jit(block_columns, static_argnames="n_columns")
-    for found in (block_columns_on_host(grams.copy(), n_columns), compiled(jnp.asarray(grams), n_columns)):
+    for found in (block_columns_on_host(grams, n_columns)[0], compiled(jnp.asarray(grams), n_columns)):
         np.testing.assert_allclose(found.weights, wanted, atol=1e-12)
         np.testing.assert_allclose(found.unexplained, 1 / diagonal[:, 12 - n_columns :], rtol=1e-12)
 
 
 def test_kernels_say_where_a_block_is_not_positive_definite():
     grams = np.stack([np.eye(4), -np.eye(4)]).astype(np.float32)
-    for found in (block_columns_on_host(grams.copy(), 2), block_columns(grams, 2)):
+    for found in (block_columns_on_host(grams.astype(np.float64), 2, np.float32)[0], block_columns(grams, 2)):
         np.testing.assert_array_equal(np.isfinite(found.unexplained), [[True, True], [False, False]])
 
 
@@ -359,7 +359,21 @@ def test_copies_of_items_need_regularization(rng):
     data = Interactions.from_triples(*np.nonzero(x), n_users=60, n_items=12)
     for r in (0.0, 0.5):
         with pytest.raises(FitError, match="raise reg"):
-            Mrf(1e-7, r=r, threshold=0.0).fit(data)
+            Mrf(1e-15, r=r, threshold=0.0).fit(data)
+    with pytest.raises(FitError, match="raise reg"):
+        Mrf(1e-7, threshold=0.0, solver="jax").fit(data)
+    found, kept = Mrf(1e-7, threshold=0.0).fit(data), ~np.eye(12, dtype=bool)
+    expected = restricted_ridge(data, 0.75, 1e-7, kept)
+    error = np.linalg.norm(dense(found.model) - expected) / np.linalg.norm(expected)
+    assert error < 3 * found.info.certificate.detail["estimated error of the weights"] + 1e-6
+
+
+def test_a_user_of_a_huge_value_is_no_crash(rng):
+    x = (rng.random((40, 10)) < 0.4) * 1.0
+    x[0] = 1e9
+    data = Interactions.from_triples(*np.nonzero(x), x[np.nonzero(x)], n_users=40, n_items=10)
+    with pytest.raises(FitError, match=r"raise reg"):
+        Mrf(alpha=0.0, density=1.0).fit(data)
 
 
 @pytest.mark.parametrize("r", (0.0, 0.5))

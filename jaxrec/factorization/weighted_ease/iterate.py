@@ -54,12 +54,14 @@ class SolvedColumns(NamedTuple):
       unexplained: [I] 1 / c_jj.
       iterations: [I] of conjugate gradients; 0 where the answer is in closed form.
       residual: [I] of the systems for c_j, in the norm of P^-1 and relative to what `limits` says.
+      preconditioner: about a multiple of P^-1, [I, I], maybe padded or a `Rescaled`; for the certificate.
     """
 
     weights: Any
     unexplained: np.ndarray
     iterations: np.ndarray
     residual: np.ndarray
+    preconditioner: Any = None
 
 
 class Settings(NamedTuple):
@@ -192,7 +194,7 @@ def solve_on_host(train: Interactions, weights: Weights, settings: Settings, dty
                 parts = _parts(x, extra, block, cost) if visited else []
                 _solve_host_block(found, block, inverse, (shift, penalised), parts, settings)
                 advance(len(block))
-    return found
+    return found._replace(preconditioner=gram)
 
 
 def _parts(x: sp.csr_array, extra: sp.csc_array, block: np.ndarray, cost: np.ndarray) -> list[Visits]:
@@ -239,7 +241,6 @@ def _solve_host_block(
 
 
 # -- devices ------------------------------------------------------------------------------------------------------
-
 Batches = list[tuple[Any, Any, Any]]
 
 
@@ -392,7 +393,7 @@ def solve_on_mesh(train: Interactions, weights: Weights, settings: Settings, mes
                 for out, part in zip(known, found, strict=True):
                     out[at[real]] = parallel.to_host(part)[0][real]
                 advance(int(real.sum()))
-    return SolvedColumns(jax.block_until_ready(b), *known[:, :n])
+    return SolvedColumns(jax.block_until_ready(b), known[0, :n], known[1, :n], known[2, :n], inverse)
 
 
 _scaled = jax.jit(lambda gram, scale: scale * gram)

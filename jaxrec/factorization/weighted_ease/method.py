@@ -21,9 +21,10 @@ from jaxtyping import Array, Float
 from jaxrec import _checks
 from jaxrec._checks import InputError
 from jaxrec.closed_form import ties
-from jaxrec.closed_form.certificate import ROUNDING_LIMIT
+from jaxrec.closed_form.products import Rescaled
 from jaxrec.data.interactions import Interactions
 from jaxrec.factorization.weighted_ease import iterate, solve
+from jaxrec.factorization.weighted_ease.certificate import certify
 from jaxrec.factorization.weighted_ease.iterate import Settings, SolvedColumns
 from jaxrec.factorization.weights import Weights
 from jaxrec.fitting import HostOrDevices, Stopwatch
@@ -33,9 +34,8 @@ from jaxrec.solvers.columns import HIGHEST
 from jaxrec.solvers.spd import sweep_layout
 from jaxrec.status import Certificate, Status
 
-SAMPLE = 64  # columns whose stationarity is checked
 TOLERANCE = {"float32": 1e-6, "float64": 1e-12}
-SLACK = 100  # the certificate's limit over the tolerance
+FLOAT64_ITEMS = 4096  # up to which a fit on the host that lacks digits is made again in float64, and then rounded
 
 
 def objective(
@@ -113,9 +113,11 @@ class WeightedEase(HostOrDevices):
           cell_weights: W in place of the default, made from interactions with the entries of `train`.
 
         Returns:
-          Fitted(model: ItemWeights, info: FitInfo). The certificate holds the gradient of the loss in up to 64 random
-          columns over that at zero, in float64 through the sparse data; among its details the iterations, the largest
-          residual of a system, and the bound on the condition number that the weights imply.
+          Fitted(model: ItemWeights, info: FitInfo). The certificate holds the gradient of the loss in up to 64
+          columns over the gradient at zero, in float64 through the sparse data (all columns of at most 64; else 32 at
+          random, and 32 in which most digits cancel); among its details the estimated error of the weights in these,
+          the iterations, the largest residual of a system, and the bound on the condition number that the weights
+          imply. What float32 cannot resolve is solved in float64 and rounded, on the host up to 4,096 items.
 
         Raises:
           FitError: it does not fit in memory, or the result is not certified; says what to change.
@@ -127,17 +129,35 @@ class WeightedEase(HostOrDevices):
 
     def _solve(
         self, train: Interactions, mesh: Any, clock: Stopwatch, *, cell_weights: Weights | None = None, **_: Any
-    ) -> tuple[ItemWeights | None, Certificate]:
+    ) -> tuple[ItemWeights, Certificate]:
         weights = self.cell_weights(train) if cell_weights is None else cell_weights
         _require(weights, train)
+        solution, certificate = self._solved(train, weights, self.settings, np.dtype(self.dtype), mesh, clock)
+        done = certificate.detail.get("iterations", 0)
+        lacks_digits = certificate.status is not Status.OK and done < self.max_iterations
+        if mesh is None and self.dtype == "float32" and lacks_digits and train.n_items <= FLOAT64_ITEMS:
+            settings = self.settings._replace(tolerance=min(self.settings.tolerance, TOLERANCE["float64"]))
+            solution, certificate = self._solved(train, weights, settings, np.dtype(np.float64), mesh, clock)
+        return ItemWeights(solution.weights, padding=len(solution.weights) - train.n_items), certificate
+
+    def _solved(
+        self, train: Interactions, weights: Weights, settings: Settings, dtype: Any, mesh: Any, clock: Stopwatch
+    ) -> tuple[SolvedColumns, Certificate]:
+        """The solution as it is returned, and its certificate."""
         with clock.stage("solve"):
-            solution = solve.solve(train, weights, self.settings, np.dtype(self.dtype), mesh)
+            solution = solve.solve(train, weights, settings, dtype, mesh)
         with clock.stage("certificate"):
-            certificate = certify(train, weights, solution, self.settings)
-        if certificate.status is not Status.OK:
-            return None, certificate
-        tied = _tied(solution.weights, train, weights)
-        return ItemWeights(tied, padding=len(solution.weights) - train.n_items), certificate
+            if len(solution.weights):
+                tied = _tied(solution.weights, train, weights)
+                if mesh is None:
+                    unseen = np.flatnonzero(train.item_counts == 0)
+                    tied[unseen, unseen] = 0  # of e_j - reg c_j rounding may leave something
+                tied = tied if mesh else tied.astype(self.dtype, copy=False)
+                known = solution.preconditioner
+                if isinstance(known, Rescaled):  # of the weights themselves, whose memory went into the tied ones
+                    known = dataclasses.replace(known, matrix=tied)
+                solution = solution._replace(weights=tied, preconditioner=known)
+            return solution, certify(train, weights, solution, self.settings, dtype)
 
     def _advice(self, certificate: Certificate, train: Interactions) -> str:
         if certificate.status is Status.RESIDUAL_TOO_LARGE:
@@ -172,56 +192,6 @@ class WeightedEase(HostOrDevices):
         return Needs(parts, flops, "use fewer items (drop those with the fewest users), or more devices")
 
 
-def certify(train: Interactions, weights: Weights, solution: SolvedColumns, settings: Settings) -> Certificate:
-    """The evidence on a solution, as told in `WeightedEase.fit`.
-
-    The status tells the first check that fails: all c_jj are above 0; every system is solved to the tolerance; the
-    estimated rounding error of the weights, eps / 2 max_j (H_j)_jj c_jj, is below a hundredth; the gradient is below
-    its limit.
-
-    Cost: 64 products of X and X' with a vector in float64 on the host.
-    """
-    limit = SLACK * settings.tolerance
-    if not np.isfinite(solution.unexplained).all():
-        return Certificate(Status.NOT_POSITIVE_DEFINITE, float("nan"), limit)
-    n = train.n_items
-    items = np.sort(np.random.default_rng(0).permutation(n)[:SAMPLE])
-    b = np.asarray(solve.columns_of(solution.weights, items), np.float64)[:n]
-    x = train.to_csr(np.float64)
-    at_answer, at_zero = np.zeros((2, n, len(items)))
-    for k, item in enumerate(items.tolist()):
-        w = solve.weights_of_item(weights, train, item)
-        target = x[:, [item]].toarray()[:, 0]
-        at_answer[:, k] = x.T @ (w * (x @ b[:, k] - target)) + settings.reg * b[:, k]
-        at_zero[:, k] = x.T @ (w * target)
-    if not settings.free:
-        at_answer[items, np.arange(len(items))] = at_zero[items, np.arange(len(items))] = 0
-    start = float(np.linalg.norm(at_zero))
-    residual = float(np.linalg.norm(at_answer)) / (start or 1.0)
-    squares = np.bincount(train.indices, weights.on_pattern(train) * train.values.astype(np.float64) ** 2, minlength=n)
-    eps = float(np.finfo(solution.weights.dtype).eps)
-    rounding = eps / 2 * float(np.max((squares + settings.reg) / solution.unexplained))
-    worst = float(solution.residual.max())
-    detail = {
-        "iterations": float(solution.iterations.max()),
-        "mean iterations": float(solution.iterations.mean()),
-        "residual of the systems": worst,
-        "estimated rounding error": rounding,
-    }
-    if np.isfinite(bound := solve.condition_bound(train, weights, settings.reg)):
-        detail["condition bound"] = bound
-    status = Status.OK
-    if not np.isfinite(residual):
-        status = Status.NOT_FINITE
-    elif worst > settings.tolerance:
-        status = Status.RESIDUAL_TOO_LARGE
-    elif rounding > ROUNDING_LIMIT:
-        status = Status.ILL_CONDITIONED
-    elif residual > limit:
-        status = Status.RESIDUAL_TOO_LARGE
-    return Certificate(status, residual, limit, detail)
-
-
 def _require(weights: Weights, train: Interactions) -> None:
     """Refuses weights of other data, and such as are no weights or say nothing."""
     weights.require(train)
@@ -239,5 +209,6 @@ def _tied(b: Any, train: Interactions, weights: Weights) -> Any:
     if rule is None:
         return b
     found = ties.identical_items(train)
-    alike = all((part[found.items] == part[found.first]).all() for part in (rule.col, rule.slope, rule.offset))
-    return ties.share_columns(b, found) if alike else b
+    first = found.kind[found.items]
+    alike = all((part[found.items] == part[first]).all() for part in (rule.col, rule.slope, rule.offset))
+    return ties.tie(b, found) if alike else b

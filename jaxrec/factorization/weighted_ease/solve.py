@@ -12,6 +12,7 @@ import scipy.linalg
 from jaxrec.closed_form import kernel
 from jaxrec.closed_form import mesh as mesh_solver
 from jaxrec.closed_form.gram import default_gram, lower_gram, with_user_weights
+from jaxrec.closed_form.products import Rescaled
 from jaxrec.data.interactions import Interactions
 from jaxrec.factorization.weighted_ease.iterate import (
     Settings,
@@ -44,9 +45,9 @@ def solve_in_closed_form(
         gram = default_gram(with_user_weights(train, np.asarray(weights.row)), mesh)
         solution = mesh_solver.solve_on_mesh(gram, penalty, limit, mesh)
         jax.block_until_ready(solution.weights)
-    return SolvedColumns(
-        solution.weights, scale * np.asarray(solution.unexplained, np.float64), np.zeros(n), np.zeros(n)
-    )
+    unexplained = np.asarray(solution.unexplained, np.float64)
+    inverse = Rescaled(solution.weights, left=-1.0, diagonal=1.0, right=1 / kernel.scale(unexplained, penalty, limit))
+    return SolvedColumns(solution.weights, scale * unexplained, np.zeros(n), np.zeros(n), inverse)
 
 
 def solve_rank_one(train: Interactions, weights: Weights, settings: Settings, dtype: Any) -> SolvedColumns:
@@ -63,7 +64,9 @@ def solve_rank_one(train: Interactions, weights: Weights, settings: Settings, dt
     c = np.empty(shrunk.shape)
     add_product(c, np.ascontiguousarray(vectors), np.ascontiguousarray(shrunk), beta=0)
     b, unexplained = columns_of_weights(c, np.eye(len(c)), settings, 0)
-    return SolvedColumns(b.astype(dtype), unexplained[0], np.zeros(len(c)), np.zeros(len(c)))
+    usual = np.maximum(values, 0) * float(np.median(np.asarray(weights.col))) + settings.reg
+    add_product(c, np.ascontiguousarray(vectors / usual), np.ascontiguousarray(vectors.T), beta=0)
+    return SolvedColumns(b.astype(dtype), unexplained[0], np.zeros(len(c)), np.zeros(len(c)), c)
 
 
 def weights_of_item(weights: Weights, train: Interactions, item: int) -> np.ndarray:

@@ -23,6 +23,7 @@ from jaxrec.solvers.spd import solve_each
 
 BATCH_ENTRIES, HOST_BATCH_ENTRIES = 2**24, 2**20
 BATCH_USERS = 2**24  # users x blocks
+REFINEMENTS, ENOUGH = 8, 1e-6  # most steps, and the relative error that ends them
 
 
 class Columns(NamedTuple):
@@ -65,31 +66,66 @@ def _block_columns(grams, n_columns, mesh):
     return parallel.over_columns(kernel, mesh, parallel.ROWS, (parallel.ROWS, parallel.ROWS))(grams)
 
 
-def block_columns_on_host(grams: np.ndarray, n_columns: int) -> Columns:
-    """The same columns by LAPACK, block after block; overwrites `grams`.
+def block_columns_on_host(grams: np.ndarray, n_columns: int, dtype: Any = None) -> tuple[Columns, np.ndarray]:
+    """The same columns by LAPACK, block after block, and [N] the estimated relative error of those of a block.
 
-    With the wanted items last, L^-1 E is the inverse of the last corner of the factor L and 0 above: n_columns = 1
-    costs m^3/3 flops and one back substitution.
+    A block is factored in `dtype`, and its columns refined with residuals in float64; one for which that does not do
+    is factored in float64.
+
+    Args:
+      grams: [N, m, m] as in `block_columns`, in float64.
+      n_columns: d.
+      dtype: of the factors; default float64.
     """
     n, m = grams.shape[:2]
-    potrf, trtri, trtrs = lapack.get_lapack_funcs(("potrf", "trtri", "trtrs"), (grams,))
-    corner = slice(m - n_columns, m)
-    weights = np.empty((n, n_columns, m), grams.dtype)
-    for gram, out in zip(grams, weights, strict=True):
-        # Row-major and symmetric: its transpose is what LAPACK wants.
-        factor, failed = potrf(gram.T, lower=1, overwrite_a=1, clean=0)
-        if failed:
-            out[:] = np.nan
-            continue
-        inverse = out.T
-        inverse[: m - n_columns] = 0
-        inverse[corner] = np.tril(trtri(factor[corner, corner], lower=1)[0])
-        inverse[:] = trtrs(factor, inverse, lower=1, trans=1, overwrite_b=1)[0]
-    k = np.arange(n_columns)
-    unexplained = 1 / weights[:, k, m - n_columns + k]
-    weights *= -unexplained[:, :, None]
-    weights[:, k, m - n_columns + k] = 0
-    return Columns(weights.transpose(0, 2, 1), unexplained)
+    kinds = list(dict.fromkeys((np.dtype(dtype or np.float64), np.dtype(np.float64))))
+    weights, unexplained, errors = np.empty((n, m, n_columns)), np.empty((n, n_columns)), np.full(n, np.inf)
+    for k, gram in enumerate(grams):
+        for kind in kinds:
+            weights[k], unexplained[k], errors[k] = _columns_of_block(gram, n_columns, kind)
+            if errors[k] <= ENOUGH:
+                break
+    return Columns(weights, unexplained), errors
+
+
+def _columns_of_block(gram: np.ndarray, n_columns: int, kind: np.dtype) -> tuple[np.ndarray, Any, float]:
+    """([m, d] weights, [d] 1 / C_jj, their estimated error) from a factor of this kind; NaN and inf where none exists.
+
+    With the wanted items last, L^-1 E is the inverse of the last corner of the factor L and 0 above: n_columns = 1
+    costs m^3/3 flops and one back substitution. Where each step of refinement is so many times smaller than the one
+    before, what is left after it is as many times smaller again.
+    """
+    m = len(gram)
+    potrf, potrs, trtri, trtrs = lapack.get_lapack_funcs(("potrf", "potrs", "trtri", "trtrs"), dtype=kind)
+    with np.errstate(all="ignore"):  # what overflows has no factor
+        factor, failed = potrf(gram.astype(kind).T, lower=1, overwrite_a=1, clean=0)
+    if failed:
+        return np.full((m, n_columns), np.nan), np.nan, np.inf
+    corner, own = slice(m - n_columns, m), (np.arange(m - n_columns, m), np.arange(n_columns))
+    inverse = np.zeros((m, n_columns), kind, order="F")
+    inverse[corner] = np.tril(trtri(factor[corner, corner], lower=1)[0])
+    inverse = trtrs(factor, inverse, lower=1, trans=1, overwrite_b=1)[0].astype(np.float64)
+    unexplained = 1 / inverse[own]
+    weights = -inverse * unexplained
+    weights[own] = 0
+    last, error = 1.0, np.inf
+    for _ in range(REFINEMENTS):
+        gradient = gram @ weights - gram[:, corner]
+        gradient[own] = 0
+        size = np.abs(gradient).max(initial=0)
+        if size == 0:
+            return weights, unexplained, 0.0
+        step = potrs(factor, (gradient / size).astype(kind), lower=1)[0].astype(np.float64) * size
+        step += weights * step[own]
+        step[own] = 0
+        weights -= step
+        moved, sizes = (np.linalg.norm(a, axis=0) for a in (step, weights))
+        now = float(np.max(moved / np.where(sizes > 0, sizes, np.inf), initial=0))
+        error = now * min(1.0, now / last) if last > 0 else now
+        if not now <= last or error <= ENOUGH:
+            break
+        last = now
+    return weights, unexplained, error if np.isfinite(error) else np.inf
 
 
 class Solved(NamedTuple):
@@ -99,11 +135,13 @@ class Solved(NamedTuple):
       values: [nnz] the mean over the blocks that reach an entry; 0 where none does.
       residual: the largest relative residual of the checked blocks, each against its own Gram matrix.
       rounding: the largest estimated rounding error, eps/2 max (S_jj + reg) C_jj.
+      error: the largest estimated relative error of the columns of a block; NaN where devices solved them.
     """
 
     values: np.ndarray
     residual: float
     rounding: float
+    error: float
 
 
 def solve(gram: ScaledGram, pattern: Pattern, blocks: Cover, reg: float, dtype: Any, mesh: Any = None) -> Solved:
@@ -124,25 +162,26 @@ def solve(gram: ScaledGram, pattern: Pattern, blocks: Cover, reg: float, dtype: 
     """
     dtype = np.dtype(dtype)
     sums, reached = np.zeros(len(pattern.items)), np.zeros(len(pattern.items), np.int32)
-    residuals, roundings = [0.0], [0.0]
-    eps = float(np.finfo(dtype).eps)
+    residuals, roundings, errors = [0.0], [0.0], [0.0]
+    eps = float(np.finfo(np.float64 if mesh is None else dtype).eps)  # refined in float64 on the host
     column_sizes = np.diff(pattern.indptr)
     sizes = np.diff(blocks.indptr)
     most = BATCH_USERS // max(1, len(gram.by_user.indptr) - 1)
 
-    def work(batch: tuple[np.ndarray, int, int, int]) -> tuple[list, list, float, float]:
+    def work(batch: tuple[np.ndarray, int, int, int]) -> tuple[list, list, float, float, float]:
         which, count, width, n_columns = batch
         lists = [blocks.items[blocks.indptr[b] : blocks.indptr[b + 1]] for b in which]
         lengths = np.zeros(count, np.int64)
         lengths[: len(which)] = sizes[which]
-        grams = gram.blocks(np.concatenate(lists), lengths, width, reg, dtype)
-        check, diagonal = grams[0].copy(), np.einsum("njj->nj", grams).copy()
+        grams = gram.blocks(np.concatenate(lists), lengths, width, reg, np.float64 if mesh is None else dtype)
+        check, diagonal, error = grams[0], np.einsum("njj->nj", grams), np.nan
         if mesh is None:
-            columns = block_columns_on_host(grams, n_columns)
+            columns, estimated = block_columns_on_host(grams, n_columns, dtype)
+            error = float(estimated.max())
         else:
             placed = parallel.place(grams, mesh, parallel.ROWS)
             columns = Columns(*map(parallel.to_host, _block_columns(placed, n_columns, mesh)))
-        unexplained = np.maximum(columns.unexplained, np.finfo(dtype).tiny)
+        unexplained = np.maximum(columns.unexplained, np.finfo(columns.unexplained.dtype).tiny)
         rounding = eps / 2 * float(np.max(diagonal[:, width - n_columns :] / unexplained))
         own = np.arange(n_columns), np.arange(n_columns)
         at_answer, at_zero = check @ columns.weights[0] - check[:, width - n_columns :], check[:, width - n_columns :]
@@ -167,12 +206,12 @@ def solve(gram: ScaledGram, pattern: Pattern, blocks: Cover, reg: float, dtype: 
             places.append(place[inside])
             values.append(weights[slot[inside], column[inside]])
             slot_of[items] = -1
-        return places, values, residual, rounding
+        return places, values, residual, rounding, error
 
     # Two programs of batched LAPACK calls at once can hang JAX on a CPU: one at a time there.
     over = map_in_order if mesh is None else map
     with progress_bar("solving blocks", float(len(sizes))) as advance:
-        for places, values, residual, rounding in over(
+        for places, values, residual, rounding, error in over(
             work, _batches(sizes, blocks.n_wanted, most, mesh.size if mesh else 0)
         ):
             for place, value in zip(places, values, strict=True):  # within one block no entry occurs twice
@@ -180,9 +219,10 @@ def solve(gram: ScaledGram, pattern: Pattern, blocks: Cover, reg: float, dtype: 
                 reached[place] += 1
             residuals.append(residual)
             roundings.append(rounding)
+            errors.append(error)
             advance(len(places))
     sums /= np.maximum(reached, 1)
-    return Solved(sums, float(np.max(residuals)), float(np.max(roundings)))
+    return Solved(sums, float(np.max(residuals)), float(np.max(roundings)), float(np.max(errors)))
 
 
 def _batches(

@@ -1,0 +1,20 @@
+"""Certificates on adversarial data: no fit is certified and wrong by more than three times its own estimate.
+
+The plain tests take some seeds of each family; `python benchmarks/drawn_fits.py` takes thousands.
+"""
+
+import drawn
+import pytest
+
+FITS = {"slim": 12, "higher-order": 8, "weighted-ease": 25}
+
+
+@pytest.mark.filterwarnings("ignore")  # values at the end of float32's range
+@pytest.mark.parametrize("family", drawn.FAMILIES)
+def test_no_certified_fit_is_wrong_beyond_its_estimate(family):
+    outcomes = [drawn.run(family, seed) for seed in range(FITS.get(family, 60))]
+    certified = [outcome for outcome in outcomes if outcome.status == "certified"]
+    assert len(certified) > len(outcomes) / 3
+    worst = max(certified, key=lambda outcome: outcome.ratio)
+    assert worst.ratio <= 3, worst
+    assert max(outcome.error for outcome in certified) <= 0.03
