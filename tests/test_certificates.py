@@ -6,8 +6,9 @@ import pytest
 from jaxrec import Interactions
 from jaxrec.closed_form.method import ClosedForm
 from jaxrec.factorization.weighted_ease import method as weighted_ease
-from jaxrec.linear import higher_order, slim_certificate
+from jaxrec.linear import higher_order
 from jaxrec.linear.mrf import method as mrf
+from jaxrec.linear.slim import certificate as slim_certificate
 from jaxrec.methods import METHODS
 
 LINEAR = [name for name in METHODS if issubclass(METHODS[name], ClosedForm)]

@@ -9,9 +9,10 @@ from meshes import most_sent, random_data, sent, shape_of, spd
 from jaxrec import InputError, LowRankEdlae, Mrf, Slim
 from jaxrec.closed_form.gram import default_gram, gram_matrix
 from jaxrec.data import Interactions
-from jaxrec.linear import higher_order, item_knn, slim
+from jaxrec.linear import higher_order, item_knn
 from jaxrec.linear.low_rank_edlae import kernels
 from jaxrec.linear.low_rank_edlae import method as low_rank
+from jaxrec.linear.slim import method as slim
 from jaxrec.runtime import parallel
 from jaxrec.solvers.columns import columns_product, row_chunk, take_columns
 from jaxrec.solvers.spd import SweepLayout, cholesky_and_inverse, sweep_layout

@@ -56,7 +56,7 @@ class Components:
         Users are known by the items of their rows. One who shares them all with another user cuts nothing off.
         """
         _, labels, of_users, graph = self._graph
-        n_users, size = self.x.shape[0], graph.shape[0]
+        n_users, size = self.x.shape[0], len(graph.indptr) - 1
         order, before = _search(graph, np.concatenate([of_users, labels]))
         place = np.empty(size, np.int64)
         place[order] = np.arange(size)
@@ -134,7 +134,7 @@ def _search(graph: sp.csr_array, labels: np.ndarray) -> tuple[np.ndarray, np.nda
     One call for all components: a further vertex is linked to the last vertex of each, which is an item wherever there
     is more than one vertex.
     """
-    size = graph.shape[0]
+    size = len(graph.indptr) - 1
     last = np.zeros(labels.max(initial=-1) + 1, np.int64)
     last[labels] = np.arange(size)  # of repeated indices the last one counts
     further = sp.csr_array((np.ones(len(last), np.int8), (np.zeros(len(last), np.int64), last)), shape=(1, size))

@@ -226,7 +226,7 @@ class Check:
     """
 
     def __init__(self, x: sp.csr_array, z: sp.csr_array, pairs: np.ndarray, reg: float, pair_reg: float):
-        n = x.shape[1]
+        n = int(x.shape[1])  # pyright: ignore[reportOptionalSubscript]: of SciPy
         self.items = sample_columns(n)
         self.features: Any = sp.hstack([x, z], format="csr")
         self.target = x[:, self.items].toarray()

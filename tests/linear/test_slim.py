@@ -13,8 +13,8 @@ from reference import dense
 from scipy.optimize import minimize, nnls
 
 from jaxrec import FitError, InputError, Interactions, NonnegativeEase, Slim, Status
-from jaxrec.linear import slim
-from jaxrec.linear.slim_certificate import Columns
+from jaxrec.linear.slim import method as slim
+from jaxrec.linear.slim.certificate import Columns
 
 
 def nnls_columnwise(x: np.ndarray, reg: float) -> np.ndarray:

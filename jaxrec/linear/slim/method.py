@@ -26,7 +26,7 @@ from jaxrec.closed_form.gram import default_gram, squared_norms
 from jaxrec.closed_form.mesh import invert
 from jaxrec.data.interactions import Interactions
 from jaxrec.fitting import Method, Stopwatch
-from jaxrec.linear.slim_certificate import Columns, Errors, gram_product, slopes
+from jaxrec.linear.slim.certificate import Columns, Errors, gram_product, slopes
 from jaxrec.models import Fitted, ItemWeights
 from jaxrec.runtime import parallel
 from jaxrec.runtime.memory import Hardware, Needs
