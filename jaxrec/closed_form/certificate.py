@@ -85,8 +85,9 @@ def certify(problem: Problem, solution: Solution, status: Status = Status.OK) ->
         "estimated rounding error": rounding,
         "estimated error of the weights": weight_error,
         "estimated error of the worst column": column_error,
-        "smallest column error": float(errors.min()),
     }
+    if errors[smallest := int(errors.argmin())] > slack[smallest]:  # else it is rounding alone
+        detail["smallest column error"] = float(errors[smallest])
     return Certificate(status, residual, limit, detail)
 
 

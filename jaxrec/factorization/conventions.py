@@ -85,7 +85,7 @@ def alx(x: Interactions, unobserved_weight: float = 0.1, reg: float = 0.003) -> 
 
 def irspack(
     x: Interactions,
-    alpha0: float = 0.1,
+    alpha0: float,
     reg: float = 0.001,
     nu: float = 1.0,
     confidence_scaling: str = "none",
@@ -96,7 +96,7 @@ def irspack(
 
     Args:
       x: the interactions; their values are c, unlike in the papers.
-      alpha0: weight of a missing cell.
+      alpha0: weight of a missing cell, above 0; by irspack's own default, 0 in version 0.5.2, they do not count at all.
       reg: L2 strength.
       nu: exponent of its scaling.
       confidence_scaling: "none", or "log" for c = log(1 + r / epsilon).

@@ -146,7 +146,7 @@ def test_refusals(data):
     for make, complaint in (
         (lambda: conventions.implicit(Interactions.from_csr(-data.to_csr())), "must not be negative"),
         (lambda: conventions.implicit(data, 0.0), "alpha must be above 0"),
-        (lambda: conventions.irspack(data, loss_type="OTHER"), "loss_type must be one of"),
+        (lambda: conventions.irspack(data, 0.1, loss_type="OTHER"), "loss_type must be one of"),
         (lambda: conventions.to_implicit(0.0, 1.0), "alpha0 must be above 0"),
     ):
         with pytest.raises(InputError, match=complaint):
