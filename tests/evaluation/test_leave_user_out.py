@@ -10,8 +10,9 @@ from reference import dense, ease_columnwise
 
 import jaxrec
 from jaxrec import Ease, Edlae, FitError, InputError, Interactions, Lae, Popularity, Rlae
-from jaxrec.closed_form import certificate, without_user
+from jaxrec.closed_form import certificate
 from jaxrec.closed_form.without_user import LeaveUserOut, scores
+from jaxrec.closed_form.without_user import inverse as without_user
 from jaxrec.data.splits import HeldOut, leave_one_out, per_user_random
 from jaxrec.evaluation.leave_user_out import leave_user_out, squared_error
 from jaxrec.solvers.spd import spd_inverse

@@ -34,12 +34,12 @@ from jaxtyping import Array, Float
 from jaxrec._checks import InputError
 from jaxrec.closed_form import kernel
 from jaxrec.closed_form.certificate import PROBES, refined_rows
-from jaxrec.closed_form.downdates import add_own_squares, add_sparse, downdate, half, row_products
 from jaxrec.closed_form.gram import lower_gram
 from jaxrec.closed_form.method import ClosedForm
 from jaxrec.closed_form.products import Rescaled, times_weights, weights_times
-from jaxrec.closed_form.structure import WithoutUser
 from jaxrec.closed_form.unexplained import squared_errors
+from jaxrec.closed_form.without_user.downdates import add_own_squares, add_sparse, downdate, half, row_products
+from jaxrec.closed_form.without_user.structure import WithoutUser
 from jaxrec.solvers.columns import HIGHEST
 from jaxrec.status import Certificate, FitError, Status
 
