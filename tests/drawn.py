@@ -20,6 +20,7 @@ import jaxrec
 from jaxrec import Interactions
 from jaxrec.closed_form import certificate
 from jaxrec.fitting import Method
+from jaxrec.solvers.columns import largest_share
 
 FREE_OF_ROUNDING = 2e-6  # relative errors below this are float32's own rounding of the weights
 
@@ -333,4 +334,4 @@ def relative_errors(found: np.ndarray, true: np.ndarray) -> tuple[float, float]:
     """The relative error in the Frobenius norm, and of the worst column."""
     size, wrong = (np.linalg.norm(m, axis=0) for m in (true, found - true))
     whole = np.linalg.norm(wrong) / np.linalg.norm(size) if size.any() else float(wrong.any())
-    return float(whole), float(np.max(np.where(wrong > 0, wrong / np.where(size > 0, size, wrong + 1e-300), 0)))
+    return float(whole), largest_share(wrong, size)

@@ -28,7 +28,15 @@ from jaxrec.models import Fitted, PairWeights
 from jaxrec.runtime import parallel
 from jaxrec.runtime.memory import Hardware, Needs
 from jaxrec.runtime.progress import progress_bar
-from jaxrec.solvers.columns import HIGHEST, columns_product, on_diagonal, own_diagonal, sample_columns, zero_diagonal
+from jaxrec.solvers.columns import (
+    HIGHEST,
+    columns_product,
+    largest_share,
+    on_diagonal,
+    own_diagonal,
+    sample_columns,
+    zero_diagonal,
+)
 from jaxrec.solvers.restricted import restricted_solve
 from jaxrec.solvers.spd import SweepLayout, inverse_columns, sweep_layout
 from jaxrec.solvers.spd_host import mirror_lower
@@ -259,9 +267,8 @@ class Check:
         for part in (slice(n), slice(None)):
             wrong, sizes = (np.linalg.norm(a[part], axis=0) for a in (step, weights))
             if sizes.any():
-                each = wrong[sizes > 0] / sizes[sizes > 0]
                 whole = np.linalg.norm(wrong) / np.linalg.norm(sizes)
-                errors = np.maximum(errors, [whole, each.max()])
+                errors = np.maximum(errors, [whole, largest_share(wrong, sizes)])
         return residual, float(errors[0]), float(errors[1])
 
 

@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 from jaxrec.runtime import parallel
 
 HIGHEST = lax.Precision.HIGHEST
+SMALL_COLUMN = 1e-2  # of the root mean square
 
 
 def row_chunk(size: int, at_least: int = 1) -> int:
@@ -81,3 +82,15 @@ def columns_of(matrix: Any, columns: np.ndarray) -> np.ndarray:
 def _columns_of(matrix, columns, mesh):
     inputs = (parallel.COLUMNS, parallel.REPLICATED)
     return parallel.over_columns(take_columns, mesh, inputs, parallel.REPLICATED)(matrix, columns)
+
+
+def largest_share(errors: np.ndarray, sizes: np.ndarray) -> float:
+    """The largest relative error of a column, given the norms [N] of errors and of columns.
+
+    Columns that are smaller than a hundredth of the others (in the root mean square) are measured by that: next to
+    nothing is next to nothing, whatever its digits. 1 where all columns are 0 and should not be.
+    """
+    if not len(sizes) or not np.any(errors > 0):
+        return 0.0
+    least = SMALL_COLUMN * float(np.sqrt(np.mean(np.square(sizes))))
+    return float(np.max(errors / np.maximum(sizes, least))) if least > 0 else 1.0

@@ -34,6 +34,7 @@ from jaxrec import (
 )
 from jaxrec.closed_form import gram as gram_module
 from jaxrec.closed_form import mesh as mesh_solver
+from jaxrec.closed_form import products
 from jaxrec.closed_form.gram import gram_matrix, host_gram_on_mesh, mesh_gram, squared_norms
 from jaxrec.closed_form.mesh import invert
 from jaxrec.data import row_batches
@@ -273,7 +274,7 @@ def test_every_product_states_its_precision():
         "weighted Gram": jax.make_jaxpr(lambda *a: gram_module._add_gram_on_mesh(*a, binary=False, mesh=mesh))(
             weights, ints, floats
         ),
-        "certificate": jax.make_jaxpr(lambda *a: mesh_solver._times_on_mesh(*a, mesh=mesh))(
+        "certificate": jax.make_jaxpr(lambda *a: products._times_on_mesh(*a, mesh=mesh))(
             weights, jax.ShapeDtypeStruct((512, 8), jnp.float32)
         ),
         "ranking": jax.make_jaxpr(lambda w, b: _top_k_on_mesh(ItemWeights(w), b, 5, True, mesh=mesh))(

@@ -27,6 +27,7 @@ from jaxrec.linear.mrf.covariance import CACHE_ENTRIES, ScaledGram
 from jaxrec.linear.mrf.pattern import Pattern, cover, find_pattern, threshold_for
 from jaxrec.models import Fitted, SparseItemWeights
 from jaxrec.runtime.memory import Hardware, Needs, Plan, available_bytes
+from jaxrec.solvers.columns import largest_share
 from jaxrec.status import Certificate, Status
 
 SAMPLE = 64  # columns whose stationarity is checked
@@ -106,7 +107,7 @@ def stationarity(
     error = spread / gains.mean() * np.sqrt((1 / len(items)) * (1 - len(items) / len(known)))
     unit = np.where(gram.constant, 1, gram.inverse_scale)[items] ** -1.0
     whole = np.linalg.norm(wrong * unit) / (np.linalg.norm(sizes * unit) or 1.0)
-    worst = np.max(wrong / np.where(sizes > 0, sizes, np.inf))
+    worst = largest_share(wrong * unit, sizes * unit)
     residual = np.sqrt(errors.sum() / starts.sum())
     return dict(zip(SEEN, map(float, (residual, gap, error, whole, worst)), strict=True))
 

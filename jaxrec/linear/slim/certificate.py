@@ -15,6 +15,7 @@ import numpy as np
 
 from jaxrec.closed_form.products import weights_times
 from jaxrec.data.interactions import Interactions
+from jaxrec.solvers.columns import largest_share
 from jaxrec.solvers.restricted import DENSE, restricted_solve
 
 ROUNDS = 30  # most Newton steps, where they are cheap
@@ -91,10 +92,9 @@ class Columns:
         wrong = np.linalg.norm(self._step(weights, violation, times_gram), axis=0)
         sizes = np.linalg.norm(weights, axis=0)
         with np.errstate(all="ignore"):
-            each = np.where(wrong > 0, wrong / np.where(sizes > 0, sizes, wrong), 0)
             size = np.linalg.norm(sizes[self.drawn])
-            whole = float(np.linalg.norm(wrong[self.drawn]) / size) if size > 0 else float(each[self.drawn].max())
-        return Errors(residual, whole, float(each.max()))
+            whole = float(np.linalg.norm(wrong[self.drawn]) / size) if size > 0 else float(wrong[self.drawn].any())
+        return Errors(residual, whole, largest_share(wrong, sizes))
 
     def _step(
         self, weights: np.ndarray, violation: np.ndarray, times_gram: Callable[[np.ndarray], np.ndarray]
