@@ -21,6 +21,7 @@ import scipy.sparse as sp
 
 from jaxrec import _checks
 from jaxrec._checks import InputError
+from jaxrec._doors import door
 from jaxrec.closed_form import kernel, ties
 from jaxrec.closed_form.certificate import certify
 from jaxrec.closed_form.method import ClosedForm
@@ -50,6 +51,7 @@ class Updated(NamedTuple):
     refitted: str | None
 
 
+@door
 def update(
     fitted: Fitted,
     train: Interactions,
@@ -97,7 +99,7 @@ def update(
         _checks.positive("residual_limit", residual_limit)
     if added is not None:
         found = alignment.align_items(added, train.items, train.name)
-        alignment.warn_of_left_out(added, found.unknown, found.n_entries, train.name, stacklevel=3)
+        alignment.warn_of_left_out(added, found.unknown, found.n_entries, train.name, stacklevel=4)
         added = found.data
     gone = _rows_of(train, removed)
     new = _changed(train, gone, added)

@@ -16,7 +16,7 @@ UNUSED, UNUSED_PER_ENTRY = 10_000_000, 100
 
 def integers(what: str, column: Any) -> np.ndarray:
     """[rows] whole numbers, those that passed through a column of floats too."""
-    array = np.asarray(column)
+    array = _checks.array(what, column)
     if array.ndim != 1:
         raise InputError(f"{what} must be one-dimensional, got shape {array.shape}.")
     if array.dtype.kind == "f" and np.isfinite(array).all() and (array == np.floor(array)).all():
@@ -65,7 +65,7 @@ def places(what: str, chosen: Any, n: int, *, distinct: bool = False) -> np.ndar
       n: how many there are.
       distinct: whether an index may stand there only once.
     """
-    array = np.asarray(chosen)
+    array = _checks.array(f"{what} indices", chosen)
     if array.dtype == bool:
         return np.flatnonzero(mask(what, array, n))
     array = indices(what, array)
@@ -77,7 +77,7 @@ def places(what: str, chosen: Any, n: int, *, distinct: bool = False) -> np.ndar
 
 def mask(what: str, chosen: Any, n: int) -> np.ndarray:
     """[n] bool."""
-    array = np.asarray(chosen)
+    array = _checks.array(f"{what} mask", chosen)
     if array.shape != (n,) or not (array.dtype == bool or n == 0):
         raise InputError(f"{what} mask must be {n} truth values, got {array.dtype} of shape {array.shape}.")
     return array.astype(bool)
@@ -98,7 +98,7 @@ def proportionate(name: str, bound: int, nnz: int) -> None:
 
 def numbers(what: str, column: Any) -> np.ndarray:
     """[rows] finite float32."""
-    array = np.asarray(column)
+    array = _checks.array(what, column)
     if array.ndim != 1 or array.dtype.kind not in "biuf":
         raise InputError(f"{what} must be a column of numbers, got {array.dtype} of shape {array.shape}.")
     with np.errstate(over="ignore", under="ignore"):

@@ -39,10 +39,10 @@ class Options:
     def __post_init__(self):
         for name in ("user", "item", "rating", "timestamp", "values"):
             if not isinstance(column := getattr(self, name), str | None):
-                raise InputError(f"{name} must be the name of a column, got {column!r}.")
+                raise InputError(f"{name} must be the name of a column, got {_checks.shown(column)}.")
         least = self.min_rating
         if least is not None and not (isinstance(least, numbers.Real) and math.isfinite(least)):
-            raise InputError(f"min_rating must be a finite number, got {least!r}.")
+            raise InputError(f"min_rating must be a finite number, got {_checks.shown(least)}.")
         _checks.one_of("repeats", self.repeats, (None, *REPEAT_RULES))
 
     def asked(self) -> dict[str, Any]:

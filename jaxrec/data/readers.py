@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxrec._checks import InputError
+from jaxrec._doors import door
 from jaxrec.data.bundled import BUNDLED, bundled_names, load_bundled
 from jaxrec.data.interactions import Interactions
 from jaxrec.data.load_options import Options
@@ -17,8 +18,9 @@ KNOWN_FILES = ("train.txt", "ratings.csv", "ratings.dat", "u.data")  # looked fo
 FORMATS = ".npz, .csv, .tsv, .parquet, .inter, .dat (with ::), u.data and train.txt"
 
 
+@door
 def load(
-    source: str | os.PathLike[str],
+    source: Any,
     *,
     user: str | None = None,
     item: str | None = None,
@@ -71,7 +73,7 @@ def load(
     """
     options = Options(user, item, rating, timestamp, values, min_rating, repeats)
     if not isinstance(source, str | os.PathLike):
-        raise InputError(f"wanted a path or a name, got {type(source).__name__}; frames go to from_frame.")
+        raise InputError(f"wanted a path or a name, got {type(source).__name__}; frames go to jaxrec.data.from_frame.")
     if not os.fspath(source):
         raise InputError(f"wanted a path or a name ({bundled_names()}), got an empty text; the current folder is '.'.")
     if isinstance(source, str) and source in BUNDLED:
@@ -91,6 +93,7 @@ def load(
         raise InputError(f"{path} needs more memory than is free; keep what is needed of it, or use more.") from None
 
 
+@door
 def from_frame(
     frame: Any,
     *,

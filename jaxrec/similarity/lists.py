@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxrec import _checks
 from jaxrec._checks import InputError
+from jaxrec._doors import door
 from jaxrec.data import alignment
 from jaxrec.data.catalogue import Catalogue
 from jaxrec.data.interactions import Interactions
@@ -109,6 +110,7 @@ def reconstruction_cosine(factors: Any, data: Any = None) -> np.ndarray:
     return cosines(item_vectors(factors, "reconstruction", data))
 
 
+@door
 def similar_items(factors: Any, items: Any = None, k: int = 10, *, choice: str, data: Any = None) -> Recommendations:
     """The k items with the highest cosines to each of `items`, itself left out.
 

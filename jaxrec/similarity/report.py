@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxrec import _checks
 from jaxrec._checks import InputError
+from jaxrec._doors import door
 from jaxrec.models import Fitted, ItemFactors
 from jaxrec.similarity.curvature import Curvature, principal_axes, rescaling_curvature, with_best_common_scale
 from jaxrec.similarity.gauges import cosine_range, pair_of
@@ -90,6 +91,7 @@ class GaugeReport:
         return values
 
 
+@door
 def gauge_report(
     factors: Any,
     objective: Callable[[Any, Any], Any] | None = None,
@@ -118,6 +120,7 @@ def gauge_report(
     """
     _checks.count("n_pairs", n_pairs, at_least=1)
     _checks.count("k", k, at_least=1)
+    _checks.count("seed", seed)
     users, items = pair_of(factors)
     known = np.flatnonzero(items.any(axis=1))
     if len(known) < 2:
