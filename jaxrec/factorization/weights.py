@@ -242,15 +242,22 @@ class Weights:
                 "them from the interactions that are fitted."
             )
 
+    def _require_size(self, x: Interactions) -> None:
+        """As `require`, without a look at where the entries are."""
+        if self.shape != x.shape or (self.entries is not None and len(self.entries) != x.nnz):
+            self.require(x)
+
     @door
     def sparse(self, x: Interactions, dtype: DTypeLike = np.float64) -> sp.csr_array:
         """[U, I] S with the explicit pattern of X, entry by entry (zeros stay stored)."""
+        self._require_size(x)
         values = np.zeros(x.nnz) if self.entries is None else np.asarray(self.entries)
         return sp.csr_array((values.astype(dtype), x.indices, x.indptr), shape=x.shape)
 
     @door
     def on_pattern(self, x: Interactions) -> np.ndarray:
         """[nnz] W on the entries of X."""
+        self._require_size(x)
         base = np.asarray(self.row)[x.user_of_entry] * np.asarray(self.col)[x.indices]
         return base if self.entries is None else base + np.asarray(self.entries)
 
@@ -261,6 +268,7 @@ class Weights:
         The eigenvalues of the weighted system, preconditioned by the system of S = 0, lie between these two: their
         quotient bounds its condition number, whatever the data and the regularization.
         """
+        self._require_size(x)
         if self.entries is None or x.nnz == 0:
             return 1.0, 1.0
         base = np.asarray(self.row)[x.user_of_entry] * np.asarray(self.col)[x.indices]
