@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import math
 import numbers
 import re
@@ -114,7 +115,9 @@ def count(name: str, value: int, at_least: int = 0) -> None:
 def one_of(name: str, value: object, choices: Sequence[object]) -> None:
     """Refuse a value that is not among `choices`, which are texts or None."""
     if not isinstance(value, str | None) or value not in choices:
-        raise InputError(f"{name} must be one of {', '.join(map(str, choices))}, got {shown(value)}.")
+        near = difflib.get_close_matches(str(value).lower(), map(str, choices), n=1) if isinstance(value, str) else ()
+        hint = f"; the closest is {near[0]}" if near else ""
+        raise InputError(f"{name} must be one of {', '.join(map(str, choices))}, got {briefly(value)}{hint}.")
 
 
 def plain_numbers(config: Any) -> None:

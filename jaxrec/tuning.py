@@ -310,7 +310,7 @@ def _candidates(methods: Any, grid: Mapping[str, Sequence[float]]) -> list[Any]:
     lists = [] if not isinstance(grid, Mapping) else list(grid.values())
     if not lists or not all(isinstance(values, list | tuple | range | np.ndarray) and len(values) for values in lists):
         raise InputError(
-            f"grid must give at least one value of a field, as in {{'reg': [10, 100]}}, got {_checks.shown(grid)}."
+            f"grid must give at least one value of one field, as in {{'reg': [10, 100]}}, got {_checks.shown(grid)}."
         )
     if not several:
         raise InputError("methods must hold at least one method, such as Ease(), or the name of one.")

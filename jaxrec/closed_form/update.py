@@ -134,10 +134,9 @@ def update(
 
 
 def _rows_of(train: Interactions, removed: Sequence[str | int] | np.ndarray) -> np.ndarray:
-    if isinstance(removed, str) or np.ndim(removed) != 1:
-        raise InputError(
-            f"removed must be a sequence of user ids, got {_checks.briefly(removed)}; put a single one in a list."
-        )
+    if isinstance(removed, str) or _checks.array("removed", removed).ndim != 1:
+        came = _checks.briefly(removed)
+        raise InputError(f"removed must be a sequence of user ids, got {came}; put a single one in a list.")
     if train.user_ids is not None and len(removed) and (twice := _repeated(train.user_ids)) is not None:
         raise InputError(f"{train.name}: two users have the id {twice!r}, so that neither can be forgotten by it.")
     rows = np.array([train.user_index(user) for user in removed], np.int64)

@@ -80,9 +80,10 @@ class Catalogue:
             return item
         wanted = str(name).casefold()
         if not isinstance(name, str):
-            raise InputError(f"no item has the id {name!r}.")
+            raise InputError(f"no item has the id {name!r}{columns.nearest(name, self.names)}.")
         if self.titles is None:
-            raise InputError(f"no item has the id {name!r}, and this data set has no titles to search.")
+            near = columns.nearest(name, self.names)
+            raise InputError(f"no item has the id {name!r}, and this data set has no titles to search{near}.")
         found = self._by_title.get(str(name)) or self._by_folded_title.get(wanted)
         if not found:
             containing = [items for title, items in self._by_folded_title.items() if wanted in title]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from jaxrec import _checks
 from jaxrec._checks import InputError
 
 LONGEST_NAME = 10_000  # letters of an id or a title; a longer one is a damaged file, such as a quote that never ends
+FEW = 20_000  # names that are compared with one that is not among them, which takes a moment each
 # How many users or items there may be without an interaction: room for each is made, whatever a small file claims.
 UNUSED, UNUSED_PER_ENTRY = 10_000_000, 100
 
@@ -161,6 +163,16 @@ def _listed(what: str, given: Any) -> list[Any]:
         if not isinstance(name, str | int | float | np.generic) or (isinstance(name, int) and abs(name) >= 2**64):
             raise InputError(f"{what} must be numbers or text, got {_checks.shown(name)} at {number}.")
     return listed
+
+
+def nearest(name: Any, known: np.ndarray) -> str:
+    """In words, the names most like one that is not among them; nothing where none is like it."""
+    words = list(map(str, known.tolist()))
+    bare = str(name).lstrip("0")
+    close = [word for word in words if word.lstrip("0") == bare][:3]
+    if not close and len(words) <= FEW:
+        close = difflib.get_close_matches(str(name), words)
+    return f"; the closest: {', '.join(map(_checks.shown, close))}" if close else ""
 
 
 def distinct(what: str, array: np.ndarray | None) -> np.ndarray | None:

@@ -319,7 +319,8 @@ class Interactions:
     def user_index(self, user_id: str | int) -> int:
         """The row of the user with this id (its index, if the source has no ids)."""
         if (user := self._by_user_id.get(str(user_id))) is None:
-            raise InputError(f"{self.name}: there is no user with the id {user_id!r}.")
+            near = "" if self.user_ids is None else checked.nearest(user_id, self.user_ids)
+            raise InputError(f"{self.name}: there is no user with the id {_checks.shown(user_id)}{near}.")
         return user
 
     @cached_property

@@ -15,6 +15,7 @@ from jaxrec.data.load_options import Options
 from jaxrec.data.npz import read_npz
 
 KNOWN_FILES = ("train.txt", "ratings.csv", "ratings.dat", "u.data")  # looked for in a folder, in this order
+PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip", ".tar", ".7z")
 FORMATS = ".npz, .csv, .tsv, .parquet, .inter, .dat (with ::), u.data and train.txt"
 
 
@@ -148,7 +149,8 @@ def _read(path: Path, options: Options, name: str) -> Interactions:
     elif suffix == ".dat":
         table = formats.read_colons(path)
     else:
-        raise InputError(f"{path} has no known ending; what can be read: {FORMATS}.")
+        hint = "unpack it first" if suffix in PACKED else "jaxrec.data.from_frame takes what pandas or Polars read"
+        raise InputError(f"{path} has no known ending; what can be read: {FORMATS}; {hint}.")
     columns = table if suffix == ".parquet" else numbering.columns_of(table, str(path))
     return numbering.from_table(
         columns, options, where=str(path), name=name, titles=formats.movie_titles(path), **extra

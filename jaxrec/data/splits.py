@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -215,7 +216,7 @@ def by_time(data: Interactions, test_fraction: float = 0.2, at: int | None = Non
     return _weak(data, times >= at)
 
 
-SPLITS: dict[str, Callable[[Interactions], Split]] = {
+SPLITS: dict[str, Callable[..., Split]] = {
     "fixed": fixed,
     "strong": strong_generalization,
     "random": random,
@@ -226,10 +227,24 @@ SPLITS: dict[str, Callable[[Interactions], Split]] = {
 
 
 @door
-def split(data: Interactions, how: str = "auto") -> Split:
-    """The split called `how`, with its default settings; "auto" is what `automatic` names."""
+def split(data: Interactions, how: str = "auto", **settings: Any) -> Split:
+    """The split called `how`; "auto" is what `automatic` names.
+
+    Args:
+      data: U x I.
+      how: "auto" or a name in `SPLITS`.
+      **settings: of that split, such as seed=1 or test_fraction=0.1; default its own.
+
+    Raises:
+      InputError: it has no such setting, or none that suits the data.
+    """
     _checks.one_of("split", how, ("auto", *SPLITS))
-    return SPLITS[automatic(data) if how == "auto" else how](data)
+    name = automatic(data) if how == "auto" else how
+    known = list(inspect.signature(SPLITS[name]).parameters)[1:]
+    if unknown := settings.keys() - known:
+        has = f"it has {', '.join(known)}" if known else "it has none"
+        raise InputError(f"the split {name!r} has no setting {min(unknown)!r}; {has}.")
+    return SPLITS[name](data, **settings)
 
 
 @door

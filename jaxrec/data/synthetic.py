@@ -131,8 +131,6 @@ def simulate_clusters(
         raise _checks.InputError(f"longest_history must be at most n_items, {n_items}, got {longest}.")
     _checks.between("user_exponent", user_exponent, "[)")
     _checks.count("seed", seed)
-    size = 8 * n_items * (n_clusters + 4) + 64 * n_users * (1 + min(mean_history, n_items / 2))
-    require_memory(int(size), f"{n_users:,} made-up users of {n_items:,} items")
     rng = np.random.default_rng(seed)
     clusters = np.sort(np.concatenate([np.arange(n_clusters), rng.integers(n_clusters, size=n_items)])[:n_items])
     exponents = rng.uniform(*item_exponents, n_clusters)

@@ -337,8 +337,10 @@ def _from_rule(x: Interactions, rule: WeightRule, sparse: bool = True) -> Weight
 
 def _weights_given(name: str, given: ArrayLike) -> np.ndarray:
     array = _checks.array(name, given)
-    if array.ndim != 1 or array.dtype.kind not in "biuf":
-        raise InputError(f"{name} must be a column of numbers, got {array.dtype} of shape {array.shape}.")
+    if array.ndim != 1:
+        raise InputError(f"{name} must have 1 dimension, got shape {array.shape}.")
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"{name} must be numbers, got {array.dtype}.")
     array = array.astype(np.float64)
     if array.size and not (np.isfinite(array).all() and array.min() >= 0):
         worst = array[~np.isfinite(array)][0] if not np.isfinite(array).all() else array.min()

@@ -42,8 +42,9 @@ def pair_of(factors: Any) -> Pair:
     elif isinstance(model, tuple | list) and len(model) == 2:
         sides = model
     else:
+        own = "; give (model.user_factors, model.item_factors)" if hasattr(model, "user_factors") else ""
         raise InputError(
-            f"factors must be ItemFactors or a pair (user_factors, item_factors), got {type(model).__name__}."
+            f"factors must be ItemFactors or a pair (user_factors, item_factors), got {_checks.briefly(model)}{own}."
         )
     users, items = (matrix(name, side) for name, side in zip(("user factors", "item factors"), sides, strict=True))
     if users.shape[1] != items.shape[1]:
