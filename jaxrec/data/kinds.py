@@ -13,7 +13,7 @@ from jaxrec.data.interactions import Interactions
 from jaxrec.data.splits import HeldOut, Split
 
 
-@kind("Interactions", "Interactions | sp.sparray")
+@kind("Interactions")
 def interactions(name: str, value: Any) -> Interactions:
     """Interactions, as which a SciPy sparse matrix counts too: `Interactions.from_csr` of it."""
     if isinstance(value, Interactions):

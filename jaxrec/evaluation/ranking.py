@@ -11,7 +11,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.sparse as sp
 from jaxtyping import Array, Float, Int
 
 from jaxrec import _checks
@@ -35,7 +34,7 @@ MAX_CANDIDATES_PER_K = 4  # times k: more candidates than these are mostly ties
 
 @door
 def recommend(
-    model: Scorer | Fitted, histories: Interactions | sp.sparray, k: int = 10, *, exclude_seen: bool = True
+    model: Scorer | Fitted, histories: Interactions, k: int = 10, *, exclude_seen: bool = True
 ) -> Recommendations:
     """The k items with the highest scores for each history.
 
@@ -50,7 +49,7 @@ def recommend(
     Args:
       model: anything with `n_items` and `score` (a registered pytree is compiled, any other object called as it is),
         or what `fit` returned. One with a catalogue as `items` is one that has ids.
-      histories: B users' histories, as Interactions or a SciPy sparse matrix [B, I]. The users need not have been
+      histories: B x I users' histories, Interactions or a SciPy sparse matrix. The users need not have been
         trained on.
       k: number of items a user.
       exclude_seen: leave out the items of the user's own history.

@@ -158,9 +158,10 @@ def evaluate(
         every target stands in the excluded fold-in.
     """
     wanted = _metrics.parse(metrics)
-    if isinstance(fold_in, HeldOut) == (targets is not None):
+    if isinstance(fold_in, HeldOut) and targets is None:
+        fold_in, targets = fold_in
+    elif isinstance(fold_in, HeldOut) or targets is None:
         raise InputError("evaluate takes fold_in and targets, or both in one as a HeldOut, such as split.test.")
-    fold_in, targets = fold_in if isinstance(fold_in, HeldOut) else (fold_in, targets)
     scorer = model.model if isinstance(model, Fitted) else model
     both = paired(alignment.catalogue_of(model), scorer.n_items, fold_in, targets)
     report = evaluate_paired(model, both, wanted, exclude_seen=exclude_seen, batch_size=batch_size, label=label)

@@ -37,7 +37,7 @@ def make_mesh(devices: Mesh | Sequence[Any] | np.ndarray | None = None) -> Mesh:
     """
     if devices is None:
         devices = jax.devices()
-    several = devices.devices if isinstance(devices, Mesh) else devices
+    several: Any = devices.devices if isinstance(devices, Mesh) else devices
     several = several.ravel() if isinstance(several, np.ndarray) else several
     flat = list(several) if isinstance(several, list | tuple | np.ndarray) else [several]
     if wrong := [device for device in flat if not hasattr(device, "device_kind")]:

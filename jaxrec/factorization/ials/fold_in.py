@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 
 from jaxrec._checks import InputError
 from jaxrec._doors import door
@@ -17,9 +16,7 @@ from jaxrec.factorization.weights import WeightRule, Weights
 
 
 @door
-def fold_in(
-    model: UserItemFactors, histories: Interactions | sp.sparray, cell_weights: Weights | None = None
-) -> np.ndarray:
+def fold_in(model: UserItemFactors, histories: Interactions, cell_weights: Weights | None = None) -> np.ndarray:
     """[B, K] the exact factors of users with these histories, given the item factors, seen in training or not.
 
     The whole history is needed, not only what is new in it. The model's scores are these times the item factors.
@@ -48,9 +45,7 @@ def fold_in(
 
 
 @door
-def fold_in_items(
-    model: UserItemFactors, columns: Interactions | sp.sparray, cell_weights: Weights | None = None
-) -> np.ndarray:
+def fold_in_items(model: UserItemFactors, columns: Interactions, cell_weights: Weights | None = None) -> np.ndarray:
     """[J, K] the exact factors of new items, given the user factors of the fit.
 
     Args:
