@@ -30,7 +30,8 @@ def kind(*written: str) -> Callable[[Taken], Taken]:
     """A decorator for a function from the name of an argument and its value to what is taken for it.
 
     Args:
-      *written: what stands in signatures, each by itself; with " | None" behind it None is taken, too.
+      *written: what stands in signatures, each by itself; with " | None" behind it None is taken, too. Where that says
+        nothing, with the name of the argument: "gram: Any".
     """
 
     def registered(taken: Taken) -> Taken:
@@ -62,7 +63,8 @@ def door(function: Function) -> Function:
 
     @functools.cache
     def kinds() -> dict[str, Taken]:  # of the first call: by then all rooms have said what theirs are
-        found = {name: kind_of(str(written)) for name, written in function.__annotations__.items() if name != "return"}
+        written = {name: str(one) for name, one in function.__annotations__.items() if name != "return"}
+        found = {name: KINDS.get(f"{name}: {one}") or kind_of(one) for name, one in written.items()}
         return {name: taken for name, taken in found.items() if taken is not None}
 
     @functools.wraps(function)

@@ -14,10 +14,11 @@ from collections.abc import Iterator
 from typing import Any, ClassVar, Literal
 
 import jax
+import numpy as np
 
 from jaxrec import _checks
 from jaxrec._checks import InputError
-from jaxrec._doors import door
+from jaxrec._doors import door, kind
 from jaxrec.data.interactions import Interactions
 from jaxrec.models import FitInfo, Fitted, with_items
 from jaxrec.runtime import forking, parallel
@@ -44,6 +45,15 @@ class Stopwatch:
         begun = time.perf_counter()
         yield
         self.seconds[name] = time.perf_counter() - begun
+
+
+@kind("gram: Any")
+def _gram(name: str, value: Any) -> Any:
+    """A square matrix of floating-point numbers, on the host or on devices."""
+    if isinstance(value, np.ndarray | jax.Array) and value.ndim == 2 and value.shape[0] == value.shape[1]:
+        if jax.numpy.issubdtype(value.dtype, jax.numpy.floating):
+            return value
+    raise InputError(f"{name} must be what the method's gram(train) returned, got {_checks.briefly(value)}.")
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

@@ -18,7 +18,7 @@ from jaxrec.methods import METHODS
 
 # What is for the function itself to look at: open on purpose, or an array, whose shape and type matter as well.
 OPEN = {
-    *("Any", "np.ndarray", "ArrayLike", "RowBatch", "PackedBatch", "sp.csr_array", "Problem", "Solution"),
+    *("Any", "np.ndarray", "ArrayLike", "PackedBatch", "Problem", "Solution"),
     *("str | Iterable[str | Metric]", "Mapping[str, Sequence[float]]", "Sequence[str | int] | np.ndarray"),
 }
 X = sp.random(60, 20, 0.2, format="csr", random_state=1, data_rvs=np.ones)
@@ -100,6 +100,8 @@ def test_a_door_passes_on_what_is_right_and_converts_what_counts_as_it():
             "Scorer | Fitted",
             [jaxrec.Ease(), jaxrec.Ease, np.eye(20), None, "ease", NARROW],
         ),
+        ("RowBatch", [X, DATA, None]),
+        ("sp.csr_array", [X.toarray(), DATA, None]),
         ("UserItemFactors", [FITTED, FITTED.model, None]),
     ],
 )
@@ -157,6 +159,8 @@ CALLS = {
     "huge": (lambda: jaxrec.plan(10**400, 10, 10), "below 2"),
     "choice": (lambda: jaxrec.Ials(target=np.array(["one", "one"])), "must be one of"),
     "truth": (lambda: jaxrec.Dan(zero_diagonal="no"), "True or False"),
+    "matrix to score": (lambda: EASE.model.score(X), "jaxrec.recommend"),
+    "data to score on the host": (lambda: EASE.model.score_host(DATA), r"data\.to_csr\(\)"),
     "gram of nothing": (lambda: jaxrec.Ease().gram(None), "must be Interactions"),
 }  # fmt: skip
 

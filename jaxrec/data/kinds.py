@@ -8,6 +8,7 @@ import scipy.sparse as sp
 
 from jaxrec._checks import InputError, briefly, whole
 from jaxrec._doors import kind
+from jaxrec.data.batching import RowBatch
 from jaxrec.data.catalogue import Catalogue
 from jaxrec.data.interactions import Interactions
 from jaxrec.data.splits import HeldOut, Split
@@ -38,6 +39,24 @@ def held_out(name: str, value: Any) -> HeldOut:
         )
     hint = "take its .test or its .validation" if isinstance(value, Split) else "such as split.test"
     raise InputError(f"{name} must be a HeldOut, the fold-in and targets of users, got {briefly(value)}; {hint}.")
+
+
+@kind("RowBatch")
+def row_batch(name: str, value: Any) -> RowBatch:
+    """Rows of fixed shape."""
+    if isinstance(value, RowBatch):
+        return value
+    hint = "jaxrec.recommend and evaluate make them of Interactions, and so does jaxrec.data.row_batches"
+    raise InputError(f"{name} must be a RowBatch, got {briefly(value)}; {hint}.")
+
+
+@kind("sp.csr_array")
+def rows(name: str, value: Any) -> Any:
+    """Compressed sparse rows of SciPy."""
+    if sp.issparse(value) and value.ndim == 2:
+        return value if value.format == "csr" else value.tocsr()
+    hint = "data.to_csr() makes them of Interactions"
+    raise InputError(f"{name} must be a SciPy sparse matrix, got {briefly(value)}; {hint}.")
 
 
 @kind("str | Split")

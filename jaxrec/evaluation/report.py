@@ -95,6 +95,7 @@ class Report:
             lines.append(f"{name:<{width}}  {mean:8.5f}  {'-' if math.isnan(error) else f'{error:.5f}':>10}")
         return "\n".join(lines)
 
+    @door
     def to_json(self, *, per_user: bool = False) -> str:
         """The report as strictly valid JSON; what is undefined is null.
 

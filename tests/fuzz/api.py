@@ -22,7 +22,7 @@ from fuzz.room import Case
 import jaxrec
 from jaxrec import Interactions, Weights
 from jaxrec._checks import shown
-from jaxrec.data import from_frame, splits, synthetic
+from jaxrec.data import from_frame, row_batches, splits, synthetic
 from jaxrec.factorization import fold_in
 from jaxrec.methods import METHODS
 
@@ -173,6 +173,11 @@ def calls() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
         "tune": (jaxrec.tune, {"methods": "ease", "data": whole, "grid": {"reg": [10.0]}, "metric": "ndcg@5"}),
         "save": (jaxrec.save, {"path": "model", "fitted": ease}),
         "load_model": (jaxrec.load_model, {"path": "no model"}),
+        **{f"{name}.score_host": (fitted(name).model.score_host, {"history": whole.to_csr()}) for name in FITTED},
+        **{f"{name}.score": (fitted(name).model.score, {"history": next(row_batches(whole, 8))}) for name in FITTED},
+        "row_batches": (lambda **given: list(row_batches(**given)), {"data": whole, "batch_size": 8}),
+        "report.to_json": (jaxrec.evaluate(ease, parts.test).to_json, {}),
+        "tuning.plot": (jaxrec.tune("ease", whole, {"reg": [1.0, 9.0]}, metric="ndcg@5").plot, {"path": "x.png"}),
         "ease.gram": (jaxrec.Ease().gram, {"train": whole}),
         "ials.cell_weights": (jaxrec.Ials().cell_weights, {"train": whole}),
         "fold_in": (fold_in, {"model": fitted("ials").model, "histories": whole}),
@@ -186,7 +191,8 @@ def api(rng: np.random.Generator, folder: Path) -> Case:
     """A public function, one or two of whose arguments are drawn from everything."""
     name = pick(rng, sorted(calls()))
     function, right = calls()[name]
-    known = [p.name for p in inspect.signature(function).parameters.values() if p.kind is not p.VAR_KEYWORD]
+    kinds = inspect.signature(function).parameters.values()
+    known = [p.name for p in kinds if p.kind is not p.VAR_KEYWORD] or sorted(right)
     given = dict(right)
     for key in rng.permutation(np.array(known, object))[: 0 if rng.random() < 0.03 else pick(rng, (1, 1, 1, 2))]:
         given[key] = pick(rng, anything())
