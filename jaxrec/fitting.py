@@ -14,15 +14,19 @@ from collections.abc import Iterator
 from typing import Any, ClassVar, Literal
 
 import jax
+import numpy as np
 
 from jaxrec import _checks
 from jaxrec._checks import InputError
+from jaxrec._doors import door, kind
 from jaxrec.data.interactions import Interactions
 from jaxrec.models import FitInfo, Fitted, with_items
 from jaxrec.runtime import forking, parallel
 from jaxrec.runtime.checkpoint import check_target
 from jaxrec.runtime.memory import Hardware, Needs, Plan, hardware, plan_on
 from jaxrec.status import Certificate, FitError, Status
+
+PUBLIC = {"fit", "fit_from_gram", "gram", "plan", "cell_weights", "problem"}  # what methods have of them are doors
 
 
 class Stopwatch:
@@ -43,6 +47,15 @@ class Stopwatch:
         self.seconds[name] = time.perf_counter() - begun
 
 
+@kind("gram: Any")
+def _gram(name: str, value: Any) -> Any:
+    """A square matrix of floating-point numbers, on the host or on devices."""
+    if isinstance(value, np.ndarray | jax.Array) and value.ndim == 2 and value.shape[0] == value.shape[1]:
+        if jax.numpy.issubdtype(value.dtype, jax.numpy.floating):
+            return value
+    raise InputError(f"{name} must be what the method's gram(train) returned, got {_checks.briefly(value)}.")
+
+
 @dataclasses.dataclass(frozen=True, repr=False)
 class Method(abc.ABC):
     """A frozen dataclass of hyper-parameters that can fit and plan.
@@ -52,6 +65,12 @@ class Method(abc.ABC):
     """
 
     name: ClassVar[str]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """What a method lets the public call takes what its signature says, whichever class writes it."""
+        super().__init_subclass__(**kwargs)
+        for name in PUBLIC & vars(cls).keys():
+            setattr(cls, name, door(vars(cls)[name]))
 
     def __post_init__(self):
         _checks.plain_numbers(self)
@@ -65,6 +84,7 @@ class Method(abc.ABC):
         settings = ", ".join(f"{field.name}={getattr(self, field.name)!r}" for field in own + how)
         return f"{type(self).__name__}({settings})"
 
+    @door
     def fit(self, train: Interactions, devices: Any = None) -> Fitted:
         """The fitted model, and what is known about it.
 
@@ -84,6 +104,7 @@ class Method(abc.ABC):
         """
         return self._fit(train, devices)
 
+    @door
     def plan(self, n_users: int, n_items: int, nnz: int, devices: Any = None) -> Plan:
         """What a fit on data of this size takes, at its peak, on each device; allocates nothing.
 
@@ -94,6 +115,8 @@ class Method(abc.ABC):
           devices: devices or a mesh; or such as "8xH100" or "v5e", which need not be at hand. None is what `fit` takes
             without devices.
         """
+        for name, value in {"n_users": n_users, "n_items": n_items, "nnz": nnz}.items():
+            _checks.count(name, value, at_least=1)
         return self._plan((n_users, n_items, nnz), devices if isinstance(devices, str) else self._mesh(devices))
 
     @property

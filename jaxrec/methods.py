@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from jaxrec import _checks, deep, factorization, linear
+from jaxrec._checks import InputError, briefly
+from jaxrec._doors import door, kind
 from jaxrec.fitting import Method
 from jaxrec.runtime.memory import Plan
 
@@ -14,6 +16,20 @@ _OWN = [one for one in _SHOWN if isinstance(one, type) and issubclass(one, Metho
 METHODS: dict[str, type[Method]] = {method.name: method for method in _OWN}
 
 
+@kind("Method | str")
+def _configured(name: str, value: Any) -> Method | str:
+    """A configured method, or the name of one."""
+    if isinstance(value, Method):
+        return value
+    if not isinstance(value, str):
+        raise InputError(
+            f"{name} must be a configured method such as Ease(), or a name such as 'ease', got {briefly(value)}."
+        )
+    _checks.one_of(name, value, tuple(METHODS))
+    return value
+
+
+@door
 def plan(n_users: int, n_items: int, nnz: int, method: Method | str = "ease", devices: Any = None) -> Plan:
     """What fitting `method` on data of this size takes in memory and time; allocates nothing.
 
@@ -25,9 +41,5 @@ def plan(n_users: int, n_items: int, nnz: int, method: Method | str = "ease", de
       devices: a sequence of devices or a mesh; or such as "8xH100" or "v5e", which need not be at hand; default what
         `fit` takes without devices.
     """
-    for name, value in {"n_users": n_users, "n_items": n_items, "nnz": nnz}.items():
-        _checks.count(name, value, at_least=1)
-    if isinstance(method, str):
-        _checks.one_of("method", method, tuple(METHODS))
     chosen = METHODS[method]() if isinstance(method, str) else method
     return chosen.plan(n_users, n_items, nnz, devices)

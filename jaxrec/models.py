@@ -13,11 +13,13 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Array, Float
 
+from jaxrec._doors import door
 from jaxrec.data.batching import RowBatch
 from jaxrec.data.catalogue import Catalogue
 from jaxrec.runtime import parallel
 from jaxrec.status import Certificate
 
+PUBLIC = {"score", "score_host", "fold_in"}  # what models have of them are doors
 ENTRIES_AT_ONCE = 2**16  # of sparse weights, when scoring on a device
 
 
@@ -61,6 +63,12 @@ class Named:
     """
 
     items: ClassVar[Catalogue | None] = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """What a model scores is what the signatures say."""
+        super().__init_subclass__(**kwargs)
+        for name in PUBLIC & vars(cls).keys():
+            setattr(cls, name, door(vars(cls)[name]))
 
 
 def with_items(model: Model, items: Catalogue | None) -> Model:

@@ -22,6 +22,7 @@ import numpy as np
 
 from jaxrec import _checks, models
 from jaxrec._checks import InputError
+from jaxrec._doors import door
 from jaxrec.data.catalogue import Catalogue
 from jaxrec.deep.network import Network
 from jaxrec.factorization import UserItemFactors
@@ -62,6 +63,7 @@ CONFIG = "config.json"
 _OUR_FILES = re.compile(r"arrays\.[0-9a-f]{8}\.npz|\.tmp-[0-9a-f]{16}|parts\.[0-9a-f]{8}(\.orbax-checkpoint-tmp.*)?")
 
 
+@door
 def save(path: str | os.PathLike, fitted: Fitted) -> None:
     """Writes a fitted model to the folder `path`, replacing the model that is there, if any.
 
@@ -119,6 +121,7 @@ def _save_whole(folder: Path, config: dict[str, Any], arrays: dict[str, np.ndarr
             _sweep(folder)
 
 
+@door
 def load_model(path: str | os.PathLike, devices: Any = None) -> Fitted:
     """The fitted model that `save` wrote to the folder `path`.
 
@@ -288,11 +291,7 @@ def _assembled(kind: type, content: dict[str, Any]) -> Any:
 
 
 def _method_of(folder: Path, name: str, hyper_parameters: dict[str, Any]) -> Any:
-    """The method of a saved model, which may be of a version that had more settings.
-
-    Raises:
-      InputError: the model was fitted with a setting that there is no more.
-    """
+    """The method of a saved model; of an older version, it is refused for a setting that there is no more."""
     known, gone = {field.name for field in dataclasses.fields(METHODS[name])}, REMOVED.get(name, {})
     settings = {field: tuple(v) if isinstance(v, list) else v for field, v in hyper_parameters.items()}
     older = {field: settings.pop(field) for field in gone.keys() & settings.keys() - known}

@@ -13,6 +13,7 @@ import dataclasses
 import itertools
 import json
 import math
+import os
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,6 +24,7 @@ import numpy as np
 
 from jaxrec import _checks
 from jaxrec._checks import InputError
+from jaxrec._doors import door
 from jaxrec.closed_form.method import ClosedForm
 from jaxrec.data.interactions import Interactions
 from jaxrec.data.splits import SPLITS, Split, per_user_random, split
@@ -149,7 +151,8 @@ class Tuning:
             "seconds": self.seconds,
         }
 
-    def plot(self, path: Any) -> None:
+    @door
+    def plot(self, path: str | os.PathLike) -> None:
         """Writes the curves with their standard errors to an image file; needs matplotlib.
 
         The first field of the grid with several values runs along the axis; each combination of the others is a line.
@@ -189,6 +192,7 @@ class Tuning:
         write(figure, path)
 
 
+@door
 def tune(
     methods: Any,
     data: Interactions,
@@ -228,7 +232,7 @@ def tune(
     """
     _checks.one_of("rule", rule, RULES)
     if len(parsed := _metrics.parse(metric)) != 1:
-        raise InputError(f"metric must be one name with its cut-off, got {metric!r}.")
+        raise InputError(f"metric must be one name with its cut-off, got {_checks.shown(metric)}.")
     (wanted,) = parsed
     if rule != "best" and wanted.name == "coverage":
         raise InputError("coverage is one figure of all rankings, without a standard error; use rule='best'.")
@@ -306,7 +310,7 @@ def _candidates(methods: Any, grid: Mapping[str, Sequence[float]]) -> list[Any]:
     lists = [] if not isinstance(grid, Mapping) else list(grid.values())
     if not lists or not all(isinstance(values, list | tuple | range | np.ndarray) and len(values) for values in lists):
         raise InputError(
-            f"grid must give at least one value of one field, as in {{'reg': [10, 100, 1000]}}, got {grid!r}."
+            f"grid must give at least one value of one field, as in {{'reg': [10, 100]}}, got {_checks.shown(grid)}."
         )
     if not several:
         raise InputError("methods must hold at least one method, such as Ease(), or the name of one.")
@@ -316,7 +320,9 @@ def _candidates(methods: Any, grid: Mapping[str, Sequence[float]]) -> list[Any]:
             _checks.one_of("method", method, tuple(METHODS))
             method = METHODS[method]()
         if isinstance(method, type) or not dataclasses.is_dataclass(method):
-            raise InputError(f"a method must be configured, as in Ease(), or named, as in 'ease', got {method!r}.")
+            raise InputError(
+                f"a method must be configured, as in Ease(), or named, as in 'ease', got {_checks.shown(method)}."
+            )
         known = number_fields(method)
         for field in grid:
             if field not in known:
@@ -332,7 +338,7 @@ def _as(kind: type, field: str, value: Any) -> Any:
     """The value of a grid as the field has it."""
     _checks.number(field, value)
     if kind is int and value != int(value):
-        raise InputError(f"{field} must be a whole number, got {value!r}.")
+        raise InputError(f"{field} must be a whole number, got {_checks.shown(value)}.")
     return kind(value)
 
 

@@ -21,6 +21,7 @@ import scipy.sparse as sp
 
 from jaxrec import _checks
 from jaxrec._checks import InputError
+from jaxrec._doors import door
 from jaxrec.closed_form import kernel, ties
 from jaxrec.closed_form.certificate import certify
 from jaxrec.closed_form.components import cut_apart, item_components
@@ -51,6 +52,7 @@ class Updated(NamedTuple):
     refitted: str | None
 
 
+@door
 def update(
     fitted: Fitted,
     train: Interactions,
@@ -98,7 +100,7 @@ def update(
         _checks.positive("residual_limit", residual_limit)
     if added is not None:
         found = alignment.align_items(added, train.items, train.name)
-        alignment.warn_of_left_out(added, found.unknown, found.n_entries, train.name, stacklevel=3)
+        alignment.warn_of_left_out(added, found.unknown, found.n_entries, train.name, stacklevel=4)
         added = found.data
     gone = _rows_of(train, removed)
     new = _changed(train, gone, added)
@@ -140,8 +142,9 @@ def update(
 
 
 def _rows_of(train: Interactions, removed: Sequence[str | int] | np.ndarray) -> np.ndarray:
-    if isinstance(removed, str) or np.ndim(removed) != 1:
-        raise InputError(f"removed must be a sequence of user ids, got {removed!r}; put a single one in a list.")
+    if isinstance(removed, str) or _checks.array("removed", removed).ndim != 1:
+        came = _checks.briefly(removed)
+        raise InputError(f"removed must be a sequence of user ids, got {came}; put a single one in a list.")
     if train.user_ids is not None and len(removed) and (twice := _repeated(train.user_ids)) is not None:
         raise InputError(f"{train.name}: two users have the id {twice!r}, so that neither can be forgotten by it.")
     rows = np.array([train.user_index(user) for user in removed], np.int64)

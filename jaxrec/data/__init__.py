@@ -1,5 +1,6 @@
 """From files to a host-side users x items matrix, its splits, and fixed-shape batches of its rows."""
 
+from jaxrec.data import kinds as kinds  # which tells the doors what data are
 from jaxrec.data.batching import RowBatch, row_batches
 from jaxrec.data.bundled import BUNDLED, BundledData
 from jaxrec.data.catalogue import Catalogue

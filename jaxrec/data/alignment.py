@@ -59,7 +59,7 @@ def aligned(data: Interactions, other: Any, *, users: bool = False) -> Interacti
         if not isinstance(other, Interactions):
             raise InputError(f"users=True matches the users of Interactions, got {type(other).__name__}.")
         found, n_users = align_users(found, other)
-    warn_of_left_out(data, unknown, n_entries, whose, n_users, stacklevel=4)
+    warn_of_left_out(data, unknown, n_entries, whose, n_users, stacklevel=5)
     return found
 
 

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from jaxrec import _checks
+from jaxrec._doors import door
 from jaxrec.data.interactions import Interactions
 
 MOST_CELLS = 2**25  # of one padded batch: 256 MB of indices and values
@@ -118,6 +120,7 @@ def scatter_rows(
     return jax.vmap(lambda row, i, v: row.at[i].add(v.astype(dtype)))(empty, items, values)
 
 
+@door
 def row_batches(data: Interactions, batch_size: int, *, by_length: bool = False) -> Iterator[RowBatch]:
     """The rows of `data` in batches of one fixed B; the last is filled up with empty rows (row index -1).
 
@@ -129,6 +132,7 @@ def row_batches(data: Interactions, batch_size: int, *, by_length: bool = False)
       batch_size: B.
       by_length: visit the users by length of history, so that little is padded (order of users given up).
     """
+    _checks.count("batch_size", batch_size, at_least=1)
     lengths = data.user_counts
     order = np.argsort(lengths, kind="stable") if by_length else np.arange(data.n_users)
     start = 0

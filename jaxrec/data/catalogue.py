@@ -9,7 +9,10 @@ from functools import cached_property
 
 import numpy as np
 
+from jaxrec import _checks
 from jaxrec._checks import InputError
+from jaxrec._doors import door
+from jaxrec.data import columns
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -29,22 +32,30 @@ class Catalogue:
     origin: Catalogue | None = dataclasses.field(default=None, repr=False)
 
     def __post_init__(self):
+        object.__setattr__(self, "n_items", _checks.whole("n_items", self.n_items))
+        _checks.count("n_items", self.n_items)
         for name in ("ids", "titles"):
             names = getattr(self, name)
+            if names is not None and not (isinstance(names, np.ndarray) and names.ndim == 1):
+                object.__setattr__(self, name, names := columns.names(name, names))
             if names is not None and len(names) != self.n_items:
                 raise InputError(f"{name} must have one entry per item ({self.n_items}), got {len(names)}.")
 
+    @door
     def label(self, item: int) -> str:
         """The title of an item; its id if it has no title; "-" for -1, which stands for no item."""
         if item < 0:
             return "-"
+        if item >= self.n_items:
+            raise InputError(f"item must be below {self.n_items}, the number of items, got {_checks.shown(item)}.")
         if self.titles is not None and self.titles[item]:
             return str(self.titles[item])
         return str(item if self.ids is None else self.ids[item])
 
+    @door
     def take(self, items: np.ndarray) -> Catalogue:
         """The catalogue of the chosen items, in the order given."""
-        items = np.asarray(items)
+        items = columns.places("item", items, self.n_items)
         return Catalogue(
             n_items=len(items),
             ids=items.copy() if self.ids is None else self.ids[items],
@@ -57,6 +68,7 @@ class Catalogue:
         """[I] the ids; the indices where there are none."""
         return np.arange(self.n_items) if self.ids is None else self.ids
 
+    @door
     def find(self, name: str | int) -> int:
         """The index of the item with this id or title.
 
@@ -68,9 +80,10 @@ class Catalogue:
             return item
         wanted = str(name).casefold()
         if not isinstance(name, str):
-            raise InputError(f"no item has the id {name!r}.")
+            raise InputError(f"no item has the id {name!r}{columns.nearest(name, self.names)}.")
         if self.titles is None:
-            raise InputError(f"no item has the id {name!r}, and this data set has no titles to search.")
+            near = columns.nearest(name, self.names)
+            raise InputError(f"no item has the id {name!r}, and this data set has no titles to search{near}.")
         found = self._by_title.get(str(name)) or self._by_folded_title.get(wanted)
         if not found:
             containing = [items for title, items in self._by_folded_title.items() if wanted in title]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import Any
 
 import numpy as np
@@ -10,13 +11,14 @@ from jaxrec import _checks
 from jaxrec._checks import InputError
 
 LONGEST_NAME = 10_000  # letters of an id or a title; a longer one is a damaged file, such as a quote that never ends
+FEW = 20_000  # names that are compared with one that is not among them, which takes a moment each
 # How many users or items there may be without an interaction: room for each is made, whatever a small file claims.
 UNUSED, UNUSED_PER_ENTRY = 10_000_000, 100
 
 
 def integers(what: str, column: Any) -> np.ndarray:
     """[rows] whole numbers, those that passed through a column of floats too."""
-    array = np.asarray(column)
+    array = _checks.array(what, column)
     if array.ndim != 1:
         raise InputError(f"{what} must be one-dimensional, got shape {array.shape}.")
     if array.dtype.kind == "f" and np.isfinite(array).all() and (array == np.floor(array)).all():
@@ -65,7 +67,7 @@ def places(what: str, chosen: Any, n: int, *, distinct: bool = False) -> np.ndar
       n: how many there are.
       distinct: whether an index may stand there only once.
     """
-    array = np.asarray(chosen)
+    array = _checks.array(f"{what} indices", chosen)
     if array.dtype == bool:
         return np.flatnonzero(mask(what, array, n))
     array = indices(what, array)
@@ -77,7 +79,7 @@ def places(what: str, chosen: Any, n: int, *, distinct: bool = False) -> np.ndar
 
 def mask(what: str, chosen: Any, n: int) -> np.ndarray:
     """[n] bool."""
-    array = np.asarray(chosen)
+    array = _checks.array(f"{what} mask", chosen)
     if array.shape != (n,) or not (array.dtype == bool or n == 0):
         raise InputError(f"{what} mask must be {n} truth values, got {array.dtype} of shape {array.shape}.")
     return array.astype(bool)
@@ -98,7 +100,7 @@ def proportionate(name: str, bound: int, nnz: int) -> None:
 
 def numbers(what: str, column: Any) -> np.ndarray:
     """[rows] finite float32."""
-    array = np.asarray(column)
+    array = _checks.array(what, column)
     if array.ndim != 1 or array.dtype.kind not in "biuf":
         raise InputError(f"{what} must be a column of numbers, got {array.dtype} of shape {array.shape}.")
     with np.errstate(over="ignore", under="ignore"):
@@ -161,6 +163,16 @@ def _listed(what: str, given: Any) -> list[Any]:
         if not isinstance(name, str | int | float | np.generic) or (isinstance(name, int) and abs(name) >= 2**64):
             raise InputError(f"{what} must be numbers or text, got {_checks.shown(name)} at {number}.")
     return listed
+
+
+def nearest(name: Any, known: np.ndarray) -> str:
+    """In words, the names most like one that is not among them; nothing where none is like it."""
+    words = list(map(str, known.tolist()))
+    bare = str(name).lstrip("0")
+    close = [word for word in words if word.lstrip("0") == bare][:3]
+    if not close and len(words) <= FEW:
+        close = difflib.get_close_matches(str(name), words)
+    return f"; the closest: {', '.join(map(_checks.shown, close))}" if close else ""
 
 
 def distinct(what: str, array: np.ndarray | None) -> np.ndarray | None:

@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
+from numpy.typing import DTypeLike
 
 from jaxrec import _checks
 from jaxrec._checks import InputError
+from jaxrec._doors import door
 from jaxrec.data import columns as checked
 from jaxrec.data.catalogue import Catalogue
 from jaxrec.data.sparse import rows_of
@@ -68,6 +70,7 @@ class Interactions:
             object.__setattr__(self, "origin", object())
 
     @classmethod
+    @door
     def from_triples(
         cls,
         users: Any,
@@ -157,6 +160,7 @@ class Interactions:
         )
 
     @classmethod
+    @door
     def from_csr(cls, matrix: Any, *, items: Catalogue | None = None, name: str = "matrix") -> Interactions:
         """Interactions from a SciPy sparse matrix (users x items).
 
@@ -179,6 +183,7 @@ class Interactions:
         )
 
     @classmethod
+    @door
     def from_lists(cls, lists: Iterable[Sequence[int]], items: int | Catalogue, name: str = "lists") -> Interactions:
         """Interactions from one list of item indices a user, each entry with value 1."""
         rows = [checked.integers(f"{name}: row {row}", indices) for row, indices in enumerate(lists)]
@@ -194,13 +199,15 @@ class Interactions:
         )
         return dataclasses.replace(made, items=catalogue)
 
-    def to_csr(self, dtype: Any = np.float32) -> sp.csr_array:
+    @door
+    def to_csr(self, dtype: DTypeLike = np.float32) -> sp.csr_array:
         """The matrix as SciPy CSR; float32 shares the memory of `indices` and `values`."""
         values = self.values.astype(dtype, copy=False)
         # SciPy wants both index arrays of one type, and would widen and copy `indices` to suit an int64 `indptr`.
         indptr = self.indptr.astype(np.int32) if self.nnz <= np.iinfo(np.int32).max else self.indptr
         return sp.csr_array((values, self.indices, indptr), shape=self.shape, copy=False)
 
+    @door
     def rows(self, users: np.ndarray) -> Interactions:
         """The rows of the chosen users (indices or a boolean mask), in the order given; all items stay."""
         users = checked.places(f"{self.name}: user", users, self.n_users)
@@ -211,12 +218,14 @@ class Interactions:
         entries = np.repeat(self.indptr[users] - indptr[:-1], lengths) + np.arange(indptr[-1])
         return self._take(entries, indptr, users)
 
+    @door
     def keep(self, mask: np.ndarray) -> Interactions:
         """The entries where `mask` [nnz] is true; all users and items stay."""
         mask = checked.mask(f"{self.name}: entry", mask, self.nnz)
         kept_before = np.concatenate([[0], np.cumsum(mask)])
         return self._take(np.flatnonzero(mask), kept_before[self.indptr])
 
+    @door
     def select_items(self, items: np.ndarray) -> Interactions:
         """Only the chosen items (distinct indices or a mask), renumbered in the order given; entries of others go."""
         items = checked.places(f"{self.name}: item", items, self.n_items, distinct=True)
@@ -225,6 +234,7 @@ class Interactions:
         kept = self.keep(new_index[self.indices] >= 0)
         return dataclasses.replace(kept, indices=new_index[kept.indices], items=self.items.take(items))
 
+    @door
     def aligned_to(self, other: Any, *, users: bool = False) -> Interactions:
         """The same entries in the numbering of something else, matched by id, not by position.
 
@@ -305,10 +315,12 @@ class Interactions:
         """[nnz] the user index of each entry, as int32."""
         return np.repeat(np.arange(self.n_users, dtype=np.int32), self.user_counts)
 
+    @door
     def user_index(self, user_id: str | int) -> int:
         """The row of the user with this id (its index, if the source has no ids)."""
         if (user := self._by_user_id.get(str(user_id))) is None:
-            raise InputError(f"{self.name}: there is no user with the id {user_id!r}.")
+            near = "" if self.user_ids is None else checked.nearest(user_id, self.user_ids)
+            raise InputError(f"{self.name}: there is no user with the id {_checks.shown(user_id)}{near}.")
         return user
 
     @cached_property
@@ -374,7 +386,7 @@ def _merge_repeats(
     if rule is None:
         warnings.warn(
             f"{name}: {extra} rows repeat a (user, item) pair; the last of each was kept (repeats='last').",
-            stacklevel=3,
+            stacklevel=4,
         )
     ends = np.append(starts[1:], len(pair)) - 1
     kept = np.sort(by_pair[starts if rule == "first" else ends])

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-import numbers
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,7 +24,7 @@ KNOWN_COLUMNS = {
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """The keyword arguments of `load`, checked; the attributes mean what they mean there."""
+    """The keyword arguments of `load`, of the kinds it takes; the attributes mean what they mean there."""
 
     user: str | None = None
     item: str | None = None
@@ -37,12 +35,8 @@ class Options:
     repeats: str | None = None
 
     def __post_init__(self):
-        for name in ("user", "item", "rating", "timestamp", "values"):
-            if not isinstance(column := getattr(self, name), str | None):
-                raise InputError(f"{name} must be the name of a column, got {column!r}.")
-        least = self.min_rating
-        if least is not None and not (isinstance(least, numbers.Real) and math.isfinite(least)):
-            raise InputError(f"min_rating must be a finite number, got {least!r}.")
+        if self.min_rating is not None:
+            _checks.finite("min_rating", self.min_rating)
         _checks.one_of("repeats", self.repeats, (None, *REPEAT_RULES))
 
     def asked(self) -> dict[str, Any]:
@@ -57,7 +51,8 @@ class Options:
     def column(self, role: str, columns: Sequence[str], where: str) -> str:
         """The column that plays `role`: the one asked for, else the first known name that occurs."""
         if (found := self.optional_column(role, columns, where)) is None:
-            raise InputError(f"{where}: no column is known to hold the {role}; name it with {role}=, {among(columns)}.")
+            known = f"no column is known to hold the {role}; name it with {role}=, {among(columns)}"
+            raise InputError(f"{where}: {known}{_odd_header(columns)}.")
         return found
 
     def optional_column(self, role: str, columns: Sequence[str], where: str) -> str | None:
@@ -89,6 +84,19 @@ def among(names: Sequence[str], what: str = "columns") -> str:
     """The words "the columns are a, b, c", short even if a file that is no table gave the names."""
     some = ", ".join(ascii(name)[1:-1][:40] for name in names[:20])
     return f"the {what} are {some}{', ...' * (len(names) > 20)}"
+
+
+def _odd_header(columns: Sequence[str]) -> str:
+    """What seems to be wrong with a table whose columns have such names."""
+    if len(columns) == 1 and (found := [mark for mark in ";\t|" if mark in columns[0]]):
+        return f"; it seems to be separated by {found[0]!r}, and jaxrec.data.from_frame takes it as pandas reads it"
+    if columns and all(_is_number(column) for column in columns):
+        return "; its first row seems to be no header, so add one, such as user,item,rating"
+    return ""
+
+
+def _is_number(text: str) -> bool:
+    return text.replace(".", "", 1).replace("_duplicated_", "", 1).isdecimal()
 
 
 def _plain(column: str) -> str:

@@ -140,7 +140,9 @@ class _Columns(Mapping):
                 return pl.Series(name, array.tolist())
             return pl.Series(name, array)
         except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError):
-            raise InputError(f"{self.where}: column {name!r} mixes types that do not go together.") from None
+            raise InputError(
+                f"{self.where}: column {name!r} mixes types that do not go together; make it text with .astype(str)."
+            ) from None
 
 
 def stripped(column: pl.Series, where: str) -> pl.Series:
@@ -228,9 +230,12 @@ def _number_ids(column: pl.Series, where: str) -> tuple[np.ndarray, np.ndarray]:
 
     Text that spells integers, all of them without leading zeros, is integers.
     """
+    if column.dtype.is_float() and (column == column.floor()).fill_null(False).all() and (column.abs() < 2**53).all():
+        column = column.cast(pl.Int64)  # whole numbers that stood beside a gap
     words = column.dtype == pl.String
     if not (words or column.dtype.is_integer()):
-        raise InputError(f"{where}: ids must be integers or text, got {column.dtype} in column {column.name!r}.")
+        kind = f"got {column.dtype} in column {column.name!r}"
+        raise InputError(f"{where}: ids must be integers or text, {kind}; make them text with .astype(str).")
     ids = column.unique().sort()
     if words:
         numbers = ids.cast(pl.Int64, strict=False)
@@ -239,7 +244,9 @@ def _number_ids(column: pl.Series, where: str) -> tuple[np.ndarray, np.ndarray]:
             numbers = numbers.sort()
         elif ids.cast(pl.Float64, strict=False).is_finite().fill_null(False).all() and ids.str.contains(r"\.").any():
             odd = ids.filter(ids.str.contains(r"\."))[0]
-            raise InputError(f"{where}: ids must be integers or text, got {odd} in column {column.name!r}.")
+            raise InputError(
+                f"{where}: ids must be integers or text, got {odd} in column {column.name!r}, no whole number."
+            )
         else:
             numbers = None
         rows = column.cast(pl.Enum(ids)).to_physical()

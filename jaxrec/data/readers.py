@@ -8,17 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from jaxrec._checks import InputError
+from jaxrec._doors import door
 from jaxrec.data.bundled import BUNDLED, bundled_names, load_bundled
 from jaxrec.data.interactions import Interactions
 from jaxrec.data.load_options import Options
 from jaxrec.data.npz import read_npz
 
 KNOWN_FILES = ("train.txt", "ratings.csv", "ratings.dat", "u.data")  # looked for in a folder, in this order
+PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip", ".tar", ".7z")
 FORMATS = ".npz, .csv, .tsv, .parquet, .inter, .dat (with ::), u.data and train.txt"
 
 
+@door
 def load(
-    source: str | os.PathLike[str],
+    source: Any,
     *,
     user: str | None = None,
     item: str | None = None,
@@ -71,7 +74,7 @@ def load(
     """
     options = Options(user, item, rating, timestamp, values, min_rating, repeats)
     if not isinstance(source, str | os.PathLike):
-        raise InputError(f"wanted a path or a name, got {type(source).__name__}; frames go to from_frame.")
+        raise InputError(f"wanted a path or a name, got {type(source).__name__}; frames go to jaxrec.data.from_frame.")
     if not os.fspath(source):
         raise InputError(f"wanted a path or a name ({bundled_names()}), got an empty text; the current folder is '.'.")
     if isinstance(source, str) and source in BUNDLED:
@@ -91,6 +94,7 @@ def load(
         raise InputError(f"{path} needs more memory than is free; keep what is needed of it, or use more.") from None
 
 
+@door
 def from_frame(
     frame: Any,
     *,
@@ -145,7 +149,8 @@ def _read(path: Path, options: Options, name: str) -> Interactions:
     elif suffix == ".dat":
         table = formats.read_colons(path)
     else:
-        raise InputError(f"{path} has no known ending; what can be read: {FORMATS}.")
+        hint = "unpack it first" if suffix in PACKED else "jaxrec.data.from_frame takes what pandas or Polars read"
+        raise InputError(f"{path} has no known ending; what can be read: {FORMATS}; {hint}.")
     columns = table if suffix == ".parquet" else numbering.columns_of(table, str(path))
     return numbering.from_table(
         columns, options, where=str(path), name=name, titles=formats.movie_titles(path), **extra

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxrec import _checks
 from jaxrec._checks import InputError
+from jaxrec._doors import door
 from jaxrec.data.interactions import Interactions
 from jaxrec.data.provenance import recorded
 
@@ -44,6 +46,7 @@ class Split(NamedTuple):
     validation: HeldOut | None = None
 
 
+@door
 @recorded("fixed")
 def fixed(data: Interactions) -> Split:
     """The split that the source itself defines.
@@ -68,6 +71,7 @@ def fixed(data: Interactions) -> Split:
     return Split(train, _held_out(test, is_target))
 
 
+@door
 @recorded("strong")
 def strong_generalization(
     data: Interactions,
@@ -136,6 +140,7 @@ def strong_generalization(
     return Split(data.rows(users[learn]), held_out(test), held_out(validate))
 
 
+@door
 @recorded("per-user")
 def per_user_random(data: Interactions, test_fraction: float = 0.2, seed: int = 0) -> Split:
     """A random share of every user's entries as targets; the rest trains and is folded in (weak generalization).
@@ -149,6 +154,7 @@ def per_user_random(data: Interactions, test_fraction: float = 0.2, seed: int = 
     return _weak(data, _smallest_of_each_user(data, n_targets, _uniform(data, seed)))
 
 
+@door
 @recorded("random")
 def random(data: Interactions, test_fraction: float = 0.2, seed: int = 0) -> Split:
     """A random share of all entries as targets; the rest trains and is folded in (weak generalization).
@@ -162,6 +168,7 @@ def random(data: Interactions, test_fraction: float = 0.2, seed: int = 0) -> Spl
     return _weak(data, is_target)
 
 
+@door
 @recorded("leave-one-out")
 def leave_one_out(data: Interactions, order: str | None = None, seed: int = 0) -> Split:
     """One entry of every user as target; the rest trains and is folded in (weak generalization).
@@ -188,6 +195,7 @@ def leave_one_out(data: Interactions, order: str | None = None, seed: int = 0) -
     return _weak(data, _smallest_of_each_user(data, data.user_counts >= 2, *keys))
 
 
+@door
 @recorded("time")
 def by_time(data: Interactions, test_fraction: float = 0.2, at: int | None = None) -> Split:
     """The entries from one moment on as targets; all earlier ones train and are folded in.
@@ -208,7 +216,7 @@ def by_time(data: Interactions, test_fraction: float = 0.2, at: int | None = Non
     return _weak(data, times >= at)
 
 
-SPLITS: dict[str, Callable[[Interactions], Split]] = {
+SPLITS: dict[str, Callable[..., Split]] = {
     "fixed": fixed,
     "strong": strong_generalization,
     "random": random,
@@ -218,12 +226,28 @@ SPLITS: dict[str, Callable[[Interactions], Split]] = {
 }
 
 
-def split(data: Interactions, how: str = "auto") -> Split:
-    """The split called `how`, with its default settings; "auto" is what `automatic` names."""
+@door
+def split(data: Interactions, how: str = "auto", **settings: Any) -> Split:
+    """The split called `how`; "auto" is what `automatic` names.
+
+    Args:
+      data: U x I.
+      how: "auto" or a name in `SPLITS`.
+      **settings: of that split, such as seed=1 or test_fraction=0.1; default its own.
+
+    Raises:
+      InputError: it has no such setting, or none that suits the data.
+    """
     _checks.one_of("split", how, ("auto", *SPLITS))
-    return SPLITS[automatic(data) if how == "auto" else how](data)
+    name = automatic(data) if how == "auto" else how
+    known = list(inspect.signature(SPLITS[name]).parameters)[1:]
+    if unknown := settings.keys() - known:
+        has = f"it has {', '.join(known)}" if known else "it has none"
+        raise InputError(f"the split {name!r} has no setting {min(unknown)!r}; {has}.")
+    return SPLITS[name](data, **settings)
 
 
+@door
 def automatic(data: Interactions) -> str:
     """The name of the split that "auto" stands for.
 

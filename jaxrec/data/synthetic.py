@@ -7,7 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxrec import _checks
+from jaxrec._doors import door
 from jaxrec.data.interactions import Interactions
+from jaxrec.runtime.memory import require_memory
 
 POPULARITY_EXPONENT = 1.0
 POPULARITY_OFFSET = 0.01  # of the number of items: flattens the head, as in real catalogues
@@ -15,6 +17,7 @@ LOG_LENGTH_SPREAD = 1.1  # the median history is exp(-1.1^2 / 2), or 0.55, of th
 USERS_AT_ONCE = 1024
 
 
+@door
 def synthetic(
     n_users: int, n_items: int, *, n_clusters: int = 40, mean_history: float = 55.0, seed: int = 0
 ) -> Interactions:
@@ -34,6 +37,9 @@ def synthetic(
     for name, value in {"n_users": n_users, "n_items": n_items, "n_clusters": n_clusters}.items():
         _checks.count(name, value, at_least=1)
     _checks.positive("mean_history", mean_history)
+    _checks.count("seed", seed)
+    size = 8 * n_items * (n_clusters + 4) + 64 * n_users * (1 + min(mean_history, n_items / 2))
+    require_memory(int(size), f"{n_users:,} made-up users of {n_items:,} items")
     rng = np.random.default_rng(seed)
     popularity = (np.arange(n_items) + 1 + POPULARITY_OFFSET * n_items) ** -POPULARITY_EXPONENT
     rng.shuffle(popularity)
@@ -124,6 +130,7 @@ def simulate_clusters(
     if longest > n_items:
         raise _checks.InputError(f"longest_history must be at most n_items, {n_items}, got {longest}.")
     _checks.between("user_exponent", user_exponent, "[)")
+    _checks.count("seed", seed)
     rng = np.random.default_rng(seed)
     clusters = np.sort(np.concatenate([np.arange(n_clusters), rng.integers(n_clusters, size=n_items)])[:n_items])
     exponents = rng.uniform(*item_exponents, n_clusters)

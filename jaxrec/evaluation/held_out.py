@@ -39,7 +39,7 @@ def paired(
       n_items: I, the number of items it scores.
       fold_in: B x I' histories.
       targets: B' x I'' entries to find.
-      stacklevel: of the warning.
+      stacklevel: of the warning, without the door of the public function.
 
     Raises:
       InputError: items or users have nothing in common; or there are no ids, and the shapes differ.
@@ -59,5 +59,5 @@ def paired(
         )
     names = " and ".join(dict.fromkeys((fold_in.name, targets.name)))
     left_out = (shown.unknown, shown.n_entries, "the model", n_users, wanted.n_entries)
-    alignment.warn_of_left_out(fold_in, *left_out, name=names, stacklevel=stacklevel + 1)
+    alignment.warn_of_left_out(fold_in, *left_out, name=names, stacklevel=stacklevel + 2)
     return Paired(shown.data, wanted.data, shown.n_entries, wanted.n_entries, n_users)

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float
 
 from jaxrec import _checks
 from jaxrec._checks import InputError
+from jaxrec._doors import door
 from jaxrec.closed_form import kernel
 from jaxrec.closed_form.certificate import certify
 from jaxrec.closed_form.method import ClosedForm
@@ -40,6 +41,7 @@ Rows = Any  # a SciPy CSR array, of whose shape and slices the type stubs know t
 BLOCK_BYTES = 2**23  # of scores: a few such blocks a thread stay in the cache
 
 
+@door
 def evaluate_leave_user_out(
     method: Any,
     data: Interactions,

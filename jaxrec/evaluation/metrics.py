@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Integer
@@ -128,6 +129,10 @@ def parse(metrics: str | Metric | Iterable[str | Metric]) -> tuple[Metric, ...]:
     """
     if isinstance(metrics, Metric):
         return (metrics,)
+    if not isinstance(metrics, str | Iterable):
+        raise InputError(
+            f"metrics must be names with cut-offs, such as 'recall@20,ndcg@100', got {_checks.shown(metrics)}."
+        )
     words = metrics.split(",") if isinstance(metrics, str) else list(metrics)
     parsed = tuple(dict.fromkeys(word if isinstance(word, Metric) else _parse_one(word) for word in words))
     if not parsed:
@@ -135,11 +140,13 @@ def parse(metrics: str | Metric | Iterable[str | Metric]) -> tuple[Metric, ...]:
     return parsed
 
 
-def _parse_one(text: str) -> Metric:
-    name, _, k = str(text).strip().partition("@")
+def _parse_one(text: Any) -> Metric:
+    if not isinstance(text, str):
+        raise InputError(f"a metric must be a name with its cut-off, such as recall@20, got {_checks.shown(text)}.")
+    name, _, k = text.strip().partition("@")
     _checks.one_of("metric", name, NAMES)
     if not k.removeprefix("-").isdecimal():
-        raise InputError(f"a metric needs a whole number as cut-off, such as {name}@20, got {text!r}.")
+        raise InputError(f"a metric needs a whole number as cut-off, such as {name}@20, got {_checks.shown(text)}.")
     return Metric(name, int(k))
 
 

@@ -11,11 +11,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.sparse as sp
 from jaxtyping import Array, Float, Int
 
 from jaxrec import _checks
 from jaxrec._checks import InputError
+from jaxrec._doors import door
 from jaxrec.data import alignment
 from jaxrec.data.batching import RowBatch, row_batches, scatter_rows
 from jaxrec.data.catalogue import Catalogue
@@ -32,8 +32,9 @@ FOLDS = 64  # groups of so many items are told apart by their maxima first
 MAX_CANDIDATES_PER_K = 4  # times k: more candidates than these are mostly ties
 
 
+@door
 def recommend(
-    model: Scorer | Fitted, histories: Interactions | sp.sparray, k: int = 10, *, exclude_seen: bool = True
+    model: Scorer | Fitted, histories: Interactions, k: int = 10, *, exclude_seen: bool = True
 ) -> Recommendations:
     """The k items with the highest scores for each history.
 
@@ -48,7 +49,7 @@ def recommend(
     Args:
       model: anything with `n_items` and `score` (a registered pytree is compiled, any other object called as it is),
         or what `fit` returned. One with a catalogue as `items` is one that has ids.
-      histories: B users' histories, as Interactions or a SciPy sparse matrix [B, I]. The users need not have been
+      histories: B x I users' histories, Interactions or a SciPy sparse matrix. The users need not have been
         trained on.
       k: number of items a user.
       exclude_seen: leave out the items of the user's own history.
@@ -65,12 +66,9 @@ def recommend(
     _checks.count("k", k, at_least=1)
     scorer: Scorer = model.model if isinstance(model, Fitted) else model
     catalogue = alignment.catalogue_of(model)
-    if isinstance(histories, Interactions):
-        found = alignment.align_items(histories, catalogue, "the model")
-        alignment.warn_of_left_out(histories, found.unknown, found.n_entries, "the model", stacklevel=3)
-        histories = found.data
-    else:
-        histories = Interactions.from_csr(histories)
+    found = alignment.align_items(histories, catalogue, "the model")
+    alignment.warn_of_left_out(histories, found.unknown, found.n_entries, "the model", stacklevel=4)
+    histories = found.data
     _warn_of_empty(scorer, histories)
     require_memory(8 * k * histories.n_users, f"{k:,} recommendations for each of {histories.n_users:,} users")
     items = np.empty((histories.n_users, k), np.int32)
@@ -91,7 +89,7 @@ def _warn_of_empty(scorer: Scorer, histories: Interactions) -> None:
         warnings.warn(
             f"{histories.name}: {len(empty):,} of {histories.n_users:,} histories (the first in row {empty[0]}) hold "
             "no item that the model knows: what it ranks says nothing of their users, so take Popularity for these.",
-            stacklevel=3,
+            stacklevel=4,
         )
 
 
@@ -155,7 +153,7 @@ def _on_host(
 
     def block(start: int) -> tuple[int, np.ndarray, np.ndarray]:
         rows = matrix[start : start + size]
-        scores = _floating(model.score_host(rows))
+        scores = _floating(_all_scored(np.asarray(model.score_host(rows)), rows.shape))
         if exclude_seen:
             scores[np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr)), rows.indices] = -np.inf
         return start, *top_k_host(scores, k)
@@ -190,11 +188,21 @@ def top_k(
       k: at most I. Static.
       exclude_seen: score the items of the history -inf. Static.
     """
-    scores = _sortable(model.score(history))
+    scores = _sortable(_all_scored(model.score(history), (history.rows.shape[0], model.n_items)))
     if exclude_seen:
         scores = _banned(scores, jnp.where(history.values != 0, history.items, scores.shape[1]))
     best, items = jax.lax.top_k(scores, k)
     return best, items
+
+
+def _all_scored(scores: Any, shape: tuple[int, ...]) -> Any:
+    """The scores, which must be one of each item for each history."""
+    if np.shape(scores) != tuple(shape):
+        raise InputError(
+            f"a model must score each item for each history, here {' x '.join(map(str, shape))} scores, and it "
+            f"returned an array of shape {np.shape(scores)}."
+        )
+    return scores
 
 
 def _sortable(scores: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxrec._checks import InputError
+from jaxrec._doors import door
 from jaxrec.data import alignment
 from jaxrec.data.catalogue import Catalogue
 
@@ -42,6 +43,7 @@ class Recommendations:
         """The items' ids, of each user as many as are left; indices where the items have no ids."""
         return self._named(self.catalogue.names)
 
+    @door
     def titles(self, catalogue: Catalogue | None = None) -> list[list[str]]:
         """The items' titles, or ids where there are none; of each user as many as are left.
 

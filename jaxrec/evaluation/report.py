@@ -12,14 +12,16 @@ from typing import Any
 import numpy as np
 
 from jaxrec._checks import InputError
+from jaxrec._doors import door
 from jaxrec.data import alignment
 from jaxrec.data.interactions import Interactions
 from jaxrec.data.provenance import trained_on
+from jaxrec.data.splits import HeldOut
 from jaxrec.evaluation import metrics as _metrics
 from jaxrec.evaluation.held_out import Paired, paired
 from jaxrec.evaluation.metrics import METRICS, Metric
 from jaxrec.evaluation.ranking import recommend_batches
-from jaxrec.models import Fitted
+from jaxrec.models import Fitted, Scorer
 from jaxrec.runtime.progress import progress_bar
 
 
@@ -93,6 +95,7 @@ class Report:
             lines.append(f"{name:<{width}}  {mean:8.5f}  {'-' if math.isnan(error) else f'{error:.5f}':>10}")
         return "\n".join(lines)
 
+    @door
     def to_json(self, *, per_user: bool = False) -> str:
         """The report as strictly valid JSON; what is undefined is null.
 
@@ -122,10 +125,11 @@ class Report:
         return json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
 
 
+@door
 def evaluate(
-    model: Any,
-    fold_in: Interactions,
-    targets: Interactions,
+    model: Scorer | Fitted,
+    fold_in: Interactions | HeldOut,
+    targets: Interactions | None = None,
     metrics: str | Iterable[str | Metric] = ("recall@20", "recall@50", "ndcg@100"),
     *,
     exclude_seen: bool = True,
@@ -142,8 +146,9 @@ def evaluate(
 
     Args:
       model: a `Scorer`, or what `fit` returned. One with a catalogue as `items` has ids of items.
-      fold_in: B x I histories shown to the model.
-      targets: B x I entries to find, of the same users. An entry is a target whatever its value.
+      fold_in: B x I histories shown to the model; or a `HeldOut`, which holds the targets too.
+      targets: B x I entries to find, of the same users, where not given already. An entry is a target whatever its
+        value.
       metrics: names with cut-offs, as in "recall@20,ndcg@100" or a sequence of such.
       exclude_seen: keep the items of the fold-in out of the ranking.
       batch_size: users scored at once; default by memory.
@@ -154,6 +159,10 @@ def evaluate(
         every target stands in the excluded fold-in.
     """
     wanted = _metrics.parse(metrics)
+    if isinstance(fold_in, HeldOut) and targets is None:
+        fold_in, targets = fold_in
+    elif isinstance(fold_in, HeldOut) or targets is None:
+        raise InputError("evaluate takes fold_in and targets, or both in one as a HeldOut, such as split.test.")
     scorer = model.model if isinstance(model, Fitted) else model
     both = paired(alignment.catalogue_of(model), scorer.n_items, fold_in, targets)
     report = evaluate_paired(model, both, wanted, exclude_seen=exclude_seen, batch_size=batch_size, label=label)

@@ -19,9 +19,11 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
 from jax.typing import ArrayLike
+from numpy.typing import DTypeLike
 
 from jaxrec import _checks
-from jaxrec._checks import InputError
+from jaxrec._checks import InputError, briefly
+from jaxrec._doors import door, kind
 from jaxrec.data.interactions import Interactions
 
 
@@ -92,11 +94,13 @@ class Weights:
     # -- constructors -------------------------------------------------------------------------------------------------
 
     @classmethod
+    @door
     def uniform(cls, x: Interactions) -> Weights:
         """W = 1: no weighting."""
         return _from_rule(x, _rule(x.n_items), sparse=False)
 
     @classmethod
+    @door
     def constant(cls, x: Interactions, alpha: float, *, unobserved_weight: float = 1.0) -> Weights:
         """W = unobserved_weight + alpha x_ui (Hu, Koren & Volinsky 2008, who have unobserved_weight = 1).
 
@@ -109,6 +113,7 @@ class Weights:
         return _from_rule(x, _rule(x.n_items, unobserved_weight, slope=alpha))
 
     @classmethod
+    @door
     def log(cls, x: Interactions, alpha: float, eps: float = 1.0, *, unobserved_weight: float = 1.0) -> Weights:
         """Many plays count less than in proportion: W = unobserved_weight + alpha h, h the log of 1 + x_ui / eps.
 
@@ -123,6 +128,7 @@ class Weights:
         return _from_rule(x, _rule(x.n_items, unobserved_weight, slope=alpha / eps, saturation=eps))
 
     @classmethod
+    @door
     def ips(cls, x: Interactions, beta: float, *, alpha: float = 1.0, unobserved_weight: float = 1.0) -> Weights:
         """Positives weighted by inverse propensity: W_ui = c m_i^-beta, m_i the number of users of item i.
 
@@ -134,7 +140,7 @@ class Weights:
           alpha: > 0, mean weight of the positives.
           unobserved_weight: > 0, weight of a missing cell.
         """
-        _at_least_zero("beta", beta)
+        _checks.nonnegative("beta", beta)
         _checks.positive("alpha", alpha)
         counts = x.item_counts.astype(np.float64)
         shape = np.maximum(counts, 1) ** -float(beta)
@@ -142,6 +148,7 @@ class Weights:
         return _from_rule(x, _rule(x.n_items, unobserved_weight, offset=scale * shape - unobserved_weight))
 
     @classmethod
+    @door
     def popularity_zeros(
         cls, x: Interactions, omega: float = 0.5, *, unobserved_weight: float = 1.0, observed_weight: float = 1.0
     ) -> Weights:
@@ -155,7 +162,7 @@ class Weights:
           unobserved_weight: > 0, mean over items of the weight of a missing cell: eALS's c_0 / I.
           observed_weight: > 0, weight of every positive.
         """
-        _at_least_zero("omega", omega)
+        _checks.nonnegative("omega", omega)
         _checks.positive("unobserved_weight", unobserved_weight)
         _checks.positive("observed_weight", observed_weight)
         shape = x.item_counts.astype(np.float64) ** float(omega)
@@ -163,6 +170,7 @@ class Weights:
         return _from_rule(x, WeightRule(col, np.zeros(x.n_items), observed_weight - col))
 
     @classmethod
+    @door
     def user_activity(cls, x: Interactions, beta: float, *, alpha: float = 0.0) -> Weights:
         """Users weighted by the length of their histories: p_u = c n_u^beta, with mean 1 over users.
 
@@ -171,9 +179,8 @@ class Weights:
           beta: below 0 busy users count less, above 0 more.
           alpha: >= 0, weight of a unit of strength on top, as in `constant`; 0 for none.
         """
-        if not math.isfinite(beta):
-            raise InputError(f"beta must be a finite number, got {beta!r}.")
-        _at_least_zero("alpha", alpha)
+        _checks.finite("beta", beta)
+        _checks.nonnegative("alpha", alpha)
         shape = np.maximum(x.user_counts, 1).astype(np.float64) ** float(beta)
         rule = dataclasses.replace(
             _rule(x.n_items, slope=alpha),
@@ -183,6 +190,7 @@ class Weights:
         return _from_rule(x, rule, sparse=alpha > 0)
 
     @classmethod
+    @door
     def rank_one(cls, row: ArrayLike, col: ArrayLike) -> Weights:
         """W = p q'; an unseen user gets the mean of p.
 
@@ -197,6 +205,7 @@ class Weights:
         )
 
     @classmethod
+    @door
     def on_entries(cls, x: Interactions, values: ArrayLike, *, unobserved_weight: float = 1.0) -> Weights:
         """W_ui = values on the entries of X and `unobserved_weight` elsewhere; it says nothing of unseen users.
 
@@ -219,6 +228,7 @@ class Weights:
         """(U, I)."""
         return self.row.shape[0], self.col.shape[0]
 
+    @door
     def require(self, x: Interactions) -> None:
         """Refuses weights that were made for other interactions than `x`."""
         if self.shape != x.shape:
@@ -232,22 +242,33 @@ class Weights:
                 "them from the interactions that are fitted."
             )
 
-    def sparse(self, x: Interactions, dtype: Any = np.float64) -> sp.csr_array:
+    def _require_size(self, x: Interactions) -> None:
+        """As `require`, without a look at where the entries are."""
+        if self.shape != x.shape or (self.entries is not None and len(self.entries) != x.nnz):
+            self.require(x)
+
+    @door
+    def sparse(self, x: Interactions, dtype: DTypeLike = np.float64) -> sp.csr_array:
         """[U, I] S with the explicit pattern of X, entry by entry (zeros stay stored)."""
+        self._require_size(x)
         values = np.zeros(x.nnz) if self.entries is None else np.asarray(self.entries)
         return sp.csr_array((values.astype(dtype), x.indices, x.indptr), shape=x.shape)
 
+    @door
     def on_pattern(self, x: Interactions) -> np.ndarray:
         """[nnz] W on the entries of X."""
+        self._require_size(x)
         base = np.asarray(self.row)[x.user_of_entry] * np.asarray(self.col)[x.indices]
         return base if self.entries is None else base + np.asarray(self.entries)
 
+    @door
     def ratio_bounds(self, x: Interactions) -> tuple[float, float]:
         """(c1, c2) with c1 p q' <= W <= c2 p q' and c1 <= 1 <= c2.
 
         The eigenvalues of the weighted system, preconditioned by the system of S = 0, lie between these two: their
         quotient bounds its condition number, whatever the data and the regularization.
         """
+        self._require_size(x)
         if self.entries is None or x.nnz == 0:
             return 1.0, 1.0
         base = np.asarray(self.row)[x.user_of_entry] * np.asarray(self.col)[x.indices]
@@ -255,6 +276,7 @@ class Weights:
             ratio = np.nan_to_num(1 + np.asarray(self.entries) / base, nan=1.0, posinf=np.inf)  # 0 / 0: both are 0
         return min(1.0, float(ratio.min())), max(1.0, float(ratio.max()))
 
+    @door
     def scaled(self, factor: float) -> Weights:
         """The weights `factor` W; with the regularization scaled alike, no optimum changes."""
         _checks.positive("factor", factor)
@@ -264,6 +286,7 @@ class Weights:
         entries = None if self.entries is None else factor * self.entries
         return dataclasses.replace(self, col=factor * self.col, entries=entries, rule=rule)
 
+    @door
     def of_unseen(self, histories: Interactions) -> Weights:
         """The weights of users who were not trained on, by the same rule as those who were."""
         if self.rule is None:
@@ -272,6 +295,7 @@ class Weights:
             raise InputError(f"the histories have {histories.n_items:,} items and the weights {self.shape[1]:,}.")
         return _from_rule(histories, self.rule, sparse=self.entries is not None)
 
+    @door
     def to_dense(self, x: Interactions) -> np.ndarray:
         """[U, I] W, for checking."""
         return np.outer(self.row, self.col) + self.sparse(x).toarray()
@@ -312,15 +336,21 @@ def _from_rule(x: Interactions, rule: WeightRule, sparse: bool = True) -> Weight
 
 
 def _weights_given(name: str, given: ArrayLike) -> np.ndarray:
-    array = np.asarray(given, np.float64)
+    array = _checks.array(name, given)
     if array.ndim != 1:
         raise InputError(f"{name} must have 1 dimension, got shape {array.shape}.")
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"{name} must be numbers, got {array.dtype}.")
+    array = array.astype(np.float64)
     if array.size and not (np.isfinite(array).all() and array.min() >= 0):
         worst = array[~np.isfinite(array)][0] if not np.isfinite(array).all() else array.min()
         raise InputError(f"{name}: weights must be finite and not negative, got {worst:g}.")
     return array
 
 
-def _at_least_zero(name: str, value: float) -> None:
-    if not 0 <= value < math.inf:
-        raise InputError(f"{name} must be a finite number of at least 0, got {value!r}.")
+@kind("Weights")
+def _weights(name: str, value: Any) -> Weights:
+    """Weights, made by a constructor."""
+    if not isinstance(value, Weights):
+        raise InputError(f"{name} must be Weights, such as Weights.log(train, alpha=1.0), got {briefly(value)}.")
+    return value

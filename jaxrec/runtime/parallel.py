@@ -16,7 +16,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from jaxrec._checks import InputError
+from jaxrec._checks import InputError, briefly
 
 AXIS = "items"
 COLUMNS = PartitionSpec(None, AXIS)  # of a matrix
@@ -37,9 +37,13 @@ def make_mesh(devices: Mesh | Sequence[Any] | np.ndarray | None = None) -> Mesh:
     """
     if devices is None:
         devices = jax.devices()
-    flat = list((devices.devices if isinstance(devices, Mesh) else np.asarray(devices, object)).ravel())
+    several: Any = devices.devices if isinstance(devices, Mesh) else devices
+    several = several.ravel() if isinstance(several, np.ndarray) else several
+    flat = list(several) if isinstance(several, list | tuple | np.ndarray) else [several]
     if wrong := [device for device in flat if not hasattr(device, "device_kind")]:
-        raise InputError(f"a mesh takes devices, such as jax.devices()[:2], or a jax.sharding.Mesh, got {wrong[0]!r}.")
+        raise InputError(
+            f"a mesh takes devices, such as jax.devices()[:2], or a jax.sharding.Mesh, got {briefly(wrong[0])}."
+        )
     kinds = sorted({device.device_kind for device in flat})
     if len(kinds) > 1:
         raise InputError(f"the devices of a mesh must be of one kind, got {', '.join(kinds)}; leave out the others.")

@@ -42,8 +42,9 @@ def pair_of(factors: Any) -> Pair:
     elif isinstance(model, tuple | list) and len(model) == 2:
         sides = model
     else:
+        own = "; give (model.user_factors, model.item_factors)" if hasattr(model, "user_factors") else ""
         raise InputError(
-            f"factors must be ItemFactors or a pair (user_factors, item_factors), got {type(model).__name__}."
+            f"factors must be ItemFactors or a pair (user_factors, item_factors), got {_checks.briefly(model)}{own}."
         )
     users, items = (matrix(name, side) for name, side in zip(("user factors", "item factors"), sides, strict=True))
     if users.shape[1] != items.shape[1]:
@@ -55,7 +56,7 @@ def pair_of(factors: Any) -> Pair:
 
 def matrix(name: str, values: Any) -> np.ndarray:
     """[N, K] `values` as a NumPy matrix of float32 or float64; refused where it is none, or not finite."""
-    array = np.asarray(values)
+    array = _checks.array(name, values)
     if array.ndim != 2 or 0 in array.shape or array.dtype.kind not in "fiu":
         raise InputError(f"{name} must be a matrix of numbers, got {array.dtype} of shape {array.shape}.")
     array = array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)
@@ -66,7 +67,7 @@ def matrix(name: str, values: Any) -> np.ndarray:
 
 def item_indices(items: Any, n_items: int) -> np.ndarray:
     """`items` as an array of indices, refused where they are out of range."""
-    items = np.asarray(items)
+    items = _checks.array("items", items)
     if items.dtype.kind not in "iu" or (items.size and not 0 <= items.min() <= items.max() < n_items):
         raise InputError(f"items must be whole numbers from 0 to {n_items - 1}.")
     return items

@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxrec import _checks
 from jaxrec._checks import InputError
+from jaxrec._doors import door
 from jaxrec.data import alignment
 from jaxrec.data.catalogue import Catalogue
 from jaxrec.data.interactions import Interactions
@@ -109,6 +110,7 @@ def reconstruction_cosine(factors: Any, data: Any = None) -> np.ndarray:
     return cosines(item_vectors(factors, "reconstruction", data))
 
 
+@door
 def similar_items(factors: Any, items: Any = None, k: int = 10, *, choice: str, data: Any = None) -> Recommendations:
     """The k items with the highest cosines to each of `items`, itself left out.
 
@@ -131,6 +133,8 @@ def similar_items(factors: Any, items: Any = None, k: int = 10, *, choice: str, 
     unit = unit_rows(item_vectors(factors, choice, data))
     n_items = len(unit)
     wanted = np.arange(n_items) if items is None else np.atleast_1d(item_indices(items, n_items))
+    if wanted.ndim != 1:
+        raise InputError(f"items must be a row of item indices, got an array of shape {wanted.shape}.")
     kept, size = min(k, n_items), max(1, BLOCK_BYTES // (8 * n_items))
     best = np.full((len(wanted), k), -1, np.int32)
     scores = np.full((len(wanted), k), -np.inf, np.float32)

@@ -6,10 +6,12 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from jaxrec import _checks
-from jaxrec._checks import InputError
+from jaxrec._checks import InputError, briefly
+from jaxrec._doors import door
 from jaxrec.models import Fitted, ItemFactors
 from jaxrec.similarity.curvature import Curvature, principal_axes, rescaling_curvature, with_best_common_scale
 from jaxrec.similarity.gauges import cosine_range, pair_of
@@ -90,6 +92,7 @@ class GaugeReport:
         return values
 
 
+@door
 def gauge_report(
     factors: Any,
     objective: Callable[[Any, Any], Any] | None = None,
@@ -118,6 +121,7 @@ def gauge_report(
     """
     _checks.count("n_pairs", n_pairs, at_least=1)
     _checks.count("k", k, at_least=1)
+    _checks.count("seed", seed)
     users, items = pair_of(factors)
     known = np.flatnonzero(items.any(axis=1))
     if len(known) < 2:
@@ -145,6 +149,8 @@ def gauge_report(
     choices = [choice for choice in CHOICES if choice != "reconstruction" or known_scores]
     curvature = None
     if objective:
+        if np.shape(value := objective(users, items)) != () or not isinstance(value, jax.Array | np.generic | float):
+            raise InputError(f"the objective must return a number made by JAX, got {briefly(value)}.")
         pair = with_best_common_scale(lambda pair: objective(*pair), (users, items))
         curvature = rescaling_curvature(lambda pair: objective(*pair), pair, axes=principal_axes(users, items))
     return GaugeReport(

@@ -97,3 +97,16 @@ def test_an_integer_among_texts_is_text():
 def test_lists_of_an_odd_number_of_items(items):
     with pytest.raises(InputError):
         Interactions.from_lists([[0, 1]], items)
+
+
+@pytest.mark.parametrize(
+    ("name", "close"),
+    [("1", "; the closest: '001'"), (1, "; the closest: '001'"), ("itm 2", "; the closest: 'item 2'"), ("zzz", "")],
+)
+def test_the_nearest_names(name, close):
+    assert columns.nearest(name, np.array(["001", "item 2", "x"], object)) == close
+
+
+def test_among_very_many_names_only_those_with_other_zeros_are_looked_for():
+    many = np.arange(columns.FEW + 1).astype(str)
+    assert columns.nearest("007", many) == "; the closest: '7'" and columns.nearest("7x", many) == ""

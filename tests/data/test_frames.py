@@ -49,6 +49,7 @@ def test_frame_timestamps_of_dates():
         ({"user": [1, -2]}, "must not be negative, got -2"),
         ({"user": ["a", None]}, "column 'user' is empty in row 2"),
         ({"user": ["a", 3]}, "mixes types"),
+        ({"user": [b"a", b"b"]}, r"got Binary in column 'user'; make them text with \.astype\(str\)"),
         ({"item": [1, None]}, "got Float64|empty in row 2"),
         ({"rating": ["a", "b"]}, "column 'rating' holds 'a' in row 1, wanted a number"),
         ({"rating": [1.0, np.nan]}, "column 'rating' (holds nan|is empty) in row 2"),
@@ -72,6 +73,19 @@ def test_ids_of_128_bits():
     assert from_frame(pl.DataFrame({"user": big, "item": ["a", "b"]})).user_ids.tolist() == [2, 2**63]
     with pytest.raises(InputError, match=r"ids must be below 2\^64"):
         from_frame(pl.DataFrame({"user": bigger, "item": ["a", "b"]}))
+
+
+def test_whole_numbers_beside_a_gap_are_ids():
+    """A column of pandas in which a value was missing once is one of floats."""
+    frame = pd.DataFrame({"user": [1.0, 2.0], "item": [7.0, 7.0]})
+    assert from_frame(frame).user_ids.tolist() == [1, 2] and from_frame(frame).items.ids.tolist() == [7]
+
+
+def test_a_column_of_numbers_and_text_says_what_helps():
+    frame = pd.DataFrame({"user": [9, 32, "user_foo"], "item": [1, 1, 2]})
+    with pytest.raises(InputError, match=r"make it text with \.astype\(str\)"):
+        from_frame(frame)
+    assert from_frame(frame.astype({"user": str})).n_users == 3
 
 
 def test_what_is_no_frame():

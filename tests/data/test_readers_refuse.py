@@ -51,6 +51,25 @@ def test_unknown_ending(name, tmp_path):
     assert f"{tmp_path / name} has no known ending; what can be read: .npz, .csv" in refused(tmp_path / name)
 
 
+@pytest.mark.parametrize(("name", "said"), [("x.csv.gz", "unpack it first"), ("x.json", "jaxrec.data.from_frame")])
+def test_an_unknown_ending_says_what_helps(name, said, tmp_path):
+    (tmp_path / name).write_bytes(b"x")
+    assert said in refused(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("user;item\n1;2\n", "it seems to be separated by ';'"),
+        ("user\titem\n1\t2\n", r"it seems to be separated by '\t'"),
+        ("1,2,3\n1,3,4\n", "its first row seems to be no header"),
+    ],
+)
+def test_a_table_of_another_form_says_what_helps(text, said, tmp_path):
+    (tmp_path / "x.csv").write_text(text)
+    assert said in refused(tmp_path / "x.csv")
+
+
 ALL_NAMES = ["x.npz", "x.csv", "x.tsv", "x.parquet", "x.inter", "x.dat", "u.data", "train.txt", "ratings.csv"]
 
 

@@ -348,6 +348,10 @@ def test_split_by_name(rng):
         assert pairs(split(data, name).test.targets) == pairs(how(data).test.targets), name
     with pytest.raises(InputError, match=r"split must be one of auto, fixed, .* got 'half'"):
         split(data, "half")
+    assert pairs(split(data, "random", seed=3).test.targets) == pairs(splits.random(data, seed=3).test.targets)
+    for name, has in {"random": "it has test_fraction, seed", "fixed": "it has none"}.items():
+        with pytest.raises(InputError, match=f"^the split '{name}' has no setting 'sed'; {has}"):
+            split(data, name, sed=3)
 
 
 def test_auto_prefers_the_source_then_strong_then_random(rng):

@@ -139,7 +139,7 @@ def test_what_does_not_fit_is_refused(fold_in, targets, n_items, message):
 
 def test_metrics_are_checked_before_anything_is_scored():
     with pytest.raises(InputError, match="got 'recal'"):
-        evaluate(None, held([[0]]), held([[1]]), "recal@20")
+        evaluate(ItemScores(np.zeros(3, np.float32)), held([[0]]), held([[1]]), "recal@20")
 
 
 def test_defaults_and_labels(case):

@@ -146,7 +146,7 @@ def test_weights_are_a_pytree(data):
         (lambda x: Weights.log(x, 1.0, 0.0), "eps must be above 0"),
         (lambda x: Weights.ips(x, -1.0), "beta must be a finite number of at least 0"),
         (lambda x: Weights.popularity_zeros(x, math.nan), "omega must be a finite number of at least 0"),
-        (lambda x: Weights.user_activity(x, math.inf), "beta must be a finite number"),
+        (lambda x: Weights.user_activity(x, math.inf), "beta must be finite"),
         (lambda x: Weights.rank_one([1.0, -2.0], [1.0]), "row: weights must be finite and not negative, got -2"),
         (lambda x: Weights.rank_one([[1.0]], [1.0]), "row must have 1 dimension, got shape"),
         (lambda x: Weights.rank_one([1.0, math.nan], [1.0]), "row: weights must be finite and not negative, got nan"),

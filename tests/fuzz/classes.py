@@ -2,9 +2,9 @@
 
 import os
 
-from fuzz import files, matrices, models, selftest
+from fuzz import api, commands, files, matrices, models, selftest
 
-CLASSES = {**files.CLASSES, **matrices.CLASSES, **models.CLASSES}
+CLASSES = {**files.CLASSES, **matrices.CLASSES, **models.CLASSES, **api.CLASSES, **commands.CLASSES}
 CLASSES = {name.replace(" ", "_"): make for name, make in CLASSES.items()}
 if "JAXREC_FUZZ_SELFTEST" in os.environ:
     CLASSES |= selftest.CLASSES

@@ -96,6 +96,6 @@ class Architecture:
 def check_widths(name: str, widths: Any) -> None:
     """Refuse what is no tuple of widths."""
     if not isinstance(widths, tuple):
-        raise InputError(f"{name} must be a tuple of widths, such as (600,), got {widths!r}.")
+        raise InputError(f"{name} must be a tuple of widths, such as (600,), got {_checks.shown(widths)}.")
     for width in widths:
         _checks.count(f"a width of {name}", width, at_least=1)

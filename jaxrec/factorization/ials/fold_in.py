@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 
 from jaxrec._checks import InputError
+from jaxrec._doors import door
 from jaxrec.data import alignment
 from jaxrec.data.interactions import Interactions
 from jaxrec.factorization import ridge
@@ -15,9 +15,8 @@ from jaxrec.factorization.ials.model import UserItemFactors
 from jaxrec.factorization.weights import WeightRule, Weights
 
 
-def fold_in(
-    model: UserItemFactors, histories: Interactions | sp.sparray, cell_weights: Weights | None = None
-) -> np.ndarray:
+@door
+def fold_in(model: UserItemFactors, histories: Interactions, cell_weights: Weights | None = None) -> np.ndarray:
     """[B, K] the exact factors of users with these histories, given the item factors, seen in training or not.
 
     The whole history is needed, not only what is new in it. The model's scores are these times the item factors.
@@ -30,16 +29,14 @@ def fold_in(
     Raises:
       InputError: another number of items, an empty history (it determines no factors), or weights without a rule.
     """
-    if isinstance(histories, Interactions):
-        found = alignment.align_items(histories, alignment.catalogue_of(model), "the model")
-        alignment.warn_of_left_out(histories, found.unknown, found.n_entries, "the model", stacklevel=3)
-        if cell_weights is not None and found.data is not histories:
-            raise InputError(
-                f"{histories.name} is of other items than the model, so that cell_weights are not of these; make them "
-                "for histories.aligned_to(model)."
-            )
-        histories = found.data
-    x = _histories(histories, model.n_items, "items")
+    found = alignment.align_items(histories, alignment.catalogue_of(model), "the model")
+    alignment.warn_of_left_out(histories, found.unknown, found.n_entries, "the model", stacklevel=4)
+    if cell_weights is not None and found.data is not histories:
+        raise InputError(
+            f"{histories.name} is of other items than the model, so that cell_weights are not of these; make them "
+            "for histories.aligned_to(model)."
+        )
+    x = _histories(found.data, model.n_items, "items")
     if cell_weights is None:
         model.require_rule()
     made: Weights = model.fold.rule.on(x) if cell_weights is None else cell_weights
@@ -47,9 +44,8 @@ def fold_in(
     return _folded(model.fold.rows(x, made), model.item_factors, model.item_gram)
 
 
-def fold_in_items(
-    model: UserItemFactors, columns: Interactions | sp.sparray, cell_weights: Weights | None = None
-) -> np.ndarray:
+@door
+def fold_in_items(model: UserItemFactors, columns: Interactions, cell_weights: Weights | None = None) -> np.ndarray:
     """[J, K] the exact factors of new items, given the user factors of the fit.
 
     Args:
@@ -78,8 +74,7 @@ def _like_all_items(model: UserItemFactors, x: Interactions) -> Weights:
     return WeightRule(users, *entries, np.float64(col), np.float64(0), np.asarray(rule.saturation)).on(x)
 
 
-def _histories(given: Any, wanted: int, what: str) -> Interactions:
-    x = given if isinstance(given, Interactions) else Interactions.from_csr(given)
+def _histories(x: Interactions, wanted: int, what: str) -> Interactions:
     if x.n_items != wanted:
         raise InputError(f"the model has {wanted:,} {what}, and what is folded in {x.n_items:,}; they must agree.")
     if not x.user_counts.all():

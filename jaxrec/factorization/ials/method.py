@@ -268,7 +268,7 @@ class Ials(HostOrJax):
                 state = IalsState(*map(np.zeros_like, state))
                 detail = {"loss": problem.constant, "largest singular value at zero": largest}
                 certificate = Certificate(Status.OK, 0.0, certificate.limit, detail)
-                warnings.warn(NOTHING.format(self), stacklevel=4)
+                warnings.warn(NOTHING.format(self), stacklevel=5)
         put = np.asarray if mesh is None or mesh.size > 1 else jnp.asarray
         users, items = map(put, state)
         model = UserItemFactors(

@@ -11,12 +11,13 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Array, Float
 
-from jaxrec._checks import InputError
+from jaxrec._checks import InputError, briefly
+from jaxrec._doors import kind
 from jaxrec.data.batching import RowBatch
 from jaxrec.data.interactions import Interactions
 from jaxrec.factorization import ridge
 from jaxrec.factorization.ridge import FoldIn, RegressionBatch
-from jaxrec.models import Named
+from jaxrec.models import Fitted, Named
 
 NUMBERS_AT_ONCE = 2**24  # of the systems that fold histories in, when scoring on a device
 
@@ -87,3 +88,12 @@ class UserItemFactors(Named):
                 "the weights of this fit (given entry by entry) have no rule for unseen users; call "
                 "jaxrec.factorization.fold_in with their weights."
             )
+
+
+@kind("UserItemFactors")
+def _factors(name: str, value: Any) -> UserItemFactors:
+    """A factorization, or a fit of one."""
+    model = value.model if isinstance(value, Fitted) else value
+    if not isinstance(model, UserItemFactors):
+        raise InputError(f"{name} must be UserItemFactors, the model of a fit of Ials, got {briefly(model)}.")
+    return model
