@@ -43,7 +43,7 @@ METHODS = {
     "elsa rank 512": ("Elsa(rank=512, epochs=1)", 100_000),
     "slim": ("Slim(max_iterations=10)", 4000),
     "ease-nonnegative": ("NonnegativeEase(max_iterations=10)", 4000),
-    "higher-order": ("HigherOrder(n_iterations=4)", 3000),
+    "higher-order": ("HigherOrder(max_iterations=4)", 3000),
     "mrf": ("Mrf()", 100_000),
     "mrf float64": ("Mrf(dtype='float64')", 100_000),
     "weighted-ease": ("WeightedEase(max_iterations=4)", 3000),
