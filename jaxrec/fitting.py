@@ -21,9 +21,9 @@ from jaxrec._checks import InputError
 from jaxrec._doors import door, kind
 from jaxrec.data.interactions import Interactions
 from jaxrec.models import FitInfo, Fitted, with_items
-from jaxrec.runtime import forking, parallel
+from jaxrec.runtime import forking, parallel, programs
 from jaxrec.runtime.checkpoint import check_target
-from jaxrec.runtime.memory import Hardware, Needs, Plan, hardware, plan_on
+from jaxrec.runtime.memory import Hardware, Needs, Plan, hardware, plan_on, says_that_memory_ran_out
 from jaxrec.status import Certificate, FitError, Status
 
 PUBLIC = {"fit", "fit_from_gram", "gram", "plan", "cell_weights", "problem"}  # what methods have of them are doors
@@ -166,10 +166,17 @@ class Method(abc.ABC):
         if (checkpoint := options.get("checkpoint")) is not None:
             check_target(checkpoint)
         mesh = self._mesh(devices)
-        self._plan((train.n_users, train.n_items, train.nnz), mesh).require()
+        planned = self._plan((train.n_users, train.n_items, train.nnz), mesh)
+        planned.require()
         clock = Stopwatch()
-        model, certificate = self._solve(train, mesh, clock, **options)
-        return self._certified(train, model, certificate, clock)
+        try:
+            with programs.bounded(train.shape):
+                model, certificate = self._solve(train, mesh, clock, **options)
+            return self._certified(train, model, certificate, clock)
+        except Exception as error:
+            if not says_that_memory_ran_out(error):
+                raise
+            raise planned.ran_out() from error
 
     def _certified(self, train: Interactions, model: Any, certificate: Certificate, clock: Stopwatch) -> Fitted:
         """The model with what is known about it, or a `FitError`."""

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxrec.closed_form.gram import BLOCK_BYTES, lower_gram
+from jaxrec.closed_form.gram import lower_gram
 from jaxrec.data.catalogue import Catalogue
 from jaxrec.data.interactions import Interactions
 from jaxrec.runtime.progress import progress_bar
@@ -56,11 +56,10 @@ def pays(n_users: int, n_items: int, nnz: int, itemsize: int) -> bool:
 def memory(n_users: int, n_items: int, nnz: int, itemsize: int) -> dict[str, int]:
     """Bytes of the large arrays of `inverse` at its peak, by what they are; arguments as of `pays`."""
     product = BLOCK * (8 * n_users + itemsize * (n_users + n_items)) + (4 + itemsize) * nnz
-    of_gram = min(2 * BLOCK_BYTES, 8 * n_users**2)
     return {
         "inverse and weights of the items, in one place": itemsize * n_items**2,
         "inverse of the users": 8 * n_users**2,
-        "blocks of the products": n_threads() * max(product, of_gram),
+        "blocks of the products": n_threads() * product,
         "sparse data, four times": 48 * nnz + 16 * (n_users + n_items),
     }
 

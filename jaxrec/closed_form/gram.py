@@ -16,7 +16,7 @@ from jaxrec.data.batching import row_batches, scatter_rows
 from jaxrec.data.interactions import Interactions
 from jaxrec.runtime import parallel
 from jaxrec.runtime.progress import progress_bar
-from jaxrec.runtime.threads import map_in_order
+from jaxrec.runtime.threads import map_in_order, n_threads
 from jaxrec.solvers.columns import row_chunk
 from jaxrec.solvers.spd import sweep_layout
 from jaxrec.solvers.spd_host import mirror_lower
@@ -61,7 +61,7 @@ def lower_gram(
     if user_weights is not None:
         by_item.data *= np.asarray(user_weights, np.float64)[by_item.indices]
     out = np.zeros((n, n), dtype)
-    rows = int(np.clip(BLOCK_BYTES // (12 * max(n, 1)), 16, 1024))
+    rows = max(1, _rows_at_once(n))
 
     def fill(s: int) -> int:
         t = min(s + rows, n)
@@ -74,6 +74,31 @@ def lower_gram(
         for done in map_in_order(fill, reversed(range(0, n, rows))):
             advance(done)
     return out
+
+
+def gram_memory(n_users: int, n_items: int, nnz: int, itemsize: int, weighted: bool = False) -> dict[str, int]:
+    """Bytes of the arrays of `lower_gram` at its end, by what they are.
+
+    Args:
+      n_users: U.
+      n_items: I.
+      nnz: number of interactions.
+      itemsize: bytes of a number of the result.
+      weighted: whether the values are such that float64 is asked for.
+    """
+    number = 4 + (8 if weighted else itemsize)  # of a sparse matrix
+    cells = _rows_at_once(n_items) * n_items
+    filled = int(min(cells, nnz * max(1.0, nnz / n_users)))
+    return {
+        "lower half of the Gram matrix": itemsize * n_items**2 // 2,
+        "blocks of it, sparse and dense": n_threads() * (itemsize * cells + number * filled),
+        "sparse data by user and by item, and their parts": (2 + n_threads()) * number * nnz,
+    }
+
+
+def _rows_at_once(n_items: int) -> int:
+    """Rows of a block of the Gram matrix on the host."""
+    return min(n_items, int(np.clip(BLOCK_BYTES // (12 * max(n_items, 1)), 16, 1024)))
 
 
 def with_user_weights(data: Interactions, weights: np.ndarray, dtype: np.dtype | type = np.float32) -> Interactions:

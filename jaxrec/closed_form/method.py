@@ -12,15 +12,14 @@ from jaxtyping import Array
 
 from jaxrec.closed_form import by_users, ties
 from jaxrec.closed_form.certificate import ROUNDING_LIMIT, certify
-from jaxrec.closed_form.gram import BLOCK_BYTES, default_gram, lower_gram, squared_norms
+from jaxrec.closed_form.gram import default_gram, gram_memory, lower_gram, squared_norms
 from jaxrec.closed_form.kernel import Problem, Solution, solve_on_host, weights_in_place
 from jaxrec.closed_form.mesh import solve_on_mesh
 from jaxrec.closed_form.unexplained import with_exact_diagonal
 from jaxrec.data.interactions import Interactions
 from jaxrec.fitting import HostOrDevices, Stopwatch
 from jaxrec.models import Fitted, ItemWeights
-from jaxrec.runtime.memory import Hardware, Needs, Plan
-from jaxrec.runtime.threads import n_threads
+from jaxrec.runtime.memory import Hardware, Needs, Plan, at_peak
 from jaxrec.solvers.spd import sweep_layout
 from jaxrec.status import Certificate, Status
 
@@ -186,22 +185,25 @@ class ClosedForm(HostOrDevices):
         size = np.dtype(self.dtype).itemsize
         if host:
             larger = "a machine with more memory"
-            parts = {
+            weighted = type(self).training_data is not ClosedForm.training_data
+            solving = {
                 "Gram matrix, inverse and weights, in one place": size * n_items**2,
-                "panels of the inverse": 2 * size * n_items * min(512, n_items),
-                "blocks of the Gram matrix": n_threads() * min(2 * BLOCK_BYTES, size * n_items**2),
+                "columns of identical items, or panels of the inverse": 5 * size * n_items * min(ties.CHUNK, n_items),
                 "sparse data, twice": 24 * nnz + 16 * (n_users + n_items),
             }
+            parts = at_peak(gram_memory(n_users, n_items, nnz, size, weighted), solving)
             flops = float(n_items) ** 3
         else:
             larger = "more devices, or larger ones"
             layout = sweep_layout(n_items, on.count)
             own = layout.size // on.count
-            panels = 2 * layout.size * layout.block + own * (layout.block + layout.chunk)
-            parts = {
-                "Gram matrix, inverse and weights, in one place": size * layout.size * own * on.on_host,
-                "panels of the inverse, or users made dense": max(size * panels, 5 * 2**26) * on.on_host,
-            }
+            panels = size * (2 * layout.size * layout.block + own * (layout.block + layout.chunk))
+            parts = {"Gram matrix, inverse and weights, in one place": size * layout.size * own * on.on_host}
+            if on.platform == "cpu":  # where the Gram matrix comes from the host
+                parts["panels of the inverse"] = panels * on.on_host
+                parts["Gram matrix on the host"] = size * n_items**2
+            else:
+                parts["panels of the inverse, or users made dense"] = max(panels, 5 * 2**26) * on.on_host
             # One bfloat16 pass for 0/1 data, where full precision takes six; on a CPU sparse products, far fewer flops.
             gram_flops = 0 if on.platform == "cpu" else 2.0 * n_users * layout.size**2 / 6
             flops = 2.0 * layout.size**3 + gram_flops

@@ -22,7 +22,7 @@ from jaxrec.runtime import parallel
 from jaxrec.runtime.memory import Hardware, Needs
 from jaxrec.solvers.columns import HIGHEST
 from jaxrec.solvers.descent import require_optax
-from jaxrec.solvers.epochs import EpochSteps, Shuffled, run_epochs, training_certificate
+from jaxrec.solvers.epochs import IN_FLIGHT, EpochSteps, Shuffled, run_epochs, training_certificate
 from jaxrec.status import Certificate
 
 LOSS_BEFORE, LOSS_AFTER = "loss at the start", "loss at the end"  # in the details of a certificate
@@ -148,11 +148,13 @@ class Elsa(Method):
 
     def _needs(self, n_users: int, n_items: int, nnz: int, on: Hardware, host: bool) -> Needs:
         batch = min(self.batch_size, n_users)
+        begun = 1 + IN_FLIGHT
         parts = {
-            "factors, gradient and NAdam's two moments": 24 * n_items * self.rank * on.on_host,
-            "dense blocks of users": on.share(24 * batch * n_items),
+            "factors and NAdam's two moments": 12 * n_items * self.rank * on.on_host,
+            "gradient and update, of steps in flight": 8 * begun * n_items * self.rank * on.on_host,
+            "dense blocks of users, of steps in flight": on.share(14 * begun * batch * n_items),
             "sparse data, twice": 16 * nnz,
-        }
+        } | on.working(2)
         flops = 12.0 * n_users * n_items * self.rank * (self.epochs + 2)
         return Needs(parts, flops, "use a lower rank or a smaller batch_size")
 

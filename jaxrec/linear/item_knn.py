@@ -31,6 +31,7 @@ from jaxrec.solvers.columns import columns_of, on_diagonal, own_diagonal, sample
 from jaxrec.status import Certificate, Status
 
 LIMIT = 1e-5
+POPULAR = 10  # times the mean: what the busiest block of columns may have to visit
 BLOCK = 256  # columns at a time and thread on the host
 
 
@@ -177,7 +178,8 @@ class ItemKnn(Method):
         pairs = nnz * max(1.0, nnz / n_users)  # users with long histories have more
         if host:
             entries = int(min(n_items * (self.neighbours + 1.0), pairs))
-            block = int(min(BLOCK * float(n_items), pairs))
+            popular = POPULAR * pairs * min(1.0, BLOCK / n_items)  # of the busiest block
+            block = int(min(BLOCK * float(n_items), pairs, popular))
             parts = {"weights, three times": 36 * entries, "blocks of the Gram matrix": 40 * block * n_threads()}
         else:
             parts = {"three I x I matrices": on.share(12 * n_items**2)}

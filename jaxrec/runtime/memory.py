@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import pathlib
 import re
@@ -24,6 +25,11 @@ DEVICE_RATES = {"H100": 4.7e13, "H200": 4.7e13, "A100": 1.4e13, "v5 lite": 1.6e1
 # Published memory of devices that are not at hand, of which a process gets about nine tenths.
 DEVICE_GB = {"h200": 141, "h100": 80, "a100": 80, "v5e": 16, "v2": 8}
 USABLE = 0.9
+# What a fit by JAX takes on a CPU beside its arrays, in bytes: compiled programs, and pieces below the 32 MB from which
+# the allocator gives memory back, which each of XLA's threads keeps. A training has about twice as many programs.
+JAX_WORKING = 100_000_000
+# How XLA, Python's threads and the dynamic loader say that there is no more memory.
+OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "can't start new thread", "cannot allocate memory", "failed to map segment")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +56,10 @@ class Hardware:
         if self.platform == "cpu":
             return "host" if self.count == 1 else f"host, on {self.count} CPU devices"
         return self.device_kind if self.count == 1 else f"{self.count} x {self.device_kind}, on each"
+
+    def working(self, times: int = 1) -> dict[str, int]:
+        """The part of a plan that is there whatever the size: `JAX_WORKING`, on a CPU."""
+        return {"compiled programs, and what threads keep": times * JAX_WORKING} if self.platform == "cpu" else {}
 
     def share(self, size: int) -> int:
         """Of an array of so many bytes that is split over all devices, what lies in one memory."""
@@ -125,6 +135,14 @@ class Plan:
                 f"{(self.available or 0) / GB:.1f} GB are free; {self.advice}.",
             )
 
+    def ran_out(self) -> FitError:
+        """What is raised where the fit was begun, and could not have its memory."""
+        return FitError(
+            Status.DOES_NOT_FIT,
+            f"{self.method} on {self.shape[1]:,} items ran out of memory on the {self.where}, of which it needs "
+            f"{self.total / GB:.1f} GB by estimate; {self.advice}.",
+        )
+
     def __str__(self) -> str:
         users, items, nnz = self.shape
         lines = [f"{self.method} on {users:,} users x {items:,} items, {nnz:,} interactions ({self.where})"]
@@ -154,6 +172,11 @@ class Needs(NamedTuple):
     seconds: float | None = None
 
 
+def at_peak(*stages: dict[str, int]) -> dict[str, int]:
+    """The parts of the stage of a fit that takes the most; the stages do not overlap."""
+    return max(stages, key=lambda parts: sum(parts.values()))
+
+
 def plan_on(on: Hardware, method: Any, shape: tuple[int, int, int], needs: Needs) -> Plan:
     """The plan of a fit to data of this shape with these needs."""
     seconds = rough_seconds(needs.flops, on)
@@ -179,6 +202,14 @@ def available_bytes(device: Any = None) -> int | None:
     if not found and hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     return min(found, default=None)
+
+
+def says_that_memory_ran_out(error: BaseException) -> bool:
+    """Whether this is how NumPy, XLA, the system or its threads say that there is no more memory."""
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return True
+    # XLA's error is a RuntimeError, and so is what Python raises for a thread without memory for its stack.
+    return isinstance(error, (RuntimeError, ImportError)) and any(text in str(error) for text in OUT_OF_MEMORY)
 
 
 def require_memory(size: int, what: str) -> None:

@@ -17,6 +17,8 @@ from jaxtyping import PRNGKeyArray
 from jaxrec.runtime.progress import progress_bar
 from jaxrec.status import Certificate, Status
 
+IN_FLIGHT = 1  # steps that JAX may have been given besides the one that it is at
+
 
 class Shuffled(NamedTuple):
     """The users in a random order, another in each pass: a function of the key and of the number of the pass.
@@ -93,6 +95,8 @@ def run_epochs(
                     sizes.append(len(chosen))
                     figures.append(found)
                     advance(len(chosen))
+                    if len(figures) > IN_FLIGHT:  # or else the batches of an epoch are all in memory at once
+                        jax.block_until_ready(figures[-1 - IN_FLIGHT])
                 state = after_pass(state, number)
             fetched = np.array(jax.device_get(figures))  # waits for the last step
             steps = EpochSteps(np.array(sizes), fetched, time.perf_counter() - begun)

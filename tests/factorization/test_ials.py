@@ -490,6 +490,6 @@ def test_plan_is_the_peak():
 
 def test_plan_counts_the_devices():
     one, eight = (Ials(128).plan(10**6, 10**5, 10**8, devices) for devices in ("h100", "8xh100"))
-    assert eight.parts["factors, old and new"] * 8 == one.parts["factors, old and new"]
+    assert eight.parts["factors, at the start, old and new"] * 8 == one.parts["factors, at the start, old and new"]
     assert eight.parts["factors of the other side, gathered"] == 4 * 128 * 10**6 and eight.seconds < one.seconds
     assert FoldIn(1.0, 1.0, 0.0, 5.0).ridge(np.array([2]), np.array([3.0]), 5.0) == [17.0]

@@ -2,9 +2,10 @@
 
 import pathlib
 
+import jax
 import pytest
 
-from jaxrec import FitError, InputError, Plan, Status
+from jaxrec import Ease, FitError, InputError, Interactions, Plan, Status
 from jaxrec.runtime import memory
 
 
@@ -66,3 +67,37 @@ def test_a_limit_of_the_address_space_counts(monkeypatch):
 def test_devices_in_words_that_are_none(text):
     with pytest.raises(InputError, match="devices must be"):
         memory.hardware(text)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OSError(12, "Cannot allocate memory"),
+        jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 64000000 bytes."),
+        RuntimeError("can't start new thread"),
+        ImportError("lib.so: failed to map segment from shared object"),
+    ],
+)
+def test_a_fit_that_cannot_have_its_memory_ends_in_a_sentence(monkeypatch, error):
+    def runs_out(*_, **__):
+        raise error
+
+    monkeypatch.setattr(Ease, "_solve", runs_out)
+    with pytest.raises(FitError, match=r"Ease\(reg=100.0\) on 2 items ran out of memory .* needs 0.0 GB") as caught:
+        Ease().fit(Interactions.from_triples([0, 1], [0, 1]))
+    assert caught.value.status is Status.DOES_NOT_FIT and caught.value.__cause__ is error
+
+
+@pytest.mark.parametrize("error", [RuntimeError("INTERNAL: something else"), OSError(2, "no such file")])
+def test_other_errors_are_left_alone(monkeypatch, error):
+    def fails(*_, **__):
+        raise error
+
+    monkeypatch.setattr(Ease, "_solve", fails)
+    with pytest.raises(type(error), match=str(error.args[-1])):
+        Ease().fit(Interactions.from_triples([0, 1], [0, 1]))
+
+
+def test_the_larger_of_stages_is_planned():
+    assert memory.at_peak({"a": 1, "b": 2}, {"c": 4}, {"d": 1}) == {"c": 4}

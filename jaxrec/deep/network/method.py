@@ -27,7 +27,7 @@ from jaxrec.runtime import checkpoint as kept
 from jaxrec.runtime.memory import Hardware, Needs
 from jaxrec.status import Certificate
 
-PARAMETER_COPIES = 6  # at the peak: parameters, gradient, two moments, two copies
+PARAMETER_COPIES = 5  # at the peak: parameters, gradient, two moments, a copy
 
 
 @dataclasses.dataclass(frozen=True, repr=False, kw_only=True)
@@ -156,14 +156,18 @@ class NeuralMethod(Method):
 
     def _needs(self, n_users: int, n_items: int, nnz: int, on: Hardware, host: bool) -> Needs:
         network, batch = self.architecture(n_items), min(self.batch_size, n_users)
-        widest = n_items * 6 + sum(b for _, b in network.widths) * 3
+        prior = self.step_config(n_items).prior == "composite"
+        widest = n_items * 3 + sum(b for _, b in network.widths) * 3
         if network.gathers(entries := nnz / max(1, n_users)):
-            widest += round(2 * entries * network.widths[0][1])
+            widest += round((1 + prior) * entries * network.widths[0][1])
+        elif prior:
+            widest += 5 * n_items
         parts = {
-            "parameters, gradient, two moments, two copies": 4 * PARAMETER_COPIES * network.n_parameters * on.on_host,
+            "parameters, gradient, two moments, a copy": 4 * PARAMETER_COPIES * network.n_parameters * on.on_host,
+            "encoder of the prior": 2 * network.n_parameters * prior * on.on_host,
             "a batch of users": on.share(4 * batch * widest),
             "sparse data, twice": 16 * nnz,
-        }
+        } | on.working(2)
         flops = 6.0 * n_users * network.n_parameters * self.epochs * len(self.passes)
         return Needs(parts, flops, "use narrower layers, a smaller batch_size, or fewer items")
 

@@ -38,6 +38,7 @@ from jaxrec.factorization.weights import Weights
 from jaxrec.fitting import HostOrJax, Stopwatch
 from jaxrec.models import Fitted, ItemFactors
 from jaxrec.runtime.memory import Hardware, Needs
+from jaxrec.runtime.threads import n_threads
 from jaxrec.solvers.columns import HIGHEST
 from jaxrec.status import Certificate, Status
 
@@ -253,11 +254,13 @@ class Awmf(HostOrJax):
         rank = min(self.rank, n_users, n_items)
         batch = 0 if host else 8 * ridge.batch_numbers(on.platform)
         parts = {
-            "factors and images": on.share(4 * rank * (4 * n_users + 12 * n_items)),
+            "factors and images": on.share(4 * rank * (4 * n_users + 20 * n_items)),
+            "gradients of the certificate, in float64": 8 * rank * (2 * n_users + 6 * n_items),
             "factors of the other side, gathered": 4 * rank * max(n_users, n_items) * on.on_host * (on.count > 1),
             "interactions by user and by item": 100 * nnz,
             "interactions padded": 0 if host else on.share(72 * nnz),
             "a batch of rows": batch * on.on_host,
+            "a chunk of rows a thread": ridge.HOST_BYTES["cholesky"] * n_threads() * host,
         }
         # A product with the matrix of the equations for A, the right-hand side, and V; about 4 steps a sweep.
         flops = 6 * (8.0 * nnz * rank + 4.0 * (n_users + n_items) * rank**2)

@@ -285,12 +285,12 @@ class Ials(HostOrJax):
         rank, copies, on_cpu = self.rank, on.on_host, on.platform == "cpu"
         numbers = rank * (n_users + n_items)
         parts = {
-            "factors, old and new": 8 * numbers * copies // on.count,
+            "factors, at the start, old and new": 12 * numbers * copies // on.count,
             "factors of the other side, gathered": 4 * rank * max(n_users, n_items) * copies * (on.count > 1),
         }
         if on_cpu:  # on an accelerator these are in the memory of the host
             parts |= {
-                "factors on the host and their gradients": 12 * numbers,
+                "gradients in the factors, in float64": 8 * rank * (n_users + 3 * n_items),
                 "interactions by user and by item": 72 * nnz,
             }
         if host:

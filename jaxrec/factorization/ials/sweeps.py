@@ -114,9 +114,12 @@ def loss_and_gradients(
         loss += np.sum(penalty * p)
         in_users[some] = sparse @ v + scale * (p @ v_gram) + penalty
         in_items += sparse.T @ p
-    penalty = items.ridge[:, None] * v
-    in_items += items.scale[:, None] * (v @ p_gram) + penalty
-    loss += np.sum(p_gram * v_gram) + np.sum(penalty * v)
+    loss += np.sum(p_gram * v_gram)
+    for start in range(0, len(v), size := max(1, NUMBERS_AT_ONCE // v.shape[1])):
+        some = slice(start, start + size)
+        penalty = items.ridge[some, None] * v[some]
+        in_items[some] += items.scale[some, None] * (v[some] @ p_gram) + penalty
+        loss += np.sum(penalty * v[some])
     return float(loss), in_users, in_items
 
 

@@ -27,7 +27,7 @@ from jaxrec.factorization.ridge.tables import (
 )
 
 # Of a thread on the host: gathered factors and what is made of them; in "cholesky" also what OpenBLAS takes.
-HOST_BYTES = {"cg": 12 * CHUNK_NUMBERS, "cholesky": 60_000_000}
+HOST_BYTES = {"cg": 24 * CHUNK_NUMBERS, "cholesky": 60_000_000}
 
 __all__ = [
     "HOST_BYTES",

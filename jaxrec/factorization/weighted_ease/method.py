@@ -171,11 +171,12 @@ class WeightedEase(HostOrDevices):
         """
         iterations = 4 + 6 * (1 + self.alpha / self.unobserved_weight) ** 0.5
         size = np.dtype(self.dtype).itemsize
+        visited = 3.0 * nnz * max(1.0, nnz / n_users)  # squares of the lengths of histories, which differ
         if host:
             parts = {
                 "inverse, and weights": 2 * size * n_items**2,
                 "a block of items": 10 * size * n_items * min(n_items, iterate.WIDTH),
-                "the observed cells that a block visits": 16 * min(iterate.ENTRIES, nnz * n_items),
+                "the observed cells that a block visits": int(16 * min(iterate.ENTRIES, visited)),
                 "sparse data, by user and by item": 60 * nnz,
             }
             flops = (1 + 2 * iterations) * float(n_items) ** 3

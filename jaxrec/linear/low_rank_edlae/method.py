@@ -287,10 +287,11 @@ class LowRankEdlae(Method):
         rank = min(self.rank, n_items)
         steps = STEPS[self.method] if self.steps is None else self.steps
         parts = {
-            "Gram matrix, Cholesky factor, its inverse and two I x I matrices": on.share(20 * n_items**2),
-            "blocks of vectors": 32 * n_items * rank * on.on_host,
+            "Gram matrix, Cholesky factor and its inverse": on.share(12 * n_items**2),
+            "four I x I matrices of the products": on.share(16 * n_items**2),
+            "blocks of vectors": 50 * n_items * rank * on.on_host,
             "sparse data, twice": 16 * nnz + 16 * (n_users + n_items),
-        }
+        } | on.working()
         flops = float(n_items) ** 3 + float(n_items) ** 2 * rank * (70 + 15 * steps)
         advice = "use a machine with more memory, or fewer items (drop those with the fewest users)"
         return Needs(parts, flops, advice)

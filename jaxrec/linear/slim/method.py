@@ -317,10 +317,11 @@ class Slim(Method):
 
     def _needs(self, n_users: int, n_items: int, nnz: int, on: Hardware, host: bool) -> Needs:
         parts = {
-            "five I x I matrices": on.share(20 * n_items**2),
+            "Gram matrix, inverse and state": on.share(12 * n_items**2),
+            "five I x I matrices of an iteration": on.share(20 * n_items**2),
             "columns that are checked": 24 * 64 * (n_users + n_items),
             "sparse data, twice": 24 * nnz,
-        }
+        } | on.working()
         advice = "use fewer items (drop those with the fewest users), or Ease, which needs one I x I matrix"
         return Needs(parts, 102.0 * n_items**3, advice)  # of 50 iterations
 
