@@ -18,7 +18,7 @@ import numpy as np
 
 from jaxrec import _checks
 from jaxrec._checks import InputError
-from jaxrec._doors import door, kind
+from jaxrec._checks.doors import door, kind
 from jaxrec.data.interactions import Interactions
 from jaxrec.models import FitInfo, Fitted, with_items
 from jaxrec.runtime import forking, parallel, programs

@@ -6,7 +6,7 @@ from typing import Any
 
 from jaxrec import _checks, deep, factorization, linear
 from jaxrec._checks import InputError, briefly
-from jaxrec._doors import door, kind
+from jaxrec._checks.doors import door, kind
 from jaxrec.fitting import Method
 from jaxrec.runtime.memory import Plan
 

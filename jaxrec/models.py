@@ -13,7 +13,7 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Array, Float
 
-from jaxrec._doors import door
+from jaxrec._checks.doors import door
 from jaxrec.data.batching import RowBatch
 from jaxrec.data.catalogue import Catalogue
 from jaxrec.runtime import parallel

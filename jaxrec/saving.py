@@ -22,7 +22,7 @@ import numpy as np
 
 from jaxrec import _checks, models
 from jaxrec._checks import InputError
-from jaxrec._doors import door
+from jaxrec._checks.doors import door
 from jaxrec.data.catalogue import Catalogue
 from jaxrec.deep.network import Network
 from jaxrec.factorization import UserItemFactors

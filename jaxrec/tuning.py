@@ -24,7 +24,7 @@ import numpy as np
 
 from jaxrec import _checks
 from jaxrec._checks import InputError
-from jaxrec._doors import door
+from jaxrec._checks.doors import door
 from jaxrec.closed_form.method import ClosedForm
 from jaxrec.data.interactions import Interactions
 from jaxrec.data.splits import SPLITS, Split, per_user_random, split

@@ -16,7 +16,7 @@ import numpy as np
 
 from jaxrec import _checks
 from jaxrec._checks import InputError, briefly
-from jaxrec._doors import kind
+from jaxrec._checks.doors import kind
 from jaxrec.deep.network import Network
 from jaxrec.factorization import UserItemFactors
 from jaxrec.models import Fitted, ItemFactors, ItemScores, ItemWeights, PairWeights, SparseItemWeights

@@ -11,7 +11,8 @@ import pytest
 import scipy.sparse as sp
 
 import jaxrec
-from jaxrec import InputError, Interactions, Weights, _doors
+from jaxrec import InputError, Interactions, Weights
+from jaxrec._checks import doors
 from jaxrec.data import from_frame, splits
 from jaxrec.factorization import fold_in
 from jaxrec.methods import METHODS
@@ -52,7 +53,7 @@ def test_a_public_function_is_a_door_to_kinds_that_are_known(name):
     function = FUNCTIONS[name]
     written = {key: str(kind) for key, kind in function.__annotations__.items() if key != "return"}
     checked = {kind for kind in written.values() if kind not in OPEN}
-    assert all(map(_doors.kind_of, checked)), f"say in a @kind what is taken for {checked}, or look at it"
+    assert all(map(doors.kind_of, checked)), f"say in a @kind what is taken for {checked}, or look at it"
     hooks = {"architecture", "step_config", "step_numbers", "task", "penalty", "training_data", "transform_weights"}
     inner = {"scores", "settings", "to_json"}
     if checked - {"int", "bool"} and name.rpartition(".")[2] not in hooks | inner | {"problem"}:
@@ -60,7 +61,7 @@ def test_a_public_function_is_a_door_to_kinds_that_are_known(name):
 
 
 def test_a_door_passes_on_what_is_right_and_converts_what_counts_as_it():
-    @_doors.door
+    @doors.door
     def asked(data: "Interactions", k: "int" = 3, *more: "float", share: "float | None" = None, on: "bool" = False):
         return data, k, more, share, on
 
@@ -106,7 +107,7 @@ def test_a_door_passes_on_what_is_right_and_converts_what_counts_as_it():
     ],
 )
 def test_what_is_no_such_thing_is_refused_in_one_sentence_that_names_the_argument(written, wrong):
-    taken = _doors.kind_of(written)
+    taken = doors.kind_of(written)
     for value in wrong:
         with pytest.raises(InputError) as caught:
             taken("given", value)

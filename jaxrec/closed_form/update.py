@@ -21,7 +21,7 @@ import scipy.sparse as sp
 
 from jaxrec import _checks
 from jaxrec._checks import InputError
-from jaxrec._doors import door
+from jaxrec._checks.doors import door
 from jaxrec.closed_form import kernel, ties
 from jaxrec.closed_form.certificate import certify
 from jaxrec.closed_form.components import cut_apart, item_components

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxrec import _checks
-from jaxrec._doors import door
+from jaxrec._checks.doors import door
 from jaxrec.data.interactions import Interactions
 
 MOST_CELLS = 2**25  # of one padded batch: 256 MB of indices and values

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxrec import _checks
 from jaxrec._checks import InputError
-from jaxrec._doors import door
+from jaxrec._checks.doors import door
 from jaxrec.data import columns
 
 

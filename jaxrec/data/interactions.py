@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike
 
 from jaxrec import _checks
 from jaxrec._checks import InputError
-from jaxrec._doors import door
+from jaxrec._checks.doors import door
 from jaxrec.data import columns as checked
 from jaxrec.data.catalogue import Catalogue
 from jaxrec.data.sparse import rows_of

@@ -7,7 +7,7 @@ from typing import Any
 import scipy.sparse as sp
 
 from jaxrec._checks import InputError, briefly, whole
-from jaxrec._doors import kind
+from jaxrec._checks.doors import kind
 from jaxrec.data.batching import RowBatch
 from jaxrec.data.catalogue import Catalogue
 from jaxrec.data.interactions import Interactions

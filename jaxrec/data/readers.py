@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxrec._checks import InputError
-from jaxrec._doors import door
+from jaxrec._checks.doors import door
 from jaxrec.data.bundled import BUNDLED, bundled_names, load_bundled
 from jaxrec.data.interactions import Interactions
 from jaxrec.data.load_options import Options

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxrec import _checks
-from jaxrec._doors import door
+from jaxrec._checks.doors import door
 from jaxrec.data.interactions import Interactions
 from jaxrec.runtime.memory import require_memory
 

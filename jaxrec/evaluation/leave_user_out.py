@@ -18,7 +18,7 @@ from jaxtyping import Array, Float
 
 from jaxrec import _checks
 from jaxrec._checks import InputError
-from jaxrec._doors import door
+from jaxrec._checks.doors import door
 from jaxrec.closed_form import kernel
 from jaxrec.closed_form.certificate import certify
 from jaxrec.closed_form.method import ClosedForm

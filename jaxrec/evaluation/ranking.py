@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxrec import _checks
 from jaxrec._checks import InputError
-from jaxrec._doors import door
+from jaxrec._checks.doors import door
 from jaxrec.data import alignment
 from jaxrec.data.batching import RowBatch, row_batches, scatter_rows
 from jaxrec.data.catalogue import Catalogue

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxrec._checks import InputError
-from jaxrec._doors import door
+from jaxrec._checks.doors import door
 from jaxrec.data import alignment
 from jaxrec.data.catalogue import Catalogue
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from jaxrec._checks import InputError
-from jaxrec._doors import door
+from jaxrec._checks.doors import door
 from jaxrec.data import alignment
 from jaxrec.data.interactions import Interactions
 from jaxrec.data.provenance import trained_on

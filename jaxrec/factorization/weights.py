@@ -23,7 +23,7 @@ from numpy.typing import DTypeLike
 
 from jaxrec import _checks
 from jaxrec._checks import InputError, briefly
-from jaxrec._doors import door, kind
+from jaxrec._checks.doors import door, kind
 from jaxrec.data.interactions import Interactions
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxrec import _checks
 from jaxrec._checks import InputError
-from jaxrec._doors import door
+from jaxrec._checks.doors import door
 from jaxrec.data import alignment
 from jaxrec.data.catalogue import Catalogue
 from jaxrec.data.interactions import Interactions

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxrec import _checks
 from jaxrec._checks import InputError, briefly
-from jaxrec._doors import door
+from jaxrec._checks.doors import door
 from jaxrec.models import Fitted, ItemFactors
 from jaxrec.similarity.curvature import Curvature, principal_axes, rescaling_curvature, with_best_common_scale
 from jaxrec.similarity.gauges import cosine_range, pair_of

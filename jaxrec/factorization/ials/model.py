@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from jaxtyping import Array, Float
 
 from jaxrec._checks import InputError, briefly
-from jaxrec._doors import kind
+from jaxrec._checks.doors import kind
 from jaxrec.data.batching import RowBatch
 from jaxrec.data.interactions import Interactions
 from jaxrec.factorization import ridge
