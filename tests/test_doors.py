@@ -161,6 +161,7 @@ CALLS = {
     "truth": (lambda: jaxrec.Dan(zero_diagonal="no"), "True or False"),
     "matrix to score": (lambda: EASE.model.score(X), "jaxrec.recommend"),
     "data to score on the host": (lambda: EASE.model.score_host(DATA), r"data\.to_csr\(\)"),
+    "other items to score": (lambda: EASE.model.score_host(X[:, :9]), "have 9 items and the model 20"),
     "gram of nothing": (lambda: jaxrec.Ease().gram(None), "must be Interactions"),
 }  # fmt: skip
 
