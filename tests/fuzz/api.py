@@ -176,7 +176,7 @@ def calls() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
         **{f"{name}.score_host": (fitted(name).model.score_host, {"history": whole.to_csr()}) for name in FITTED},
         **{f"{name}.score": (fitted(name).model.score, {"history": next(row_batches(whole, 8))}) for name in FITTED},
         "row_batches": (lambda **given: list(row_batches(**given)), {"data": whole, "batch_size": 8}),
-        "report.to_json": (jaxrec.evaluate(ease, parts.test).to_json, {}),
+        "report.to_json": (jaxrec.evaluate(ease, *parts.test).to_json, {}),
         "tuning.plot": (jaxrec.tune("ease", whole, {"reg": [1.0, 9.0]}, metric="ndcg@5").plot, {"path": "x.png"}),
         "ease.gram": (jaxrec.Ease().gram, {"train": whole}),
         "ials.cell_weights": (jaxrec.Ials().cell_weights, {"train": whole}),
