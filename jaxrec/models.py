@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
+from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, runtime_checkable
 
@@ -13,6 +15,7 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Array, Float
 
+from jaxrec._checks import InputError
 from jaxrec._checks.doors import door
 from jaxrec.data.batching import RowBatch
 from jaxrec.data.catalogue import Catalogue
@@ -68,7 +71,20 @@ class Named:
         """What a model scores is what the signatures say."""
         super().__init_subclass__(**kwargs)
         for name in PUBLIC & vars(cls).keys():
-            setattr(cls, name, door(vars(cls)[name]))
+            own = vars(cls)[name]
+            setattr(cls, name, door(_of_its_items(own) if name == "score_host" else own))
+
+
+def _of_its_items(score: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+    """`score_host`, of histories of as many items as the model has."""
+
+    @functools.wraps(score)
+    def scored(self: Any, history: sp.csr_array) -> np.ndarray:
+        if history.shape[1] != self.n_items:
+            raise InputError(f"the histories have {history.shape[1]} items and the model {self.n_items}.")
+        return score(self, history)
+
+    return scored
 
 
 def with_items(model: Model, items: Catalogue | None) -> Model:

@@ -88,7 +88,7 @@ def test_a_door_passes_on_what_is_right_and_converts_what_counts_as_it():
         ("Callable[[int], int] | None", [3]),
         ("PRNGKeyArray", [0, None, jax.random.split(jax.random.key(0)), np.ones(2), np.zeros(3, np.uint32)]),
         ("Literal['a', 'b']", ["c", None, np.array(["a", "b"]), ["a"], 10**5000]),
-        ("DTypeLike", ["no", object, complex, 3, None, np.ones(3)]),
+        ("DTypeLike", ["no", "\ud800", object, complex, 3, None, np.ones(3)]),
         ("Interactions", [None, 3, X.toarray(), "msweb", PARTS, PARTS.test, FITTED, pd.DataFrame()]),
         ("HeldOut", [None, DATA, PARTS, (DATA,), (DATA, None)]),
         ("Catalogue", [DATA, ["a"], 3]),
@@ -162,6 +162,11 @@ CALLS = {
     "truth": (lambda: jaxrec.Dan(zero_diagonal="no"), "True or False"),
     "matrix to score": (lambda: EASE.model.score(X), "jaxrec.recommend"),
     "data to score on the host": (lambda: EASE.model.score_host(DATA), r"data\.to_csr\(\)"),
+    "other items to score": (lambda: EASE.model.score_host(X[:, :9]), "have 9 items and the model 20"),
+    "objective of no number": (
+        lambda: jaxrec.gauge_report((np.ones((9, 2)), np.ones((9, 2))), lambda *pair: "x"),
+        "must return a number made by JAX, got 'x'",
+    ),
     "gram of nothing": (lambda: jaxrec.Ease().gram(None), "must be Interactions"),
 }  # fmt: skip
 

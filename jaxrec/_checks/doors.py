@@ -129,7 +129,7 @@ def number_type(name: str, value: Any) -> np.dtype:
     """A type of real numbers."""
     known = isinstance(value, str | np.dtype) or (isinstance(value, type) and value in (bool, int, float))
     if known or (isinstance(value, type) and issubclass(value, np.generic)):
-        with contextlib.suppress(TypeError):  # a text that names no type
+        with contextlib.suppress(TypeError, ValueError):  # a text that names no type
             if (dtype := np.dtype(value)).kind in "biuf":
                 return dtype
     raise InputError(f"{name} must be a type of real numbers, such as 'float32', got {briefly(value)}.")

@@ -13,6 +13,7 @@ from jaxrec import _checks
 from jaxrec._checks import InputError, briefly
 from jaxrec._checks.doors import door
 from jaxrec.models import Fitted, ItemFactors
+from jaxrec.runtime.memory import require_memory
 from jaxrec.similarity.curvature import Curvature, principal_axes, rescaling_curvature, with_best_common_scale
 from jaxrec.similarity.gauges import cosine_range, pair_of
 from jaxrec.similarity.lists import CHOICES, item_vectors, similar_items, unit_rows
@@ -123,6 +124,7 @@ def gauge_report(
     _checks.count("k", k, at_least=1)
     _checks.count("seed", seed)
     users, items = pair_of(factors)
+    require_memory(8 * n_pairs * (8 + 8 * items.shape[1]), f"{n_pairs:,} pairs of items")
     known = np.flatnonzero(items.any(axis=1))
     if len(known) < 2:
         raise InputError(f"cosines need at least two items with nonzero factors, got {len(known)}.")
@@ -149,7 +151,8 @@ def gauge_report(
     choices = [choice for choice in CHOICES if choice != "reconstruction" or known_scores]
     curvature = None
     if objective:
-        if np.shape(value := objective(users, items)) != () or not isinstance(value, jax.Array | np.generic | float):
+        value = objective(users, items)
+        if not isinstance(value, jax.Array | np.generic | float) or np.shape(value) != ():
             raise InputError(f"the objective must return a number made by JAX, got {briefly(value)}.")
         pair = with_best_common_scale(lambda pair: objective(*pair), (users, items))
         curvature = rescaling_curvature(lambda pair: objective(*pair), pair, axes=principal_axes(users, items))

@@ -101,7 +101,7 @@ def anything() -> list[Callable[[], Any]]:
         *(jaxrec.Ease, jaxrec.Ease(), jaxrec.Slim(), fitted("ials"), fitted("ials").model, fitted("pure-svd").model),
         *(Weights.uniform(data()), Weights.rank_one(np.ones(3), np.ones(2)), jaxrec.Catalogue(5), jaxrec.Catalogue(23)),
         *(jax.random.key(0), jax.random.PRNGKey(0), jax.random.split(jax.random.key(0)), jax.numpy.ones(3)),
-        *(jax.devices(), jax.devices()[0], [jax.devices()[0]] * 2, "8xH100", object(), len, lambda *given: None, Own),
+        *(jax.devices(), jax.devices()[0], [jax.devices()[0]] * 2, "8xH100", object(), lambda *given: None, Own),
         *(Own(), Own((60, 23)), Own((60, 22)), Own((23,)), Own(dtype=complex), Own(dtype=object), Own(n_items="a")),
         *(Own(n_items=-1), OnDevice(), OnDevice(1), jaxrec.ItemWeights(np.ones((9, 23))), jaxrec.ItemWeights(None)),
         *(
@@ -176,7 +176,7 @@ def calls() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
         **{f"{name}.score_host": (fitted(name).model.score_host, {"history": whole.to_csr()}) for name in FITTED},
         **{f"{name}.score": (fitted(name).model.score, {"history": next(row_batches(whole, 8))}) for name in FITTED},
         "row_batches": (lambda **given: list(row_batches(**given)), {"data": whole, "batch_size": 8}),
-        "report.to_json": (jaxrec.evaluate(ease, parts.test).to_json, {}),
+        "report.to_json": (jaxrec.evaluate(ease, *parts.test).to_json, {}),
         "tuning.plot": (jaxrec.tune("ease", whole, {"reg": [1.0, 9.0]}, metric="ndcg@5").plot, {"path": "x.png"}),
         "ease.gram": (jaxrec.Ease().gram, {"train": whole}),
         "ials.cell_weights": (jaxrec.Ials().cell_weights, {"train": whole}),
