@@ -1,7 +1,7 @@
 """Many small weighted ridge regressions on one table of factors: what alternating least squares does all day."""
 
 from jaxrec.factorization.ridge.batches import Batch, Shapes, batch_numbers, batches, positions, shapes
-from jaxrec.factorization.ridge.host_cg import CHUNK_NUMBERS, Chunk, chunks, steps_on_host
+from jaxrec.factorization.ridge.host_cg import Chunk, chunks, steps_on_host
 from jaxrec.factorization.ridge.host_cholesky import solve_on_host
 from jaxrec.factorization.ridge.kernels import (
     GramSpectrum,
