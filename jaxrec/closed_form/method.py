@@ -202,6 +202,7 @@ class ClosedForm(HostOrDevices):
             if on.platform == "cpu":  # where the Gram matrix comes from the host
                 parts["panels of the inverse"] = panels * on.on_host
                 parts["Gram matrix on the host"] = size * n_items**2
+                parts |= on.working()
             else:
                 parts["panels of the inverse, or users made dense"] = max(panels, 5 * 2**26) * on.on_host
             # One bfloat16 pass for 0/1 data, where full precision takes six; on a CPU sparse products, far fewer flops.

@@ -34,6 +34,7 @@ from jaxrec.closed_form.unexplained import squared_errors
 from jaxrec.data.interactions import Interactions
 from jaxrec.fitting import Stopwatch
 from jaxrec.models import Fitted
+from jaxrec.runtime.memory import Hardware, Needs
 from jaxrec.solvers.columns import HIGHEST, columns_of, sample_columns
 from jaxrec.status import Certificate, FitError, Status
 
@@ -192,6 +193,11 @@ class Deql(ClosedForm):
         systems H_i b_i = v_i themselves for up to 64 columns.
         """
         return self._fit(train, devices)
+
+    def _needs(self, n_users: int, n_items: int, nnz: int, on: Hardware, host: bool) -> Needs:
+        needs = super()._needs(n_users, n_items, nnz, on, host)
+        checked = {"columns that are checked": 8 * 64 * (6 * n_items + n_users)}
+        return needs._replace(parts=needs.parts | checked)
 
     def _with_certificate(
         self, train: Interactions, problem: Problem, solution: Solution, status: Status, clock: Stopwatch

@@ -377,7 +377,9 @@ class HigherOrder(Method):
             "five I x I matrices": on.share(20 * n_items**2),
             "three matrices of pairs x pairs": on.share(12 * pairs**2),
             "seven matrices of pairs x items": on.share(28 * pairs * n_items),
+            # The most frequent pairs are taken to have four times as many users as an item has on average.
+            "features of pairs, three times": 36 * pairs * int(min(n_users, 4 * nnz / n_items)),
             "sparse data, by user and by item": 48 * nnz,
-        }
+        } | on.working()
         flops = 2.0 * (n_items**3 + pairs**3) + 100 * 2.0 * pairs * n_items * (2 * n_items + pairs)
         return Needs(parts, flops, "use fewer pairs, fewer items, or a larger device")

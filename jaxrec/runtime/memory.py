@@ -28,8 +28,18 @@ USABLE = 0.9
 # What a fit by JAX takes on a CPU beside its arrays, in bytes: compiled programs, and pieces below the 32 MB from which
 # the allocator gives memory back, which each of XLA's threads keeps. A training has about twice as many programs.
 JAX_WORKING = 100_000_000
+# Of a thread, in bytes of address space: its stack, and the heap that the allocator gives it; and how many threads a
+# core XLA, two copies of OpenBLAS and this library start in all.
+THREAD_RESERVES = 72 * 2**20
+THREADS_A_CORE = 8
 # How XLA, Python's threads and the dynamic loader say that there is no more memory.
-OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "can't start new thread", "cannot allocate memory", "failed to map segment")
+OUT_OF_MEMORY = (
+    "RESOURCE_EXHAUSTED",
+    "Out of memory",
+    "can't start new thread",
+    "cannot allocate memory",
+    "failed to map segment",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -235,7 +245,10 @@ def _meminfo_available() -> int | None:
 
 
 def _address_space_left() -> int | None:
-    """What is left of the address space that the process may have; None if that is not limited."""
+    """What is left of the address space that the process may have; None if that is not limited.
+
+    Less what threads that are still to come will reserve of it, used or not.
+    """
     try:
         import resource
 
@@ -243,6 +256,8 @@ def _address_space_left() -> int | None:
         if limit == resource.RLIM_INFINITY:
             return None
         pages = int(pathlib.Path("/proc/self/statm").read_text().split()[0])
+        threads = len(os.listdir("/proc/self/task"))
     except (ImportError, OSError, ValueError):
         return None
-    return max(0, limit - pages * os.sysconf("SC_PAGE_SIZE"))
+    to_come = max(0, THREADS_A_CORE * n_threads() - threads) * THREAD_RESERVES
+    return max(0, limit - pages * os.sysconf("SC_PAGE_SIZE") - to_come)

@@ -48,8 +48,9 @@ def bounded(size: Hashable) -> Iterator[None]:
                 _sizes.add(size)
 
 
-def _count(event: str, duration: float, **_: object) -> None:
+def _count(event: str, duration_secs: float, **kwargs: str | int) -> None:
     global _compiled
+    del duration_secs, kwargs
     if event == _COMPILED:
         _compiled += 1
 

@@ -75,6 +75,7 @@ def test_devices_in_words_that_are_none(text):
         MemoryError(),
         OSError(12, "Cannot allocate memory"),
         jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 64000000 bytes."),
+        jax.errors.JaxRuntimeError("INTERNAL: Error dispatching computation: Out of memory allocating 84032132 bytes."),
         RuntimeError("can't start new thread"),
         ImportError("lib.so: failed to map segment from shared object"),
     ],

@@ -1,7 +1,7 @@
 """Many small weighted ridge regressions on one table of factors: what alternating least squares does all day."""
 
 from jaxrec.factorization.ridge.batches import Batch, Shapes, batch_numbers, batches, positions, shapes
-from jaxrec.factorization.ridge.host_cg import CHUNK_NUMBERS, Chunk, chunks, steps_on_host
+from jaxrec.factorization.ridge.host_cg import Chunk, chunks, steps_on_host
 from jaxrec.factorization.ridge.host_cholesky import solve_on_host
 from jaxrec.factorization.ridge.kernels import (
     GramSpectrum,
@@ -26,8 +26,8 @@ from jaxrec.factorization.ridge.tables import (
     table_operations,
 )
 
-# Of a thread on the host: gathered factors and what is made of them; in "cholesky" also what OpenBLAS takes.
-HOST_BYTES = {"cg": 24 * CHUNK_NUMBERS, "cholesky": 60_000_000}
+# Of a thread on the host: gathered factors, what is made of them, and what OpenBLAS takes.
+HOST_BYTES = {"cg": 60_000_000, "cholesky": 60_000_000}
 
 __all__ = [
     "HOST_BYTES",

@@ -171,7 +171,7 @@ class WeightedEase(HostOrDevices):
         """
         iterations = 4 + 6 * (1 + self.alpha / self.unobserved_weight) ** 0.5
         size = np.dtype(self.dtype).itemsize
-        visited = 3.0 * nnz * max(1.0, nnz / n_users)  # squares of the lengths of histories, which differ
+        visited = 2.0 * nnz * max(1.0, nnz / n_users)  # squares of the lengths of histories, which differ
         if host:
             parts = {
                 "inverse, and weights": 2 * size * n_items**2,
