@@ -79,7 +79,7 @@ def _of_its_items(score: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]
     """`score_host`, of histories of as many items as the model has."""
 
     @functools.wraps(score)
-    def scored(self: Any, history: sp.csr_array) -> np.ndarray:
+    def scored(self: Any, history: Any) -> np.ndarray:
         if history.shape[1] != self.n_items:
             raise InputError(f"the histories have {history.shape[1]} items and the model {self.n_items}.")
         return score(self, history)
