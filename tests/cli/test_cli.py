@@ -307,8 +307,8 @@ def test_plan_for_devices_at_hand_and_elsewhere(cli, tmp_path):
     for devices in ([], ["--devices", "8"], ["--devices", "8xH100"]):
         code, out, _ = cli("plan", "slim", *size, *devices, "--json", tmp_path / "plan.json")
         assert code == 0 and "at the peak" in out
-        totals.append(strict_json(tmp_path / "plan.json")["parts"]["four I x I matrices"])
-    assert totals == [16 * 5000**2, 16 * 5000**2, 2 * 5000**2]  # simulated devices share one memory
+        totals.append(strict_json(tmp_path / "plan.json")["parts"]["five I x I matrices of an iteration"])
+    assert totals == [20 * 5000**2, 20 * 5000**2, 20 * 5000**2 // 8]  # simulated devices share one memory
 
 
 @pytest.mark.parametrize(
