@@ -263,13 +263,13 @@ class Check:
         step, reached = restricted_solve(
             lambda v: self.features.T @ (self.features @ v) + self.penalty * v, self.diagonal, gradient, self.allowed
         )
-        errors = [0.0, 0.0] if reached.all() else [np.inf, np.inf]
+        error = worst = 0.0 if reached.all() else np.inf
         for part in (slice(n), slice(None)):
             wrong, sizes = (np.linalg.norm(a[part], axis=0) for a in (step, weights))
             if sizes.any():
-                whole = np.linalg.norm(wrong) / np.linalg.norm(sizes)
-                errors = np.maximum(errors, [whole, largest_share(wrong, sizes)])
-        return residual, float(errors[0]), float(errors[1])
+                error = max(error, float(np.linalg.norm(wrong) / np.linalg.norm(sizes)))
+                worst = max(worst, largest_share(wrong, sizes))
+        return residual, error, worst
 
 
 @dataclasses.dataclass(frozen=True)
