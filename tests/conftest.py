@@ -38,6 +38,14 @@ hypothesis.settings.register_profile("jaxrec", deadline=None, suppress_health_ch
 hypothesis.settings.load_profile("jaxrec")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def keep_all_programs():
+    """Programs of all sizes are kept: tests are of many, and some count what was compiled."""
+    from jaxrec.runtime import programs
+
+    programs.SIZES_KEPT = 10**6
+
+
 @pytest.fixture
 def x64():
     """float64 in JAX, for one test."""

@@ -27,6 +27,7 @@ print(found[-1] - found[programs])
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch):
     monkeypatch.setattr(programs, "_sizes", set())
+    monkeypatch.setattr(programs, "SIZES_KEPT", 8)
     dropped = []
     monkeypatch.setattr(jax, "clear_caches", lambda: dropped.append(1))
     return dropped
@@ -64,9 +65,7 @@ def test_nothing_is_dropped_within_another_fit(fresh):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not pathlib.Path("/proc/self/statm").exists(), reason="no /proc")
-@pytest.mark.parametrize(
-    "method", ["Slim()", "Elsa(rank=16, epochs=2)", "Ials(rank=16, solver='jax')", "MultVae(epochs=2)"]
-)
+@pytest.mark.parametrize("method", ["Slim()", "Elsa(rank=16, epochs=2)"])
 def test_memory_stays_where_it_is_over_twenty_sizes(method):
     code = MANY_SIZES.format(method="jaxrec." + method).replace("[programs]", f"[{programs.SIZES_KEPT - 1}]")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=900, check=True)
