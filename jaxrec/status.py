@@ -51,6 +51,10 @@ class Certificate:
         return f"{self.status.value}: {shown}{figures}"
 
 
+class NothingToLearn(UserWarning):
+    """The optimum of a fit is that nothing is learned, since its regularization is so strong."""
+
+
 class FitError(RuntimeError):
     """A fit ended without a usable model.
 
