@@ -6,7 +6,7 @@ The plain tests take some seeds of each family; `python benchmarks/drawn_fits.py
 import drawn
 import pytest
 
-FITS = {"slim": 5, "higher-order": 5, "weighted-ease": 15}
+FITS = {"slim": 5, "higher-order": 8, "weighted-ease": 15}
 
 
 @pytest.mark.filterwarnings("ignore")  # values at the end of float32's range

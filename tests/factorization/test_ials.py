@@ -19,7 +19,7 @@ from jaxrec.factorization import fold_in, fold_in_items
 from jaxrec.factorization.ials import method as ials
 from jaxrec.factorization.ials import sweeps
 from jaxrec.factorization.ridge import FoldIn
-from jaxrec.runtime import parallel
+from jaxrec.runtime import memory, parallel
 
 USERS, ITEMS, RANK = 43, 31, 5
 
@@ -485,7 +485,7 @@ print(status("VmHWM") - before, Ials(128).plan(*x.shape, x.nnz).total)
 def test_plan_is_the_peak():
     done = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True, timeout=1000, check=True)
     measured, planned = map(int, done.stdout.split())
-    assert 0.6 * planned < measured < 1.1 * planned
+    assert 0.6 * (planned - memory.JAX_WORKING) < measured < 1.1 * planned
 
 
 def test_plan_counts_the_devices():

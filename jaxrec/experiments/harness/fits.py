@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ from jaxrec.evaluation.report import evaluate
 from jaxrec.experiments.harness.cells import Cells
 from jaxrec.models import Fitted
 from jaxrec.runtime.memory import GB
-from jaxrec.status import FitError, Status
+from jaxrec.status import FitError, NothingToLearn, Status
 
 BEST_EPOCH = "best epoch"  # in the certificate of a training that stops early
 # Fields of the models.
@@ -53,7 +54,9 @@ def fit_and_measure(
     """
     begun, cpu = time.perf_counter(), time.process_time()
     try:
-        fitted = fit()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NothingToLearn)  # of a grid some settings are too strong; figures tell
+            fitted = fit()
     except FitError as error:
         if error.status is Status.DOES_NOT_FIT:
             raise LeftOut(str(error)) from error

@@ -38,7 +38,7 @@ from jaxrec.models import Fitted
 from jaxrec.runtime.memory import Hardware, Needs
 from jaxrec.runtime.threads import n_threads
 from jaxrec.solvers.columns import HIGHEST
-from jaxrec.status import Certificate, Status
+from jaxrec.status import Certificate, NothingToLearn, Status
 
 MODES = ("cg", "cholesky", "block")
 SMALLEST_GAIN = 1e-4  # over factors of 0, below which it is asked whether these are the optimum
@@ -268,7 +268,7 @@ class Ials(HostOrJax):
                 state = IalsState(*map(np.zeros_like, state))
                 detail = {"loss": problem.constant, "largest singular value at zero": largest}
                 certificate = Certificate(Status.OK, 0.0, certificate.limit, detail)
-                warnings.warn(NOTHING.format(self), stacklevel=5)
+                warnings.warn(NOTHING.format(self), NothingToLearn, stacklevel=5)
         put = np.asarray if mesh is None or mesh.size > 1 else jnp.asarray
         users, items = map(put, state)
         model = UserItemFactors(
