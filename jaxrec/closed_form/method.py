@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import Array
 
+from jaxrec._checks import InputError
 from jaxrec.closed_form import by_users, ties
 from jaxrec.closed_form.certificate import ROUNDING_LIMIT, certify
 from jaxrec.closed_form.gram import default_gram, gram_memory, lower_gram, squared_norms
@@ -118,11 +119,18 @@ class ClosedForm(HostOrDevices):
 
         Raises:
           FitError: the result is not certified.
+          InputError: the Gram matrix has another size, or lies elsewhere.
 
         Cost: of `fit` without the Gram matrix.
         """
-        clock = Stopwatch()
-        return self._certified(train, *self._solve_gram(train, gram, self._mesh(devices), clock), clock)
+        mesh, clock = self._mesh(devices), Stopwatch()
+        size = train.n_items if mesh is None else sweep_layout(train.n_items, mesh.size).size
+        if np.shape(gram) != (size, size) or isinstance(gram, np.ndarray) != (mesh is None):
+            raise InputError(
+                f"gram must be what `gram` of this method returns for {train.name} and these devices, {size} x {size}, "
+                f"got {type(gram).__name__} of shape {np.shape(gram)}."
+            )
+        return self._certified(train, *self._solve_gram(train, gram, mesh, clock), clock)
 
     def _solve(self, train: Interactions, mesh: Any, clock: Stopwatch, **_: Any) -> tuple[Any, Certificate]:
         n_users = int(np.count_nonzero(train.user_counts))

@@ -289,3 +289,9 @@ def test_scores_are_x_b_and_not_x_b_transposed(data):
     scores = ItemWeights(model.weights).score_host(data.to_csr())
     np.testing.assert_allclose(scores, x @ reference.ease(x, 5.0), atol=1e-5)
     assert np.abs(scores - x @ reference.ease(x, 5.0).T).max() > 0.05
+
+
+def test_a_gram_matrix_of_other_data_is_refused(data):
+    for gram in (np.eye(5, dtype=np.float32), jnp.eye(24)):
+        with pytest.raises(InputError, match="gram must be what `gram` of this method returns"):
+            Ease(1.0).fit_from_gram(data, gram)
