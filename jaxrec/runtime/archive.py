@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import math
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterable
@@ -20,6 +21,7 @@ from jaxrec.runtime.memory import require_memory
 # What the zip, gzip and array readers raise on damaged files.
 DAMAGE = (ValueError, TypeError, LookupError, EOFError, OSError, SyntaxError, NotImplementedError, RuntimeError)
 DAMAGE += (AttributeError, OverflowError, zipfile.BadZipFile, zlib.error, struct.error, RecursionError)
+DAMAGE += (tokenize.TokenError,)  # NumPy reads headers as Python writes them
 MOST_ARRAYS = 10_000
 LONGEST_HEADER = 2**14
 PIECE = 2**20
