@@ -20,7 +20,6 @@ and whose square is what a step can gain.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -29,7 +28,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from jaxrec.linear.low_rank_edlae.kernels import FLATTEST, LowRankProblem, LowRankSolution, decode
+from jaxrec.linear.low_rank_edlae.kernels import LowRankProblem, LowRankSolution, decode, definite, turned
 from jaxrec.solvers.columns import HIGHEST
 
 DESCENT = 1e-4  # share of what the slope promises that a step must keep (Armijo, 1966)
@@ -121,10 +120,10 @@ def _step(problem: LowRankProblem, state: Descent) -> Descent:
     """One step of conjugate gradients; after a failed line search the next begins anew, and ends all if it fails."""
     basis, solution = state.basis, state.solution
     curvature = _dot(solution.decoder.T, solution.decoder)
-    ridge = FLATTEST * jnp.finfo(curvature.dtype).eps * jnp.trace(curvature) * jnp.eye(len(curvature))
+    invertible = definite(curvature)
     moved = problem.target(solution.w, solution.tau).apply(solution.decoder)
     gradient = _tangent(basis.own, _dot(basis.own, curvature) - moved)
-    scaled = jnp.linalg.solve(curvature + ridge, -gradient.T).T
+    scaled = jnp.linalg.solve(invertible, -gradient.T).T
     along = _with_images(problem, _tangent(basis.own, scaled))
     decrease = -jnp.sum(gradient * along.own)
     # Polak and Ribière: <z, g - g before> / <z before, g before>, never below 0.
@@ -138,12 +137,13 @@ def _step(problem: LowRankProblem, state: Descent) -> Descent:
 
     length, found = _line_search(problem, basis, solution.excess, direction, slope)
     descends = found < solution.excess
-    own, turned = _orthonormal(basis.own + jnp.where(descends, length, 0) * direction.own)
+    own = basis.own + jnp.where(descends, length, 0) * direction.own
+    lower = jnp.linalg.cholesky(_dot(own.T, own))
     # Fresh images: in what the line search moved, rounding adds up.
-    following = jax.tree.map(partial(jnp.where, descends), _with_images(problem, own), basis)
-    direction, scaled = jax.tree.map(lambda part: jnp.where(descends, turned(part), 0), (direction, along.own))
+    following = jax.tree.map(partial(jnp.where, descends), _with_images(problem, turned(lower, own)), basis)
+    direction, scaled = jax.tree.map(lambda part: jnp.where(descends, turned(lower, part), 0), (direction, along.own))
     inside = _dot(following.own.T, direction.own)
-    size = jnp.sum(moved * jnp.linalg.solve(curvature + ridge, moved.T).T)
+    size = jnp.sum(moved * jnp.linalg.solve(invertible, moved.T).T)
     return Descent(
         following,
         decode(problem, following.encoder, following.response),
@@ -154,13 +154,6 @@ def _step(problem: LowRankProblem, state: Descent) -> Descent:
         descends | (state.decrease > 0),
         state.done + 1,
     )
-
-
-def _orthonormal(vectors: Any) -> tuple[Any, Callable[[Any], Any]]:
-    """Orthonormal vectors A K^-T that span what A [I, K] spans, and the product with K^-T; 1 where A is orthonormal."""
-    lower = jnp.linalg.cholesky(_dot(vectors.T, vectors))
-    turned = partial(lax.linalg.triangular_solve, lower, left_side=False, lower=True, transpose_a=True)
-    return turned(vectors), turned
 
 
 def _tangent(basis: Any, vectors: Any) -> Any:
@@ -179,8 +172,8 @@ def _line_search(problem: LowRankProblem, basis: Images, excess: Any, direction:
 
     def at(length: Any) -> Any:
         lower = jnp.linalg.cholesky(eye + length**2 * square)
-        turned = partial(lax.linalg.triangular_solve, lower, left_side=False, lower=True, transpose_a=True)
-        return decode(problem, *(turned(p + length * d) for p, d in zip(basis[1:], direction[1:], strict=True))).excess
+        images = zip(basis[1:], direction[1:], strict=True)
+        return decode(problem, *(turned(lower, p + length * d) for p, d in images)).excess
 
     def lowest(length: Any, found: Any) -> Any:
         bend = found - excess - slope * length

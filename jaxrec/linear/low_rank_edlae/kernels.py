@@ -128,19 +128,26 @@ def gradients(
     response = _dot(gram, encoder) + problem.penalty[:, None] * encoder
     rest = zero_diagonal(_dot(response, decoder.T) - gram * w[None, :])
     start = zero_diagonal(gram)
-    curvature = _dot(decoder.T, decoder)
-    ridge = FLATTEST * jnp.finfo(curvature.dtype).eps * jnp.trace(curvature) * jnp.eye(len(curvature))
-    lower = jnp.linalg.cholesky(curvature + ridge)
+    lower = jnp.linalg.cholesky(definite(_dot(decoder.T, decoder)))
 
     def scaled(a):
         """L^-1 A K^-T, V'V being KK'."""
-        a = _dot(problem.inverse, _dot(a, decoder))
-        return lax.linalg.triangular_solve(lower, a, left_side=False, lower=True, transpose_a=True)
+        return turned(lower, _dot(problem.inverse, _dot(a, decoder)))
 
     def ratio(a, b):
         return jnp.linalg.norm(a) / jnp.maximum(jnp.linalg.norm(b), jnp.finfo(b.dtype).tiny)
 
     return ratio(scaled(rest), scaled(start)), ratio(_dot(rest.T, encoder), _dot(start, encoder))
+
+
+def definite(curvature: Float[Array, "K K"]) -> Float[Array, "K K"]:
+    """[K, K] V'V with rounding units on its diagonal, so that it can be inverted."""
+    return curvature + FLATTEST * jnp.finfo(curvature.dtype).eps * jnp.trace(curvature) * jnp.eye(len(curvature))
+
+
+def turned(lower: Float[Array, "K K"], vectors: Float[Array, "I K"]) -> Float[Array, "I K"]:
+    """[I, K] A K^-T for a lower triangular K: of orthonormal columns where K is the Cholesky factor of A'A."""
+    return lax.linalg.triangular_solve(lower, vectors, left_side=False, lower=True, transpose_a=True)
 
 
 def best_decoder(problem: LowRankProblem, basis: Float[Array, "I K"]) -> LowRankSolution:
