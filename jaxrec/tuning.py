@@ -26,6 +26,7 @@ from jaxrec import _checks
 from jaxrec._checks import InputError
 from jaxrec._checks.doors import door
 from jaxrec.closed_form.method import ClosedForm
+from jaxrec.closed_form.without_user.structure import WithoutUser
 from jaxrec.data.interactions import Interactions
 from jaxrec.data.splits import SPLITS, Split, per_user_random, split
 from jaxrec.evaluation import leave_user_out
@@ -254,7 +255,7 @@ def tune(
         both = paired(train.items, train.n_items, *(parts.validation or parts.test))
         whose = "validation" if parts.validation else "test"
         name = f"{protocol if isinstance(protocol, str) else 'split'}, {whose} users, {data.name}"
-    grams: dict[tuple, Any] = {}
+    grams, structure = {}, WithoutUser(train)
     seconds = {"gram": 0.0}
 
     def gram(method: ClosedForm) -> Any:
@@ -269,7 +270,7 @@ def tune(
     def examine(method: Any) -> tuple[Report, float]:
         closed = isinstance(method, ClosedForm) and method.exact_updates
         if protocol == LEAVE_USER_OUT:
-            without = leave_user_out.leave_user_out(method, train, gram(method) if closed else None)
+            without = leave_user_out.leave_user_out(method, train, gram(method) if closed else None, structure)
             return leave_user_out.evaluate(without, train, both, (wanted,)), getattr(without, "size", math.nan)
         if closed:
             fitted = method.fit_from_gram(train, gram(method), mesh)

@@ -47,14 +47,11 @@ class Components:
     def is_one(self) -> bool:
         """Whether all items with users are in one component, and no user's removal changes that."""
         of_users = self._graph[2]
-        return len(np.unique(of_users[np.diff(self.x.indptr) > 0])) <= 1 and not self._stretches[1]
+        return len(np.unique(of_users[np.diff(self.x.indptr) > 0])) <= 1 and not len(self.cuts.user)
 
     @cached_property
-    def _stretches(self) -> tuple[np.ndarray, dict[bytes, list[tuple[int, int]]]]:
-        """The items (by number; users are negative) in the order of a search; and of users what each cuts off in it.
-
-        Users are known by the items of their rows. One who shares them all with another user cuts nothing off.
-        """
+    def cuts(self) -> Cuts:
+        """What each user cuts off; one who shares all items with another user cuts nothing off."""
         _, labels, of_users, graph = self._graph
         n_users, size = self.x.shape[0], len(graph.indptr) - 1
         order, before = _search(graph, np.concatenate([of_users, labels]))
@@ -74,35 +71,59 @@ class Components:
         # The first of a search is an item, so that every user has a parent.
         cut = np.flatnonzero((parent >= 0) & (low >= parent))
         cut = cut[order[parent[cut]] < n_users]
-        found: dict[bytes, list[tuple[int, int]]] = {}
-        for k in cut.tolist():
-            found.setdefault(_name(self.x, int(order[parents[k]])), []).append((k, ends[k]))
-        return order - n_users, found
+        user = order[parent[cut]]
+        by_user = np.argsort(user, kind="stable")
+        cut = cut[by_user]
+        return Cuts(order - n_users, place[n_users:], user[by_user], cut, np.array(ends)[cut])
 
-    def without(self, items: np.ndarray) -> np.ndarray:
-        """[I] the component of each item in the data without the user of these items (as they stand in `x`)."""
-        order, stretches = self._stretches
-        apart = stretches.get(np.sort(items).astype(self.x.indices.dtype).tobytes())
-        if apart is None:
-            return self.labels
-        labels = self.labels.copy()
-        for number, (begin, end) in enumerate(apart):
-            below = order[begin:end]
-            labels[below[below >= 0]] = len(order) + number
+    def without(self, user: int) -> np.ndarray:
+        """[I] the component of each item in the data without one user."""
+        cuts, labels = self.cuts, self.labels.copy()
+        for k in np.flatnonzero(cuts.user == user).tolist():
+            labels[cuts.items(k)] = len(cuts.order) + k
         return labels
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Cuts:
+    """What falls apart from the rest of its component where a user is taken out, as stretches of one order.
+
+    Attributes:
+      order: [N] the items, by number, in the order of a depth-first search; users are negative.
+      place: [I] where each item stands in it.
+      user: [S] whose stretch it is; ascending.
+      begin: [S] where it begins in the order.
+      end: [S] where it ends; two stretches of one user have nothing in common.
+    """
+
+    order: np.ndarray
+    place: np.ndarray
+    user: np.ndarray
+    begin: np.ndarray
+    end: np.ndarray
+
+    def items(self, stretch: int) -> np.ndarray:
+        """The items of one stretch."""
+        some = self.order[self.begin[stretch] : self.end[stretch]]
+        return some[some >= 0]
 
 
 def bipartite(x: Rows) -> sp.csr_array:
     """[U + I, U + I] the graph of users and items, users first."""
+    n_users, size = x.shape[0], sum(x.shape)
     ones: Any = sp.csr_array((np.ones(len(x.indices), np.int8), x.indices, x.indptr), shape=x.shape)
-    graph = sp.csr_array(sp.block_array([[None, ones], [ones.T, None]]))
-    graph.sort_indices()
-    return graph
+    users: Any = ones.T.tocsr()  # of each item; the blocks are joined by hand, since SciPy would sort them again
+    indices = np.concatenate([x.indices + n_users, users.indices], dtype=np.int32)
+    indptr = np.concatenate([x.indptr, x.indptr[-1] + users.indptr[1:]], dtype=np.int32)
+    return sp.csr_array((np.ones(len(indices), np.int8), indices, indptr), shape=(size, size))
 
 
 def item_components(x: Rows) -> np.ndarray:
     """[I] the number of the component of each item."""
-    return csgraph.connected_components(bipartite(x), directed=False)[1][x.shape[0] :]
+    n_users, size = x.shape[0], sum(x.shape)
+    indptr = np.concatenate([x.indptr, np.full(x.shape[1], x.indptr[-1])])
+    one_way = sp.csr_array((np.ones(len(x.indices), np.int8), x.indices + n_users, indptr), shape=(size, size))
+    return csgraph.connected_components(one_way, connection="weak")[1][n_users:]
 
 
 def cut_apart(matrix: np.ndarray, labels: np.ndarray) -> None:
@@ -122,10 +143,6 @@ def cut_apart(matrix: np.ndarray, labels: np.ndarray) -> None:
     if len(others):
         for begin in range(0, len(rest), 256):
             matrix[np.ix_(rest[begin : begin + 256], others)] = 0
-
-
-def _name(x: Rows, user: int) -> bytes:
-    return np.sort(x.indices[x.indptr[user] : x.indptr[user + 1]]).tobytes()
 
 
 def _search(graph: sp.csr_array, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -124,7 +124,8 @@ def update(
     inverse = _inverse_of(model.to_host(), before)
     status = _add_rows(inverse, z, signs)
     if status is Status.OK:
-        cut_apart(inverse, item_components(new.to_csr()))
+        if len(gone):  # users who are added can only link
+            cut_apart(inverse, item_components(new.to_csr()))
         unknown = np.flatnonzero(after.gram_diagonal == 0)
         inverse[unknown, unknown] = 1 / after.penalty[unknown]
         solution = kernel.weights_in_place(inverse, after.penalty, after.diagonal_limit)

@@ -23,6 +23,7 @@ from jaxrec.closed_form import kernel
 from jaxrec.closed_form.certificate import certify
 from jaxrec.closed_form.method import ClosedForm
 from jaxrec.closed_form.without_user import LeaveUserOut, apart
+from jaxrec.closed_form.without_user.structure import WithoutUser
 from jaxrec.data import alignment
 from jaxrec.data.interactions import Interactions
 from jaxrec.data.splits import HeldOut, per_user_random
@@ -112,13 +113,16 @@ def _not_alike(part: Interactions, data: Interactions) -> bool:
     return (users and part.n_users != data.n_users) or (items and part.n_items != data.n_items)
 
 
-def leave_user_out(method: Any, data: Interactions, gram: Any = None) -> LeaveUserOut | WithoutUserCounts:
+def leave_user_out(
+    method: Any, data: Interactions, gram: Any = None, structure: WithoutUser | None = None
+) -> LeaveUserOut | WithoutUserCounts:
     """What scores each user of `data` by the model of `method` trained without that user.
 
     Args:
       method: a configured closed form, or `Popularity()`.
       data: U x I interactions.
       gram: [I, I] from `method.gram(data)`, where that is known already. Its memory is used up.
+      structure: `WithoutUser(data)`, where several methods are looked at.
 
     Raises:
       InputError, FitError: as `evaluate_leave_user_out`.
@@ -136,7 +140,7 @@ def leave_user_out(method: Any, data: Interactions, gram: Any = None) -> LeaveUs
     else:
         gram = gram[: data.n_items, : data.n_items]  # without the empty items that fill up the blocks of a device
         status, (off, diagonal) = Status.OK, _invert_on_device(gram, problem.penalty.astype(np.float32))
-    without = LeaveUserOut(method, off, np.asarray(diagonal, np.float64), problem)
+    without = LeaveUserOut(method, off, np.asarray(diagonal, np.float64), problem, structure or WithoutUser(data))
     certificate = certify(problem, without.solution, status)
     if certificate.status is not Status.OK:
         raise FitError(certificate.status, method._advice(certificate, data))

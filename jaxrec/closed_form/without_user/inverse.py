@@ -63,6 +63,7 @@ class LeaveUserOut:
       off: [I, I] C = (X'X + Lambda)^-1 without its diagonal, both triangles.
       diagonal: [I] float64 diagonal of C.
       problem: data X, penalty and limit of the diagonal.
+      structure: what is exactly 0, or equal, without each user.
       certificate: of the model of all users.
     """
 
@@ -70,6 +71,7 @@ class LeaveUserOut:
     off: Any
     diagonal: np.ndarray
     problem: kernel.Problem
+    structure: WithoutUser
     certificate: Certificate | None = None
 
     @property
@@ -101,7 +103,7 @@ class LeaveUserOut:
         if weak.any():
             at = np.flatnonzero(weak)
             found[at] = self._better(history[at], fold_in[at])
-        self._structure.settle(found, history, fold_in, self.problem.diagonal_limit > 0)
+        self.structure.settle(found, history, fold_in, self.problem.diagonal_limit > 0)
         return found
 
     def _better(self, history: Rows, fold_in: Rows) -> np.ndarray:
@@ -116,8 +118,8 @@ class LeaveUserOut:
 
     def _fitted_without(self, history: Rows, fold_in: Rows) -> np.ndarray:
         """[I] the scores of one user by a fit in float64 to the data of all others."""
-        user = self._structure.user_of(history)
-        if user is None or len(self.diagonal) > FLOAT64_ITEMS:
+        (user,) = self.structure.users_of(history)
+        if user < 0 or len(self.diagonal) > FLOAT64_ITEMS:
             raise FitError(
                 Status.ILL_CONDITIONED,
                 f"{self.method.dtype} cannot resolve {self.method} without a user who has items almost to himself, or "
@@ -178,7 +180,7 @@ class LeaveUserOut:
           own: [B, I] the diagonal 1 - Lambda_j C_u,jj that it would have if it were free; None where it is 0.
         """
         limit, eps = self.problem.diagonal_limit, float(np.finfo(a.dtype).eps)
-        self._structure.clear((a, b), history, fold_in)
+        self.structure.clear((a, b), history, fold_in)
         np.divide(1 - limit, divisor, out=divisor)
         s = np.maximum(divisor, penalty.astype(a.dtype), out=divisor)
         a += b
@@ -233,17 +235,12 @@ class LeaveUserOut:
         return errors / (self.problem.penalty + errors)
 
     @cached_property
-    def _structure(self) -> WithoutUser:
-        """What is exactly 0, or equal, without each user."""
-        return WithoutUser(self.problem.x)
-
-    @cached_property
     def _in_float64(self) -> LeaveUserOut:
         """The same from an inverse in float64, whose fits without a user are the last resort."""
         gram = lower_gram(self.problem.x, np.float64)
         if kernel.invert_on_host(gram, self.problem.penalty) is not Status.OK:
             gram = np.full_like(gram, np.nan)  # then every user is weak
-        return LeaveUserOut(self.method, *apart(gram), self.problem)
+        return LeaveUserOut(self.method, *apart(gram), self.problem, self.structure)
 
     @cached_property
     def _x(self) -> Rows:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from jaxrec.closed_form.components import Components
+from jaxrec.closed_form.without_user.shown import Shown
 from jaxrec.data.interactions import Interactions
 
 Rows = Any  # a SciPy CSR array, of whose shape and slices the type stubs know too little
@@ -40,12 +41,18 @@ class WithoutUser:
         return Components(self._x)
 
     @cached_property
-    def _users(self) -> dict[bytes, int]:
-        return {_name(self._x, user): user for user in range(self._x.shape[0])}
+    def _known(self) -> tuple[np.ndarray, np.ndarray]:
+        """(sums of the hashes of the rows, ascending; the user of each)."""
+        sums = _row_sums(self._x)
+        order = np.argsort(sums, kind="stable")
+        return sums[order], order
 
-    def user_of(self, history: Rows) -> int | None:
-        """A user of the data with the one row of `history`, or None."""
-        return self._users.get(_name(history, 0))
+    def users_of(self, history: Rows) -> np.ndarray:
+        """[B] a user of the data with each of the rows, -1 where there is none."""
+        sums, users = self._known
+        wanted = _row_sums(history)
+        at = np.minimum(np.searchsorted(sums, wanted), len(sums) - 1)
+        return np.where(sums[at] == wanted, users[at], -1)
 
     def clear(self, parts: tuple[np.ndarray, ...], history: Rows, fold_in: Rows) -> None:
         """Sets to 0, in place, what the weights between different items add to scores, where that is 0 exactly.
@@ -57,19 +64,17 @@ class WithoutUser:
         """
         if self._components.is_one:
             return
-        for row, (items, shown) in enumerate(zip(_lists(history), _lists(fold_in), strict=True)):
-            labels = self._components.without(items)
-            reached, count = np.unique(labels[shown], return_counts=True)
-            if len(reached) <= 4:
-                lost = np.ones(len(labels), bool)
-                for label in reached:
-                    lost &= labels != label
-            else:
-                lost = ~np.isin(labels, reached)
-            lost = np.flatnonzero(lost)
-            alone = shown[np.isin(labels[shown], reached[count == 1])]  # nothing else that is shown speaks for them
-            for part in parts:
-                part[row, lost] = part[row, alone] = 0
+        labels, shown = self._components.labels, Shown(fold_in, self._components)
+        largest = int(np.bincount(labels).argmax())
+        far, near = np.flatnonzero(labels != largest), np.flatnonzero(labels == largest)
+        reached = shown.counts > 0
+        away = np.flatnonzero(~reached[:, largest])
+        lost = [shown.alone(), *shown.lost_without(self.users_of(history))]
+        for part in parts:
+            part[:, far] = np.where(reached[:, labels[far]], part[:, far], 0)
+            part[np.ix_(away, near)] = 0
+            for rows, items in lost:
+                part[rows, items] = 0
 
     def settle(self, scores: np.ndarray, history: Rows, fold_in: Rows, own: bool) -> None:
         """Makes scores [B, I] equal where they are exactly, and 0 where nobody else has an item, in place.
@@ -95,10 +100,11 @@ class WithoutUser:
             means = np.add.reduceat(scores[:, of_all].astype(np.float64), starts, axis=1) / sizes
             scores[:, of_all] = np.repeat(means, sizes, axis=1)
             scores[spared] = before  # what the user has is no twin of what others have
-        for row, shown in enumerate(_lists(fold_in)):
-            user = self.user_of(history[row : row + 1]) if self._tied_without else None
-            for items in self._tied_without.get(user, ()) if user is not None else ():
-                hidden = items[~np.isin(items, shown)]
+        if not self._tied_without:
+            return
+        for row, user in enumerate(self.users_of(history).tolist()):
+            for items in self._tied_without.get(user, ()):
+                hidden = items[~np.isin(items, fold_in.indices[fold_in.indptr[row] : fold_in.indptr[row + 1]])]
                 if len(hidden) > 1:
                     scores[row, hidden] = scores[row, hidden].mean(dtype=np.float64)
 
@@ -140,10 +146,11 @@ class WithoutUser:
         found: dict[int, list[np.ndarray]] = {}
         if not len(chosen):
             return found
-        new = np.flatnonzero((np.diff(user[chosen]) != 0) | (np.diff(rest[chosen]) != 0)) + 1
-        for part in np.split(chosen, new):
-            begin, end = (np.searchsorted(sorted_total, rest[part[0]], side) for side in ("left", "right"))
-            found.setdefault(int(user[part[0]]), []).append(np.concatenate([x.indices[part], order[begin:end]]))
+        new = (np.diff(user[chosen]) != 0) | (np.diff(rest[chosen]) != 0)
+        first = np.concatenate([[0], np.flatnonzero(new) + 1])
+        begins, ends = (np.searchsorted(sorted_total, rest[chosen[first]], side) for side in ("left", "right"))
+        for owner, part, begin, end in zip(user[chosen[first]], np.split(chosen, first[1:]), begins, ends, strict=True):
+            found.setdefault(int(owner), []).append(np.concatenate([x.indices[part], order[begin:end]]))
         return found
 
 
@@ -156,10 +163,6 @@ def _kinds(items: np.ndarray, number: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return order, np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64), sizes
 
 
-def _lists(rows: Rows) -> list[np.ndarray]:
-    return np.split(rows.indices, rows.indptr[1:-1])
-
-
 def _mixed(numbers: np.ndarray) -> np.ndarray:
     """Each number stirred, so that sums of different ones do not meet (the finalizer of SplitMix64)."""
     numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -167,10 +170,9 @@ def _mixed(numbers: np.ndarray) -> np.ndarray:
     return numbers ^ (numbers >> np.uint64(31))
 
 
-def _name(rows: Rows, row: int) -> bytes:
-    begin, end = rows.indptr[row], rows.indptr[row + 1]
-    items, values = rows.indices[begin:end], rows.data[begin:end].astype(np.float32)
-    if (items[1:] < items[:-1]).any():
-        order = np.argsort(items)
-        items, values = items[order], values[order]
-    return items.astype(np.int64).tobytes() + values.tobytes()
+def _row_sums(rows: Rows) -> np.ndarray:
+    """[B] a number for the items and values of each row, mod 2^64."""
+    values = rows.data.astype(np.float32).view(np.uint32).astype(np.uint64)
+    own = _mixed((rows.indices.astype(np.uint64) << np.uint64(32)) | values)
+    total = np.concatenate([np.zeros(1, np.uint64), np.cumsum(own, dtype=np.uint64)])
+    return total[rows.indptr[1:]] - total[rows.indptr[:-1]]
