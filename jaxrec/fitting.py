@@ -22,7 +22,6 @@ from jaxrec._checks.doors import door, kind
 from jaxrec.data.interactions import Interactions
 from jaxrec.models import FitInfo, Fitted, with_items
 from jaxrec.runtime import forking, parallel, programs
-from jaxrec.runtime.checkpoint import check_target
 from jaxrec.runtime.memory import Hardware, Needs, Plan, hardware, plan_on, says_that_memory_ran_out
 from jaxrec.status import Certificate, FitError, Status
 
@@ -163,8 +162,6 @@ class Method(abc.ABC):
         """What `fit` returns; `options` go to `_solve`."""
         forking.require_usable()
         self._refuse(train)
-        if (checkpoint := options.get("checkpoint")) is not None:
-            check_target(checkpoint)
         mesh = self._mesh(devices)
         planned = self._plan((train.n_users, train.n_items, train.nnz), mesh)
         planned.require()

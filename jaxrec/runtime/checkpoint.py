@@ -14,6 +14,8 @@ import jax
 import numpy as np
 
 from jaxrec._checks import InputError, shown
+from jaxrec._checks.doors import kind
+from jaxrec._checks.doors import path as a_path
 from jaxrec.runtime.archive import DAMAGE, Archive
 from jaxrec.runtime.files import regular, replacing
 
@@ -92,13 +94,20 @@ def check_target(path: str | os.PathLike) -> None:
     Raises:
       InputError: as of `read`, but for whose run it is.
     """
-    _opened(path, only_header=True)
+    _opened(a_path("checkpoint", path), only_header=True)
+
+
+@kind("checkpoint: str | os.PathLike | None")
+def target(name: str, value: Any) -> str | os.PathLike | None:
+    """A file that is a checkpoint, or could become one, or None."""
+    del name
+    if value is not None:
+        check_target(value)
+    return value
 
 
 def _opened(path: str | os.PathLike, only_header: bool = False) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
     """The header and the arrays of a checkpoint; None if there is none yet."""
-    if not isinstance(path, str | os.PathLike):
-        raise InputError(f"checkpoint must be the path of a file, got {shown(path)}.")
     path = Path(path)
     if not path.absolute().parent.is_dir():
         raise InputError(f"checkpoint {path} cannot be written: its folder does not exist; create it first.")

@@ -69,7 +69,7 @@ def test_what_is_no_file_is_refused(kind, tmp_path, data):
 
 @pytest.mark.parametrize("odd", [3, ["x"], b"x"])
 def test_what_is_no_path_is_refused(odd):
-    with pytest.raises(InputError, match="must be the path of a file"):
+    with pytest.raises(InputError, match="must be a path"):
         checkpoint.check_target(odd)
 
 
