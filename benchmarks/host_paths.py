@@ -56,35 +56,40 @@ def main() -> None:
             return lambda: method.fit(data), lambda: jax.block_until_ready(on_device.fit(data).model)
         return lambda: method.fit(data), lambda: jax.block_until_ready(method.fit(data, devices=one).model)
 
-    train, test, _ = strong_generalization(data, min(1000, data.n_users // 5))
-    model = Ease(100.0).fit(train).model
-    on_device = jax.device_put(dataclasses.replace(model, unexplained=None))
+    def ranked():
+        train, test, _ = strong_generalization(data, min(1000, data.n_users // 5))
+        model = Ease(100.0).fit(train).model
+        models = model, jax.device_put(dataclasses.replace(model, unexplained=None))
+        return [
+            lambda by=by, model=model: sum(len(part[1]) for part in by(model, test.fold_in, 100, True, 256))
+            for by, model in zip((_on_host, _on_device), models, strict=True)
+        ]
 
-    def ranked(by, model):
-        return lambda: sum(len(part[1]) for part in by(model, test.fold_in, 100, True, 256))
-
-    def left_out(method):
-        without = leave_user_out(method, data)
+    def left_out():
         rows = data.rows(np.arange(256)).to_csr()
-        return lambda: without.scores(rows, rows)
+        found = [leave_user_out(Edlae(100.0, 0.0, solver=solver), data) for solver in ("host", "jax")]
+        return [lambda without=without: without.scores(rows, rows) for without in found]
 
     pairs = {
-        "Gram matrix": (lambda: gram_matrix(data), lambda: mesh_gram(data, mesh, data.n_items).block_until_ready()),
-        "closed forms (Ease)": fits(Ease(100.0)),
-        "blocks of MRF": fits(Mrf(4.0)),
-        "item kNN": fits(ItemKnn(), True),
-        "ridge, Cholesky (Ials rank 64)": fits(Ials(64, mode="cholesky", sweeps=2)),
-        "ridge, conjugate gradients (Ials rank 64)": fits(Ials(64, mode="cg", sweeps=2)),
-        "products of AWMF (rank 32)": fits(Awmf(32, 300.0, sweeps=3)),
-        "weighted EASE": fits(WeightedEase(100.0, alpha=4.0)),
-        "ranking by EASE": (ranked(_on_host, model), ranked(_on_device, on_device)),
-        "leave one user out": (left_out(Edlae(100.0, 0.0)), left_out(Edlae(100.0, 0.0, solver="jax"))),
+        "Gram matrix": lambda: (
+            lambda: gram_matrix(data),
+            lambda: mesh_gram(data, mesh, data.n_items).block_until_ready(),
+        ),
+        "closed forms (Ease)": lambda: fits(Ease(100.0)),
+        "blocks of MRF": lambda: fits(Mrf(4.0)),
+        "item kNN": lambda: fits(ItemKnn(), True),
+        "ridge, Cholesky (Ials rank 64)": lambda: fits(Ials(64, mode="cholesky", sweeps=2)),
+        "ridge, conjugate gradients (Ials rank 64)": lambda: fits(Ials(64, mode="cg", sweeps=2)),
+        "products of AWMF (rank 32)": lambda: fits(Awmf(32, 300.0, sweeps=3)),
+        "weighted EASE": lambda: fits(WeightedEase(100.0, alpha=4.0)),
+        "ranking by EASE": ranked,
+        "leave one user out": left_out,
     }
     figures = {}
     for name, calls in pairs.items():
         if options.only and not any(part in name for part in options.only):
             continue
-        found = seconds(calls, options.repeats)
+        found = seconds(calls(), options.repeats)
         figures[name] = {"host s": found[0], "jax s": found[1], "ratio": found[1] / found[0]}
         print(f"{name:44} {found[0]:8.3f} s {found[1]:8.3f} s {found[1] / found[0]:7.2f}", flush=True)
     if options.json:
