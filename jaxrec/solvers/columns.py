@@ -71,6 +71,20 @@ def sample_columns(n: int, most: int = 64) -> np.ndarray:
     return np.sort(np.random.default_rng(0).permutation(n)[:most])
 
 
+def sample_by(figures: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """([S] what to look at, [S] of how many each is an example): half of them the largest figures, half at random.
+
+    The largest are examples of themselves alone, the others of all the rest. All of them if there are at most `most`.
+    """
+    n = len(figures)
+    if n <= most:
+        return np.arange(n), np.ones(n)
+    order = np.argsort(-figures, kind="stable")
+    largest, rest = order[: most // 2], order[most // 2 :]
+    drawn = np.random.default_rng(0).permutation(rest)[: most - most // 2]
+    return np.concatenate([largest, drawn]), np.repeat([1.0, len(rest) / len(drawn)], [len(largest), len(drawn)])
+
+
 def columns_of(matrix: Any, columns: np.ndarray) -> np.ndarray:
     """[N, S] some columns of a matrix, in float64 on the host, wherever the matrix lies."""
     if isinstance(matrix, np.ndarray):

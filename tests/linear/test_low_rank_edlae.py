@@ -273,14 +273,15 @@ def test_fit_recommends_and_says_how_good_it_is(wide, method):
 
 
 def test_certificate_fails_on_wrong_factors(x):
-    gram = jnp.asarray(reference.gram(x), jnp.float32)
+    data, gram = interactions(x), jnp.asarray(reference.gram(x), jnp.float32)
     problem = prepare(gram, P, REG)
     start, _ = low_rank.closed_form_basis(problem, 4, KEY)
     good = low_rank._best_decoder(problem, low_rank._fixed_point(problem, start, 300, 1e-4)[0])
-    assert low_rank.certify(gram, problem, ItemFactors(good.encoder, good.decoder)).status is Status.OK
-    off = low_rank.certify(gram, problem, ItemFactors(good.encoder, 1.01 * good.decoder))
+    assert low_rank.certify(data, gram, problem, ItemFactors(good.encoder, good.decoder)).status is Status.OK
+    off = low_rank.certify(data, gram, problem, ItemFactors(good.encoder, 1.01 * good.decoder))
     assert off.status is Status.RESIDUAL_TOO_LARGE
-    lost = low_rank.certify(gram, problem, ItemFactors(good.encoder, good.decoder.at[3, 1].set(jnp.nan)))
+    assert off.detail["estimated error of the decoder"] == pytest.approx(0.01, rel=1e-2)
+    lost = low_rank.certify(data, gram, problem, ItemFactors(good.encoder, good.decoder.at[3, 1].set(jnp.nan)))
     assert lost.status is Status.NOT_FINITE
 
 
