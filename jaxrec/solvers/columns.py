@@ -43,6 +43,23 @@ def zero_diagonal(columns: Float[Array, "N m"], axis: str | None = None) -> Floa
     return jnp.where(on_diagonal(columns, axis), 0, columns)
 
 
+def without_diagonal(matrix: Any, items: np.ndarray) -> Any:
+    """The matrix, made in place, with 0 on the diagonal of some items, on the host or split over devices."""
+    if isinstance(matrix, np.ndarray):
+        matrix[items, items] = 0
+        return matrix
+    return _without_diagonal(matrix, np.isin(np.arange(len(matrix)), items), mesh=parallel.mesh_of(matrix))
+
+
+@partial(jax.jit, static_argnames="mesh", donate_argnums=0)
+def _without_diagonal(matrix, chosen, *, mesh):
+    def kernel(own, chosen, axis):
+        return jnp.where(on_diagonal(own, axis) & chosen[:, None], 0, own)
+
+    split = (parallel.COLUMNS, parallel.REPLICATED)
+    return parallel.over_columns(kernel, mesh, split, parallel.COLUMNS)(matrix, chosen)
+
+
 def take_columns(
     own: Shaped[Array, "N m"], columns: Int[ArrayLike, " S"], axis: str | None = None
 ) -> Shaped[Array, "N S"]:

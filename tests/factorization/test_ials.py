@@ -265,10 +265,10 @@ def test_estimated_error_of_the_item_factors(data, mode):
 
 
 def test_item_factors_far_from_their_equations_are_refused(data, monkeypatch):
-    monkeypatch.setitem(ials.ERROR_LIMITS, "cg", 1e-5)
+    monkeypatch.setitem(ials.ERROR_LIMITS, "cg", (1e-5, 1))
     with pytest.raises(FitError, match=r"ill-conditioned.*raise sweeps, or use mode='cholesky'"):
         Ials(RANK, sweeps=2).fit(data)
-    monkeypatch.setitem(ials.ERROR_LIMITS, "cholesky", 1e-9)
+    monkeypatch.setitem(ials.ERROR_LIMITS, "cholesky", (1e-9, 1))
     with pytest.raises(FitError, match="raise reg: float32 cannot resolve"):
         Ials(RANK, sweeps=2, mode="cholesky").fit(data)
 

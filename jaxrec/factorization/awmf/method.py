@@ -47,11 +47,9 @@ from jaxrec.models import Fitted, ItemFactors
 from jaxrec.runtime.memory import Hardware, Needs
 from jaxrec.runtime.threads import n_threads
 from jaxrec.solvers.columns import HIGHEST
-from jaxrec.status import Certificate, Status
+from jaxrec.status import Certificate, Status, last_checks
 
 LIMIT = 1e-3  # of the relative gradient in V, whose equations were solved last, exactly
-# Of the error of the predictions that V makes, given A, and of the worst item.
-ERROR_LIMIT, WORST_LIMIT = 1e-2, 3e-2
 EXACT_UP_TO = {"cpu": 8192, "gpu": 20_000, "tpu": 20_000}  # items, where I^3 flops are a small part of a fit
 Callback = Callable[[int, AwmfInfo, AwmfState], Any]
 
@@ -306,10 +304,8 @@ def certify(problem: AwmfProblem, made: Alternation, kind: str, reg: float) -> C
     detail = {"loss": loss, "gradient in A": encoder}
     if len(course):
         detail |= {"residual of the equations for A": float(course[-1, 2]), "steps": float(course[:, 3].sum())}
-    status = Status.OK
-    if not np.isfinite([loss, encoder, decoder]).all():
-        status = Status.NOT_FINITE
-    else:
+    status = Status.NOT_FINITE
+    if np.isfinite([loss, encoder, decoder]).all():
         z = problem.x @ np.asarray(state.encoder, np.float64)
         errors = ridge.row_errors(problem.items, state.decoder, z, in_v)
         detail["estimated error of the decoder"] = errors.whole
@@ -317,9 +313,6 @@ def certify(problem: AwmfProblem, made: Alternation, kind: str, reg: float) -> C
         if before is not None:
             then = problem.x @ np.asarray(before.encoder, np.float64), before.decoder
             detail |= movement(then, (z, state.decoder))
-        if decoder > LIMIT:
-            status = Status.RESIDUAL_TOO_LARGE
-        elif not (errors.whole <= ERROR_LIMIT and errors.worst <= WORST_LIMIT):
-            status = Status.ILL_CONDITIONED
+        status = last_checks(decoder, LIMIT, *errors)
     detail |= {f"loss after sweep {number}": float(row[0]) for number, row in enumerate(course, 1)}
     return Certificate(status, decoder, LIMIT, detail)

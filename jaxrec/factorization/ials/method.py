@@ -44,14 +44,13 @@ from jaxrec.models import Fitted
 from jaxrec.runtime.memory import Hardware, Needs
 from jaxrec.runtime.threads import n_threads
 from jaxrec.solvers.columns import HIGHEST
-from jaxrec.status import Certificate, Status
+from jaxrec.status import ERROR_LIMIT, WORST_LIMIT, Certificate, Status, last_checks
 
 MODES = ("cg", "cholesky", "block")
 # Of the relative gradient in the item factors, whose equations were solved last: exactly, or for a few steps.
 LIMITS = {"cholesky": 1e-3, "cg": 0.1, "block": 0.1}
-# Of the error of the predictions that the item factors make, given the user factors; an item may have three times that.
-ERROR_LIMITS = {"cholesky": 1e-2, "cg": 0.2, "block": 0.2}
-WORST = 3
+# Of the error of the predictions that the item factors make, given the user factors, and of the worst item.
+ERROR_LIMITS = {"cholesky": (ERROR_LIMIT, WORST_LIMIT), "cg": (0.2, 0.6), "block": (0.2, 0.6)}
 COMPILED_BYTES = 420_000_000  # bytes that XLA takes on a CPU to compile a solver for some ten widths
 Callback = Callable[[int, IalsInfo, IalsState], Any]
 
@@ -353,19 +352,14 @@ def certify(problem: IalsProblem, made: Alternation, mode: str) -> Certificate:
     detail = {"loss": loss, "gradient in the users": users}
     if len(course):
         detail["residual of the equations"] = float(course[-1, 2])
-    status, limit, most = Status.OK, LIMITS[mode], ERROR_LIMITS[mode]
-    if not np.isfinite([loss, users, items]).all():
-        status = Status.NOT_FINITE
-    else:
+    status, limit = Status.NOT_FINITE, LIMITS[mode]
+    if np.isfinite([loss, users, items]).all():
         errors = ridge.row_errors(problem.items, state.item_factors, state.user_factors, in_items)
         detail |= {
             "estimated error of the item factors": errors.whole,
             "estimated error of the worst item": errors.worst,
         }
         detail |= movement(before, state)
-        if items > limit:
-            status = Status.RESIDUAL_TOO_LARGE
-        elif not (errors.whole <= most and errors.worst <= WORST * most):
-            status = Status.ILL_CONDITIONED
+        status = last_checks(items, limit, *errors, ERROR_LIMITS[mode])
     detail |= {f"loss after sweep {number}": float(row[0]) for number, row in enumerate(course, 1)}
     return Certificate(status, items, limit, detail)

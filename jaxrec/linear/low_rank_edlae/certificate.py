@@ -16,12 +16,11 @@ from jaxrec.linear.low_rank_edlae.kernels import LowRankProblem
 from jaxrec.models import ItemFactors
 from jaxrec.runtime import parallel
 from jaxrec.solvers.columns import largest_share, sample_by
-from jaxrec.status import Certificate, Status
+from jaxrec.status import Certificate, Status, last_checks
 
 GRADIENT_LIMIT = 1e-3  # of the decoder, which is explicit
 ENCODER_LIMIT = 1e-2  # of the encoder that "fixed_point" ends with
 ROUNDING_LIMIT = 3e-2  # of the excess
-ERROR_LIMIT, WORST_LIMIT = 1e-2, 3e-2  # of the weights that the decoder makes, given the encoder, and of the worst item
 SAMPLE = 64  # items that are looked at
 CANCELS = 1e-6  # share of a sum that must be left when something is subtracted
 NULL = 1e-13  # singular values below this share of the largest count as 0
@@ -66,13 +65,12 @@ def certify(
     parts = (parallel.to_host(part)[: train.n_items] for part in (problem.penalty, encoder, decoder))
     error, worst = decoder_errors(train, *(np.asarray(part, np.float64) for part in parts))
     detail |= {"estimated error of the decoder": error, "estimated error of the worst item": worst}
-    status = Status.OK
     if rounding > ROUNDING_LIMIT:
         status = Status.ILL_CONDITIONED
-    elif in_decoder > GRADIENT_LIMIT or share > 1 or (stationary and in_encoder > ENCODER_LIMIT):
+    elif share > 1 or (stationary and in_encoder > ENCODER_LIMIT):
         status = Status.RESIDUAL_TOO_LARGE
-    elif not (error <= ERROR_LIMIT and worst <= WORST_LIMIT):
-        status = Status.ILL_CONDITIONED
+    else:
+        status = last_checks(in_decoder, GRADIENT_LIMIT, error, worst)
     return Certificate(status, in_decoder, GRADIENT_LIMIT, detail)
 
 

@@ -21,7 +21,6 @@ from jaxtyping import Array, Float
 
 from jaxrec import _checks
 from jaxrec.closed_form import ties
-from jaxrec.closed_form.certificate import COLUMN_LIMIT, ROUNDING_LIMIT
 from jaxrec.closed_form.gram import default_gram, squared_norms
 from jaxrec.closed_form.mesh import invert
 from jaxrec.data.interactions import Interactions
@@ -41,7 +40,7 @@ from jaxrec.solvers.columns import (
     take_columns,
     zero_diagonal,
 )
-from jaxrec.status import Certificate, Status
+from jaxrec.status import ERROR_LIMIT, WORST_LIMIT, Certificate, Status, last_checks
 
 RELAXATION = 1.8  # ADMM converges for values in (0, 2); chosen with COUPLING on MovieLens data
 COUPLING = 8.0  # rho relative to the Gram matrix's diagonal
@@ -264,7 +263,7 @@ class Slim(Method):
                     norms = parallel.to_host(_violations(state, gram, rho, *floats))[:, :n].astype(np.float64)
                     columns = self._worst_and_drawn(train, items, norms)
                     found = columns.errors(taken(state, columns.items), gram_product(gram, n))
-                    settled = found.weights <= ROUNDING_LIMIT / 2 and found.worst <= COLUMN_LIMIT / 2
+                    settled = found.weights <= ERROR_LIMIT / 2 and found.worst <= WORST_LIMIT / 2
                     if last or (settled and found.residual <= self.tolerance):
                         break
                     enough = residual / (2 if settled else 4)
@@ -300,13 +299,9 @@ class Slim(Method):
             "estimated error of the weights": found.weights,
             "estimated error of the worst column": found.worst,
         }
-        status = Status.OK
+        status = last_checks(residual, self.tolerance, found.weights, found.worst)
         if not bool(jnp.isfinite(jnp.sum(weights))):
             status = Status.NOT_FINITE
-        elif not residual <= self.tolerance:
-            status = Status.RESIDUAL_TOO_LARGE
-        elif not (found.weights <= ROUNDING_LIMIT and found.worst <= COLUMN_LIMIT):
-            status = Status.ILL_CONDITIONED
         return Certificate(status, residual, self.tolerance, detail)
 
     def _advice(self, certificate: Certificate, train: Interactions) -> str:
