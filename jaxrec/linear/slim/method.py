@@ -40,6 +40,7 @@ from jaxrec.solvers.columns import (
     take_columns,
     zero_diagonal,
 )
+from jaxrec.solvers.restricted import DENSE
 from jaxrec.status import ERROR_LIMIT, WORST_LIMIT, Certificate, Status, last_checks
 
 RELAXATION = 1.8  # ADMM converges for values in (0, 2); chosen with COUPLING on MovieLens data
@@ -227,7 +228,8 @@ class Slim(Method):
           Fitted(model: ItemWeights, info: FitInfo). The certificate holds the relative projected-gradient residual of
           up to 64 columns in float64: 32 drawn once, and the 32 that look worst. Its detail holds the residual of all
           columns, to float32's digits; and the estimated error of the weights, of the columns drawn and of the worst
-          column of these 64. The iterations go on until that is below a hundredth as well.
+          column of these 64. The iterations go on until that is below a hundredth as well; where float32 lacks the
+        digits for it, up to 256 items are solved for in float64 and rounded.
 
         Raises:
           FitError: it does not fit in memory, or the residual is above `tolerance` after `max_iterations`.
@@ -270,8 +272,14 @@ class Slim(Method):
             del inverse
         with clock.stage("certificate"):
             weights, twins = _feasible(state, rho, *floats[1:]), ties.identical_items(train)
+            in_float64 = found.residual <= self.tolerance and not settled and mesh is None and n <= DENSE
+            if in_float64:
+                whole = Columns(train, np.arange(n), np.ones(n, bool), *problem)
+                weights = whole.settled(columns_of(weights, whole.items)[:n]).astype(np.float32)
+                size = n
             if len(twins.items):
                 weights = ties.tie(weights, twins)
+            if len(twins.items) or in_float64:
                 found = columns.errors(columns_of(weights, columns.items)[:n], gram_product(gram, n))
             certificate = self._certificate(weights, found, _relative(norms), float(done), n)
         return ItemWeights(weights, padding=size - n), certificate
