@@ -6,6 +6,9 @@ import dataclasses
 import enum
 import math
 
+# Largest estimated relative errors with which a model leaves the library: of all of it, and of its worst item.
+ERROR_LIMIT, WORST_LIMIT = 1e-2, 3e-2
+
 
 class Status(enum.Enum):
     """How a fit ended."""
@@ -49,6 +52,25 @@ class Certificate:
         else:
             shown = f"relative KKT residual {self.residual:.1e} (limit {self.limit:.0e})"
         return f"{self.status.value}: {shown}{figures}"
+
+
+def last_checks(
+    residual: float, limit: float, error: float, worst: float, limits: tuple[float, float] = (ERROR_LIMIT, WORST_LIMIT)
+) -> Status:
+    """The status of a model that passed all other checks: is its residual small enough, and are its estimated errors?
+
+    Args:
+      residual: relative.
+      limit: of the residual; `RESIDUAL_TOO_LARGE` above.
+      error: estimated relative error of the whole model.
+      worst: of the item that is worst in it.
+      limits: of these; `ILL_CONDITIONED` above.
+    """
+    if not residual <= limit:
+        return Status.RESIDUAL_TOO_LARGE
+    if not (error <= limits[0] and worst <= limits[1]):
+        return Status.ILL_CONDITIONED
+    return Status.OK
 
 
 class NothingToLearn(UserWarning):

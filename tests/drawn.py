@@ -36,6 +36,8 @@ class Outcome(NamedTuple):
       estimated_worst: its estimate of `worst`.
       repr: the method.
       was_right: whether a refused fit, with every limit lifted, would have been within a hundredth.
+      change: of a fit by sweeps or epochs, the true relative change by as many again.
+      estimated_change: the change by the last one, times their number.
     """
 
     status: str
@@ -45,11 +47,25 @@ class Outcome(NamedTuple):
     estimated_worst: float = np.nan
     repr: str = ""
     was_right: bool = False
+    change: float = np.nan
+    estimated_change: float = np.nan
 
     @property
     def ratio(self) -> float:
-        """The true error beyond rounding over the estimate."""
-        return max(0.0, self.error - FREE_OF_ROUNDING) / max(self.estimate, 1e-30)
+        """The true error beyond rounding over the estimate; 0 where none is made."""
+        return beyond(self.error, self.estimate)
+
+    @property
+    def change_ratio(self) -> float:
+        """The same of the change."""
+        return beyond(self.change, self.estimated_change)
+
+
+def beyond(true: float, estimate: float) -> float:
+    """A true error beyond rounding over the estimate; 0 where there is neither."""
+    if np.isnan(true) and np.isnan(estimate):
+        return 0.0
+    return max(0.0, true - FREE_OF_ROUNDING) / max(estimate, 1e-30)
 
 
 def draw_data(rng: np.random.Generator, most: int = 24) -> Interactions:

@@ -4,6 +4,7 @@ The plain tests take some seeds of each family; `python benchmarks/drawn_fits.py
 """
 
 import drawn
+import drawn_factors
 import pytest
 
 FITS = {"slim": 5, "higher-order": 8, "weighted-ease": 15}
@@ -18,3 +19,17 @@ def test_no_certified_fit_is_wrong_beyond_its_estimate(family):
     worst = max(certified, key=lambda outcome: outcome.ratio)
     assert worst.ratio <= 3, worst
     assert max(outcome.error for outcome in certified) <= 0.03
+
+
+FACTORS = {"ials": 8, "awmf": 15, "low-rank-edlae": 10, "elsa": 2}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("family", drawn_factors.FAMILIES)
+def test_no_certified_factors_are_wrong_beyond_their_estimate(family):
+    outcomes = [drawn_factors.run(family, seed) for seed in range(FACTORS[family])]
+    certified = [outcome for outcome in outcomes if outcome.status == "certified"]
+    assert len(certified) > len(outcomes) / 3
+    worst = max(certified, key=lambda outcome: outcome.ratio)
+    assert worst.ratio <= 3, worst
+    assert all(outcome.change <= 10 * outcome.estimated_change for outcome in certified if outcome.change > 1e-5)

@@ -10,7 +10,7 @@ from jaxrec import InputError, LowRankEdlae, Mrf, Slim
 from jaxrec.closed_form.gram import default_gram, gram_matrix
 from jaxrec.data import Interactions
 from jaxrec.linear import higher_order, item_knn
-from jaxrec.linear.low_rank_edlae import kernels
+from jaxrec.linear.low_rank_edlae import certificate, kernels
 from jaxrec.linear.low_rank_edlae import method as low_rank
 from jaxrec.linear.slim import method as slim
 from jaxrec.runtime import parallel
@@ -99,8 +99,8 @@ def test_low_rank_sends_blocks_of_vectors():
         "one_shot": low_rank._one_shot.lower(problem, "eigen", rank, key),
         "best_decoder": low_rank._best_decoder.lower(problem, thin),
         "fixed_point": low_rank._fixed_point.lower(problem, thin, 3, 1e-5),
-        "excess": low_rank._excess.lower(problem, thin, thin),
-        "gradients": low_rank._gradients.lower(problem, square, thin, thin),
+        "excess": certificate._excess.lower(problem, thin, thin),
+        "gradients": certificate._gradients.lower(problem, square, thin, thin),
     }
     for name, lowered in programs.items():
         compiled = lowered.compile()

@@ -9,15 +9,14 @@ import numpy as np
 from jaxrec.closed_form.gram import offdiagonal_norm
 from jaxrec.closed_form.kernel import Problem, Solution
 from jaxrec.closed_form.products import times_weights, weights_times
-from jaxrec.status import Certificate, Status
+from jaxrec.status import Certificate, Status, last_checks
 
 PROBES = 8  # random signs for norms of residuals
 EXACT_ITEMS = 64  # up to which errors of weights are not sampled
 ERROR_PROBES = 16  # normal draws for errors of weights: a few signs may all be blind for two items that go together
-# Largest relative KKT residual, and largest estimated error of the weights, of all and of a column, that leave `fit`.
+# Largest relative KKT residual, and largest estimated rounding error, that leave `fit`.
 RESIDUAL_LIMIT = {"float32": 1e-4, "float64": 1e-10}
 ROUNDING_LIMIT = 1e-2
-COLUMN_LIMIT = 3e-2
 # Of iterative refinement: most steps, and the relative change that ends it.
 REFINEMENTS = 8
 REFINED = 1e-9
@@ -77,10 +76,8 @@ def certify(problem: Problem, solution: Solution, status: Status = Status.OK) ->
         status = Status.MULTIPLIER_OUT_OF_RANGE
     elif rounding > ROUNDING_LIMIT:
         status = Status.ILL_CONDITIONED
-    elif residual > limit:
-        status = Status.RESIDUAL_TOO_LARGE
-    elif not (weight_error <= ROUNDING_LIMIT and column_error <= COLUMN_LIMIT):
-        status = Status.ILL_CONDITIONED
+    else:
+        status = last_checks(residual, limit, weight_error, column_error)
     detail = {
         "estimated rounding error": rounding,
         "estimated error of the weights": weight_error,

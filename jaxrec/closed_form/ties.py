@@ -24,7 +24,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxrec.data.interactions import Interactions
 from jaxrec.runtime import parallel
-from jaxrec.solvers.columns import HIGHEST, on_diagonal, own_diagonal
+from jaxrec.solvers.columns import HIGHEST, own_diagonal, without_diagonal
 
 CHUNK = 256  # columns that are taken at a time
 
@@ -114,7 +114,7 @@ def _tie_on_devices(weights: Any, twins: IdenticalItems) -> Any:
     size, mesh = len(weights), parallel.mesh_of(weights)
     own = tie_entries(_diagonal(weights, mesh=mesh)[: len(twins.kind)].astype(np.float64), twins)
     chunks = list(_chunks(twins, size))
-    weights = _without_diagonal(weights, np.isin(np.arange(size), twins.items), mesh=mesh)
+    weights = without_diagonal(weights, twins.items)
     for items, slot, counts, _ in chunks:
         weights = _mean_rows(weights, items, slot, counts, mesh=mesh)
     for items, slot, counts, inside in chunks:
@@ -198,14 +198,6 @@ def _mean_rows(weights, items, slot, counts, *, mesh):
 def _mean_columns(weights, items, slot, counts, inside, diagonal, *, mesh):
     tied = parallel.over_columns(mean_columns, mesh, (_SPLIT, *[_WHOLE] * 5), _SPLIT)
     return tied(weights, items, slot, counts, inside, diagonal)
-
-
-@partial(jax.jit, static_argnames="mesh", donate_argnums=0)
-def _without_diagonal(weights, tied, *, mesh):
-    def kernel(own, tied, axis):
-        return jnp.where(on_diagonal(own, axis) & tied[:, None], 0, own)
-
-    return parallel.over_columns(kernel, mesh, (_SPLIT, _WHOLE), _SPLIT)(weights, tied)
 
 
 def _diagonal(weights: Any, mesh: Any) -> np.ndarray:

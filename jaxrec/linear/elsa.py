@@ -25,7 +25,9 @@ from jaxrec.solvers.descent import require_optax
 from jaxrec.solvers.epochs import IN_FLIGHT, EpochSteps, Shuffled, run_epochs, training_certificate
 from jaxrec.status import Certificate
 
-LOSS_BEFORE, LOSS_AFTER = "loss at the start", "loss at the end"  # in the details of a certificate
+# In the details of a certificate.
+LOSS_BEFORE, LOSS_AFTER = "loss at the start", "loss at the end"
+CHANGE = "change of the weights by the last epoch"
 
 
 def objective(x: Float[ArrayLike, "U I"], factors: Float[ArrayLike, "I K"]) -> Float[Array, ""]:
@@ -43,6 +45,22 @@ def objective(x: Float[ArrayLike, "U I"], factors: Float[ArrayLike, "I K"]) -> F
     e = _unit_rows(jnp.asarray(factors))
     predicted = jnp.matmul(jnp.matmul(x, e, precision=HIGHEST), e.T, precision=HIGHEST) - x
     return jnp.sum((_unit_rows(x) - _unit_rows(predicted)) ** 2)
+
+
+def weight_change(before: Float[ArrayLike, "I K"], after: Float[ArrayLike, "I K"]) -> float:
+    """||B - B0||_F / ||B||_F with B = E E' - I and B0 = E0 E0' - I, in float64 on the host.
+
+    Args:
+      before: [I, K] E0, with rows of length 1.
+      after: [I, K] E, likewise.
+
+    Cost: 6 I K^2 flops.
+    """
+    old, new = (np.asarray(part, np.float64) for part in (before, after))
+    now, then, both = (float(np.sum((a.T @ b) ** 2)) for a, b in ((new, new), (old, old), (old, new)))
+    # E E' has ones on its diagonal, but for rounding and for rows that are 0.
+    size = now - float(np.sum(np.sum(new**2, axis=1) ** 2))
+    return float(np.sqrt(max(now + then - 2 * both, 0.0) / max(size, np.finfo(float).tiny)))
 
 
 def _unit_rows(rows: Any) -> Any:
@@ -82,9 +100,9 @@ class Elsa(Method):
     """ELSA: B = E E' - I with unit rows E, by NAdam on the cosine between a history and its reconstruction.
 
     The loss is not convex: the result is what so many epochs lead to, no certified optimum; it depends on `init_seed`.
-    The certificate reports the gradient's norm on all users at the end over its norm at the random start, and the mean
-    loss of each epoch; it asks only that all of them are finite and the loss fell. Fitting needs optax. Devices share
-    the users of a batch; each holds all factors.
+    The certificate reports the gradient's norm on all users at the end over its norm at the random start, the mean
+    loss of each epoch, and how far the last epoch changed the weights B; it asks only that all of them are finite and
+    the loss fell. Fitting needs optax. Devices share the users of a batch; each holds all factors.
 
     The model is ItemFactors with E as encoder and decoder. It scores x E E'; the paper's x (E E' - I) differs only in
     the scores of the items of the history, which a recommendation leaves out.
@@ -134,16 +152,25 @@ class Elsa(Method):
         def mean_loss(_: Any, steps: EpochSteps, __: list[float]) -> float:
             return float(np.sum(steps.figures)) / data.n_users
 
+        before = [parallel.to_host(factors)]  # the last epoch, in the end
+
+        def keep(state: Any, course: list[float]) -> None:
+            if len(course) == self.epochs - 1:
+                before[0] = parallel.to_host(state[0])
+
         with clock.stage("train"):
             first_loss, first_slope = self._measure(data, factors, mesh)
             users, start = Shuffled(data.n_users, size, order_key), (factors, optimizer.init(factors))
-            (factors, _), losses = run_epochs("ELSA", step, start, users, mean_loss, epochs=self.epochs)
+            (factors, _), losses = run_epochs(
+                "ELSA", step, start, users, mean_loss, epochs=self.epochs, after_epoch=keep
+            )
             last_loss, last_slope = self._measure(data, factors, mesh)
         finite = all(map(math.isfinite, (*losses, last_loss, last_slope)))
         fell = last_loss < first_loss or first_slope == 0
-        detail = {LOSS_BEFORE: first_loss, LOSS_AFTER: last_loss}
-        detail |= {f"loss in epoch {epoch}": loss for epoch, loss in enumerate(losses, 1)}
         e = jnp.asarray(parallel.to_host(_normalised(factors)))
+        change = weight_change(_normalised(before[0]), e)
+        detail = {LOSS_BEFORE: first_loss, LOSS_AFTER: last_loss, CHANGE: change}
+        detail |= {f"loss in epoch {epoch}": loss for epoch, loss in enumerate(losses, 1)}
         return ItemFactors(e, e), training_certificate(fell, finite, first_slope, last_slope, detail)
 
     def _needs(self, n_users: int, n_items: int, nnz: int, on: Hardware, host: bool) -> Needs:

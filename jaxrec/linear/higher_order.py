@@ -20,7 +20,6 @@ from jaxtyping import Array, Float, Int
 
 from jaxrec import _checks
 from jaxrec._checks import InputError
-from jaxrec.closed_form.certificate import COLUMN_LIMIT, ROUNDING_LIMIT
 from jaxrec.closed_form.gram import lower_gram
 from jaxrec.data.interactions import Interactions
 from jaxrec.fitting import Method, Stopwatch
@@ -40,7 +39,7 @@ from jaxrec.solvers.columns import (
 from jaxrec.solvers.restricted import restricted_solve
 from jaxrec.solvers.spd import SweepLayout, inverse_columns, sweep_layout
 from jaxrec.solvers.spd_host import mirror_lower
-from jaxrec.status import Certificate, Status
+from jaxrec.status import ERROR_LIMIT, WORST_LIMIT, Certificate, Status
 
 RESIDUAL_LIMIT = 1e-3
 LOOK_AFTER = 40  # iterations, at first; then after half as many as were done
@@ -347,13 +346,13 @@ class HigherOrder(Method):
                     solution = iterations.advance(more)
                     advance(more)
                     residual, error, worst = check.of(solution)
-                    if not residual > RESIDUAL_LIMIT and error <= ROUNDING_LIMIT / 2 and worst <= COLUMN_LIMIT / 2:
+                    if not residual > RESIDUAL_LIMIT and error <= ERROR_LIMIT / 2 and worst <= WORST_LIMIT / 2:
                         break
                     if iterations.done >= self.max_iterations or not np.isfinite(residual):
                         break
         if not np.isfinite(residual):
             status = Status.NOT_FINITE
-        elif residual > RESIDUAL_LIMIT or not (error <= ROUNDING_LIMIT and worst <= COLUMN_LIMIT):
+        elif residual > RESIDUAL_LIMIT or not (error <= ERROR_LIMIT and worst <= WORST_LIMIT):
             status = Status.RESIDUAL_TOO_LARGE
         else:
             status = Status.OK

@@ -43,6 +43,23 @@ def zero_diagonal(columns: Float[Array, "N m"], axis: str | None = None) -> Floa
     return jnp.where(on_diagonal(columns, axis), 0, columns)
 
 
+def without_diagonal(matrix: Any, items: np.ndarray) -> Any:
+    """The matrix, made in place, with 0 on the diagonal of some items, on the host or split over devices."""
+    if isinstance(matrix, np.ndarray):
+        matrix[items, items] = 0
+        return matrix
+    return _without_diagonal(matrix, np.isin(np.arange(len(matrix)), items), mesh=parallel.mesh_of(matrix))
+
+
+@partial(jax.jit, static_argnames="mesh", donate_argnums=0)
+def _without_diagonal(matrix, chosen, *, mesh):
+    def kernel(own, chosen, axis):
+        return jnp.where(on_diagonal(own, axis) & chosen[:, None], 0, own)
+
+    split = (parallel.COLUMNS, parallel.REPLICATED)
+    return parallel.over_columns(kernel, mesh, split, parallel.COLUMNS)(matrix, chosen)
+
+
 def take_columns(
     own: Shaped[Array, "N m"], columns: Int[ArrayLike, " S"], axis: str | None = None
 ) -> Shaped[Array, "N S"]:
@@ -69,6 +86,20 @@ def columns_product(a: Float[Array, "R k"], b: Float[Array, "K m"], axis: str | 
 def sample_columns(n: int, most: int = 64) -> np.ndarray:
     """[S] at most `most` of n columns in order, the same for every matrix of n: what certificates look at."""
     return np.sort(np.random.default_rng(0).permutation(n)[:most])
+
+
+def sample_by(figures: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """([S] what to look at, [S] of how many each is an example): half of them the largest figures, half at random.
+
+    The largest are examples of themselves alone, the others of all the rest. All of them if there are at most `most`.
+    """
+    n = len(figures)
+    if n <= most:
+        return np.arange(n), np.ones(n)
+    order = np.argsort(-figures, kind="stable")
+    largest, rest = order[: most // 2], order[most // 2 :]
+    drawn = np.random.default_rng(0).permutation(rest)[: most - most // 2]
+    return np.concatenate([largest, drawn]), np.repeat([1.0, len(rest) / len(drawn)], [len(largest), len(drawn)])
 
 
 def columns_of(matrix: Any, columns: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ import pytest
 from jax import export
 
 from jaxrec import Awmf, FitError, InputError, Interactions, Status, Weights
-from jaxrec.factorization import ridge
+from jaxrec.factorization import alternation, ridge
 from jaxrec.factorization.awmf import method as awmf
 from jaxrec.factorization.awmf import on_devices, sweeps
 from jaxrec.factorization.awmf.on_devices import OnDevices
@@ -334,6 +335,46 @@ def test_the_loss_never_rises_and_it_certifies_itself(data, kind, make, precondi
     literal = float(awmf.objective(dense(data), w, *dataclasses.astuple(fitted.model), 0.5, kind))
     assert certificate.detail["loss"] == pytest.approx(literal, rel=1e-5)
     assert course[-1] == pytest.approx(literal, rel=1e-4)
+
+
+@kinds
+def test_estimated_error_of_the_decoder(data, kind):
+    """What the exact V, given A, changes in the predictions, by brute force."""
+    method = Awmf(RANK, 0.5, kind, alpha=3.0, sweeps=3, tolerance=0.0)
+    fitted = method.fit(data)
+    detail = fitted.info.certificate.detail
+    x, w = dense(data), method.cell_weights(data).to_dense(data)
+    a, v = (np.asarray(part, np.float64) for part in dataclasses.astuple(fitted.model))
+    exact = best_v(x, w, a, kind, 0.5)
+    true = np.linalg.norm(x @ a @ (v - exact).T) / np.linalg.norm(x @ a @ v.T)
+    assert detail["estimated error of the decoder"] == pytest.approx(true, rel=0.05, abs=1e-8) and true < 1e-5
+    assert 0 < detail[alternation.CHANGE] < 1
+
+
+@pytest.mark.parametrize("share", (0.9, 1.1))
+@pytest.mark.parametrize("kind", ("l2", "factor"))
+def test_factors_of_zero_are_recognised(data, kind, share):
+    """They are the optimum where no direction of the targets is worth its penalty; just below that others are."""
+    method = Awmf(RANK, 1.0, kind, alpha=3.0, sweeps=12, tolerance=0.0)
+    x, w = dense(data), method.cell_weights(data).to_dense(data)
+    onto_users = x @ np.linalg.pinv(x)  # X A sees no more of the targets, which the fit does not ask
+    largest = np.linalg.norm(x.T @ (w * x) if kind == "l2" else onto_users @ (w * x), 2)
+    asked = largest if kind == "l2" else np.linalg.norm(w * x, 2)
+    assert sweeps.singular_value_at_zero(method.problem(data), kind, 2.0) == pytest.approx(asked / 2, rel=1e-5)
+    method = dataclasses.replace(method, reg=share * (largest if share < 1 else asked))
+    if share < 1:
+        assert np.any(method.fit(data).model.encoder)
+        return
+    with pytest.warns(UserWarning, match="nothing is left to learn"):
+        fitted = method.fit(data)
+    assert fitted.info.certificate.status is Status.OK and not np.any(fitted.model.encoder)
+    assert fitted.info.certificate.detail["loss"] == pytest.approx(np.sum(w * x**2))
+
+
+def test_a_penalty_on_the_product_leaves_something_to_learn(data):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.any(Awmf(RANK, 1e6, "product").fit(data).model.encoder)
 
 
 @kinds

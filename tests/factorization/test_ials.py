@@ -15,7 +15,7 @@ import pytest
 from jaxrec import FitError, Ials, InputError, Interactions, Popularity, Status, Weights, evaluate, load, recommend
 from jaxrec.data import synthetic
 from jaxrec.data.splits import strong_generalization
-from jaxrec.factorization import fold_in, fold_in_items
+from jaxrec.factorization import alternation, fold_in, fold_in_items
 from jaxrec.factorization.ials import method as ials
 from jaxrec.factorization.ials import sweeps
 from jaxrec.factorization.ridge import FoldIn
@@ -244,6 +244,40 @@ def test_fit_certifies_itself(data, mode):
     assert certificate.residual < (1e-5 if mode["mode"] == "cholesky" else 1e-2)
     right = sweeps.right_sides(problem, fitted.model.user_factors, fitted.model.item_factors)[1]
     assert certificate.residual == pytest.approx(np.linalg.norm(in_items) / right)
+    assert 0 < certificate.detail[alternation.CHANGE] < 0.1
+
+
+@modes
+def test_estimated_error_of_the_item_factors(data, mode):
+    """What exact items, given the users, change in the predictions; of conjugate gradients and blocks it shows."""
+    method = Ials(RANK, 0.02, sweeps=4, **mode)
+    fitted = method.fit(data)
+    detail = fitted.info.certificate.detail
+    p, v = (np.array(part, np.float64) for part in (fitted.model.user_factors, fitted.model.item_factors))
+    x, base, entries, _, of_items = dense_parts(data, method.cell_weights(data), method)
+    w, exact = base + entries, np.zeros_like(v)
+    for i in np.flatnonzero(x.any(axis=0)):
+        left = p.T @ (w[:, i][:, None] * p) + of_items[i] * np.eye(RANK)
+        exact[i] = np.linalg.solve(left, p.T @ (x * entries)[:, i])
+    true = np.linalg.norm(p @ (v - exact).T) / np.linalg.norm(p @ v.T)
+    assert detail["estimated error of the item factors"] == pytest.approx(true, rel=1e-3)
+    assert true < 1e-5 if mode["mode"] == "cholesky" else true > 1e-4
+
+
+def test_item_factors_far_from_their_equations_are_refused(data, monkeypatch):
+    monkeypatch.setitem(ials.ERROR_LIMITS, "cg", (1e-5, 1))
+    with pytest.raises(FitError, match=r"ill-conditioned.*raise sweeps, or use mode='cholesky'"):
+        Ials(RANK, sweeps=2).fit(data)
+    monkeypatch.setitem(ials.ERROR_LIMITS, "cholesky", (1e-9, 1))
+    with pytest.raises(FitError, match="raise reg: float32 cannot resolve"):
+        Ials(RANK, sweeps=2, mode="cholesky").fit(data)
+
+
+def test_one_user_alone_and_nothing_worth_learning():
+    """Outside of the one direction that the targets have there is nothing, which ARPACK refuses to look at."""
+    data = Interactions.from_lists([[0, 1, 2, 3]] * 3, 4)
+    with pytest.warns(UserWarning, match="nothing is left to learn"):
+        assert Ials(2, reg=1e4).fit(data).info.certificate.status is Status.OK
 
 
 @weighted

@@ -305,3 +305,34 @@ def test_kernels_lower_for_every_platform(platform, kernel):
     )
     arguments = systems, floats((4, 8, RANK)), floats((RANK, RANK)), floats((4, RANK))
     assert export.export(jax.jit(KERNELS[kernel]), platforms=[platform])(*arguments).mlir_module()
+
+
+# -- errors -----------------------------------------------------------------------------------------------------------
+
+
+@weighted
+@pytest.mark.parametrize("sample", (64, 24))
+def test_row_errors_are_what_the_predictions_lack(data, rng, monkeypatch, make, sample):
+    """Against dense solutions of all rows; of a part of them nearly so."""
+    monkeypatch.setattr(ridge.errors, "SAMPLE", sample)
+    weights, factors = make(data), rng.normal(size=(ITEMS, RANK))
+    exact = by_dense_solves(data, weights, factors, 1.0)
+    solved = exact + 1e-3 * rng.normal(size=exact.shape)
+    solved[3] = 0
+    rows, w = FOLD.rows(data, weights), weights.to_dense(data)
+    strength = 0.2 * (data.user_counts + weights.row * weights.col.sum()) ** 0.7
+    gradient = (w * (solved @ factors.T - (data.to_csr().toarray() > 0))) @ factors + strength[:, None] * solved
+    found = ridge.row_errors(rows, solved, factors, gradient)
+    wrong, size = (np.linalg.norm(part @ factors.T, axis=1) for part in (solved - exact, solved))
+    true = np.linalg.norm(wrong) / np.linalg.norm(size)
+    assert found.whole == pytest.approx(true, rel=1e-6 if sample == 64 else 0.3)
+    least = 0.01 * np.sqrt(np.mean(size**2))
+    worst = np.max(wrong / np.maximum(size, least))
+    assert found.worst == pytest.approx(worst, rel=1e-6) if sample == 64 else found.worst <= worst * (1 + 1e-6)
+
+
+def test_a_row_that_is_not_determined_has_an_infinite_error(data, rng):
+    factors = np.zeros((ITEMS, RANK))
+    rows = FOLD.rows(data, Weights.uniform(data))._replace(ridge=np.zeros(USERS))
+    solved = rng.normal(size=(USERS, RANK))
+    assert ridge.row_errors(rows, solved, factors, solved) == (float("inf"), float("inf"))

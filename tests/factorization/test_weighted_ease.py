@@ -278,6 +278,16 @@ def test_a_mesh_gives_the_same(name, devices, rng):
     np.testing.assert_allclose(found, expected, rtol=0, atol=5e-5 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("devices", (1, 4))
+def test_items_without_users_have_exact_zeros_on_a_mesh(devices, rng):
+    """On the free diagonal too, where 1 - reg / reg is not 0 in float32."""
+    x = (rng.random((60, 23)) < 0.2) * 1.0
+    x[:, [3, 9]] = 0
+    data = Interactions.from_triples(*np.nonzero(x), n_users=60, n_items=23)
+    found = fitted(WeightedEase(37.3, diagonal="free"), data, devices=jax.devices()[:devices])[:23, :23]
+    assert not found[[3, 9]].any() and not found[:, [3, 9]].any() and np.diag(found)[x.any(axis=0)].all()
+
+
 def lowered(n_items=1024, n_users=64):
     mesh = parallel.make_mesh()
     square, width = shape_of((n_items, n_items), mesh), 8 * 32

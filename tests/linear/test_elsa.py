@@ -54,6 +54,22 @@ def test_certificate_reports_the_loss_and_the_gradient_of_the_model(data, x64):
     assert 0 < info.certificate.residual < 1
 
 
+@pytest.mark.parametrize("epochs", (1, 3))
+def test_the_change_by_the_last_epoch_is_of_the_weights(data, epochs, x64):
+    """Against the model one epoch earlier; with one epoch, against the random start."""
+    if epochs > 1:
+        earlier = np.asarray(Elsa(rank=8, epochs=epochs - 1).fit(data).model.encoder, np.float64)
+    else:
+        bound = (6 / (24 + 8)) ** 0.5
+        key = jax.random.split(jax.random.key(0))[0]
+        start = np.asarray(jax.random.uniform(key, (24, 8), jnp.float32, -bound, bound), np.float64)
+        earlier = start / np.linalg.norm(start, axis=1, keepdims=True)
+    model, info = Elsa(rank=8, epochs=epochs).fit(data)
+    e = np.asarray(model.encoder, np.float64)
+    expected = np.linalg.norm(e @ e.T - earlier @ earlier.T) / np.linalg.norm(e @ e.T - np.eye(24))
+    assert info.certificate.detail[elsa.CHANGE] == pytest.approx(expected, rel=1e-4)
+
+
 def test_more_epochs_go_on_lowering_the_loss(data):
     ends = [Elsa(rank=8, epochs=n).fit(data).info.certificate.detail["loss at the end"] for n in (2, 8, 40)]
     assert ends == sorted(ends)[::-1] and ends[-1] < ends[0]

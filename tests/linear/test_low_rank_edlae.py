@@ -10,9 +10,11 @@ import reference
 
 from jaxrec import FitError, InputError, Interactions, ItemFactors, LowRankEdlae, Status, load, recommend
 from jaxrec.linear import edlae, low_rank_edlae
+from jaxrec.linear.low_rank_edlae import certificate as low_rank_certificate
 from jaxrec.linear.low_rank_edlae import fixed_point, kernels
 from jaxrec.linear.low_rank_edlae import method as low_rank
 from jaxrec.solvers import svd
+from jaxrec.solvers.columns import largest_share
 
 P, REG = 0.33, 20.0
 KEY = jax.random.key(0)
@@ -273,15 +275,53 @@ def test_fit_recommends_and_says_how_good_it_is(wide, method):
 
 
 def test_certificate_fails_on_wrong_factors(x):
-    gram = jnp.asarray(reference.gram(x), jnp.float32)
+    data, gram = interactions(x), jnp.asarray(reference.gram(x), jnp.float32)
     problem = prepare(gram, P, REG)
     start, _ = low_rank.closed_form_basis(problem, 4, KEY)
     good = low_rank._best_decoder(problem, low_rank._fixed_point(problem, start, 300, 1e-4)[0])
-    assert low_rank.certify(gram, problem, ItemFactors(good.encoder, good.decoder)).status is Status.OK
-    off = low_rank.certify(gram, problem, ItemFactors(good.encoder, 1.01 * good.decoder))
+    assert low_rank.certify(data, gram, problem, ItemFactors(good.encoder, good.decoder)).status is Status.OK
+    off = low_rank.certify(data, gram, problem, ItemFactors(good.encoder, 1.01 * good.decoder))
     assert off.status is Status.RESIDUAL_TOO_LARGE
-    lost = low_rank.certify(gram, problem, ItemFactors(good.encoder, good.decoder.at[3, 1].set(jnp.nan)))
+    assert off.detail["estimated error of the decoder"] == pytest.approx(0.01, rel=1e-2)
+    lost = low_rank.certify(data, gram, problem, ItemFactors(good.encoder, good.decoder.at[3, 1].set(jnp.nan)))
     assert lost.status is Status.NOT_FINITE
+
+
+def best_decoder_by_least_squares(x, penalty, u):
+    """[I, K] item by item, on all users and on the penalty of the others."""
+    out = np.zeros_like(u)
+    for j in range(len(u)):
+        others = np.arange(len(u)) != j
+        rows = np.vstack([x[:, others] @ u[others], np.sqrt(penalty[others])[:, None] * u[others]])
+        scale = 1 / np.linalg.norm(rows, axis=0)
+        target = np.append(x[:, j], np.zeros(len(u) - 1))
+        out[j] = scale * np.linalg.lstsq(rows * scale, target, rcond=1e-13)[0]
+    return out
+
+
+@pytest.mark.parametrize("owned", (False, True))
+@pytest.mark.parametrize("sample", (64, 20))
+def test_the_estimated_error_of_the_decoder(x, rng, monkeypatch, owned, sample):
+    """Against the best decoder by brute force; also where one item all but owns a factor, whose system cancels."""
+    monkeypatch.setattr(low_rank_certificate, "SAMPLE", sample)
+    penalty = REG + P / (1 - P) * (x**2).sum(axis=0)
+    u = rng.normal(size=(40, 4))
+    if owned:
+        u[:, 2] *= 1e-9
+        u[7, 2] = 1.0
+    best = best_decoder_by_least_squares(x, penalty, u)
+    wrong = 1e-4 * rng.normal(size=best.shape) * best
+
+    def off_diagonal(rows):
+        product = u @ rows.T
+        np.fill_diagonal(product, 0)
+        return np.linalg.norm(product, axis=0)
+
+    found, worst = low_rank_certificate.decoder_errors(interactions(x), penalty, u, best + wrong)
+    errors, sizes = off_diagonal(wrong), off_diagonal(best + wrong)
+    true = np.linalg.norm(errors) / np.linalg.norm(sizes)
+    assert found == pytest.approx(true, rel=1e-4 if sample == 64 else 0.5)
+    assert 0 < worst <= largest_share(errors, sizes) * (1.5 if sample == 20 else 1.0001)
 
 
 def test_floats_are_traced(x):

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 
+import drawn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -161,6 +162,23 @@ def test_weights_of_large_values_are_right_to_a_hundredth(rng):
     expected = nnls_columnwise(dense(data), 1e4)
     error = np.linalg.norm(fitted.model.weights - expected) / np.linalg.norm(expected)
     assert error < min(0.01, 3 * fitted.info.certificate.detail["estimated error of the weights"] + 1e-6)
+
+
+def test_few_items_that_lack_digits_are_solved_in_float64(rng, monkeypatch):
+    """Near-copies and a tiny reg: float32 is refused, and is where there are more items."""
+    x = (rng.random((60, 12)) < 0.4) * 1.0
+    x[:, 1:5] = x[:, [0]]
+    x[7, 1], x[8, 2] = 1e-3, 2e-2
+    x[3:5] *= 1000
+    data, method = Interactions.from_triples(*np.nonzero(x), x[np.nonzero(x)], n_users=60, n_items=12), Slim(1e-2)
+    fitted = method.fit(data)
+    expected = drawn.elastic_net(reference.dense(data), 1e-2, method.l1, True)
+    error = np.linalg.norm(fitted.model.weights - expected) / np.linalg.norm(expected)
+    assert error < 1e-6 and fitted.model.weights.dtype == np.float32
+    monkeypatch.setattr(slim, "DENSE", 0)
+    with pytest.raises(FitError) as refused:
+        method.fit(data)
+    assert refused.value.status is Status.ILL_CONDITIONED
 
 
 def test_too_few_iterations_are_refused(data):

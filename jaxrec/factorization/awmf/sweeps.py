@@ -30,6 +30,7 @@ from jaxrec.data.interactions import Interactions
 from jaxrec.factorization.ridge import FoldIn, Regressions, transposed
 from jaxrec.factorization.weights import Weights
 from jaxrec.solvers import cg
+from jaxrec.solvers.lanczos import largest_singular_value
 
 ENTRIES_AT_ONCE = 2**17  # of predictions, in float64
 ZERO_FACTORS = 1e-30  # a squared norm of factors below which they are zero
@@ -254,3 +255,18 @@ def right_sides(problem: AwmfProblem, state: AwmfState) -> tuple[float, float]:
     targets: Any = sp.csr_array((users.targets, users.indices, users.indptr), problem.x.shape)
     a, v = (np.asarray(part, np.float64) for part in state)
     return float(np.linalg.norm(problem.x.T @ (targets @ v))), float(np.linalg.norm(targets.T @ (problem.x @ a)))
+
+
+def singular_value_at_zero(problem: AwmfProblem, kind: str, reg: float) -> float:
+    """The largest singular value of X'(W o X), for "factor" of W o X, over reg.
+
+    The loss is its constant - 2 <X A, (W o X) V> + the penalty + a sum of W (X A V')^2, which is at least 0. So factors
+    of 0 are the optimum where this value is at most 1; with "product" they never are.
+
+    Cost: some 30 products with these matrices, mostly.
+    """
+    users = problem.users
+    if kind == "product" or not (reg > 0 and np.isfinite(users.targets).all()):
+        return float("inf")
+    targets: Any = sp.csr_array((users.targets, users.indices, users.indptr), problem.x.shape)
+    return largest_singular_value(*((targets,) if kind == "factor" else (problem.x.T, targets))) / reg

@@ -17,14 +17,13 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
 from jaxtyping import PRNGKeyArray
-from scipy.sparse.linalg import LinearOperator
 
 from jaxrec.data.interactions import Interactions
 from jaxrec.factorization import ridge
 from jaxrec.factorization.ridge import FoldIn, HalfStep, Regressions, Solved
 from jaxrec.factorization.weights import Weights
 from jaxrec.runtime import blas, parallel
-from jaxrec.solvers.lanczos import lanczos
+from jaxrec.solvers.lanczos import largest_singular_value
 
 NUMBERS_AT_ONCE = 2**18  # of factors in float64, in the certificate
 
@@ -149,10 +148,7 @@ def singular_value_at_zero(problem: IalsProblem) -> float:
     if not np.isfinite(scaled).all():
         return float("inf")
     b: Any = sp.csr_array((scaled, users.indices, users.indptr), (len(users.scale), len(items.scale)))
-    if min(b.shape) < 3:  # too small for Lanczos iterations
-        return float(np.linalg.norm(b.toarray(), 2))
-    square = LinearOperator((b.shape[1],) * 2, matvec=lambda v: b.T @ (b @ v), dtype=np.float64)  # pyright: ignore[reportCallIssue]
-    return float(np.sqrt(lanczos(square, 1, tolerance=1e-6).values[0]))
+    return largest_singular_value(b)
 
 
 def _blocks(users: Regressions, factors: Any) -> Iterator[tuple[slice, np.ndarray, slice, np.ndarray, np.ndarray]]:

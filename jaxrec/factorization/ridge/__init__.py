@@ -1,6 +1,7 @@
 """Many small weighted ridge regressions on one table of factors: what alternating least squares does all day."""
 
 from jaxrec.factorization.ridge.batches import Batch, Shapes, batch_numbers, batches, positions, shapes
+from jaxrec.factorization.ridge.errors import RowErrors, gram_in_float64, row_errors
 from jaxrec.factorization.ridge.host_cg import Chunk, chunks, steps_on_host
 from jaxrec.factorization.ridge.host_cholesky import solve_on_host
 from jaxrec.factorization.ridge.kernels import (
@@ -39,6 +40,7 @@ __all__ = [
     "HalfStep",
     "RegressionBatch",
     "Regressions",
+    "RowErrors",
     "Shapes",
     "Solved",
     "apply",
@@ -50,10 +52,12 @@ __all__ = [
     "chunks",
     "conjugate_gradient",
     "gram",
+    "gram_in_float64",
     "over_batches",
     "positions",
     "put",
     "right_sides",
+    "row_errors",
     "shapes",
     "side",
     "solve_on_host",

@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from jaxrec.closed_form.certificate import COLUMN_LIMIT, ROUNDING_LIMIT
+from jaxrec.closed_form.certificate import ROUNDING_LIMIT
 from jaxrec.closed_form.products import weights_times
 from jaxrec.data.interactions import Interactions
 from jaxrec.factorization.weighted_ease import solve
 from jaxrec.factorization.weighted_ease.iterate import Settings, SolvedColumns
 from jaxrec.factorization.weights import Weights
 from jaxrec.solvers import cg
-from jaxrec.status import Certificate, Status
+from jaxrec.status import Certificate, Status, last_checks
 
 SAMPLE = 64  # columns that are looked at: half of them those in which most digits cancel, half at random
 SLACK = 100  # the certificate's limit over the tolerance
@@ -74,17 +74,14 @@ def certify(
     }
     if np.isfinite(bound := solve.condition_bound(train, weights, settings.reg)):
         detail["condition bound"] = bound
-    status = Status.OK
     if not np.isfinite([residual, *errors]).all():
         status = Status.NOT_FINITE
     elif worst > settings.tolerance:
         status = Status.RESIDUAL_TOO_LARGE
     elif rounding > ROUNDING_LIMIT:
         status = Status.ILL_CONDITIONED
-    elif residual > limit:
-        status = Status.RESIDUAL_TOO_LARGE
-    elif not (weight_error <= ROUNDING_LIMIT and column_error <= COLUMN_LIMIT):
-        status = Status.ILL_CONDITIONED
+    else:
+        status = last_checks(residual, limit, weight_error, column_error)
     return Certificate(status, residual, limit, detail)
 
 

@@ -30,7 +30,7 @@ from jaxrec.factorization.weights import Weights
 from jaxrec.fitting import HostOrDevices, Stopwatch
 from jaxrec.models import Fitted, ItemWeights
 from jaxrec.runtime.memory import Hardware, Needs
-from jaxrec.solvers.columns import HIGHEST
+from jaxrec.solvers.columns import HIGHEST, without_diagonal
 from jaxrec.solvers.spd import sweep_layout
 from jaxrec.status import Certificate, Status
 
@@ -149,9 +149,8 @@ class WeightedEase(HostOrDevices):
         with clock.stage("certificate"):
             if len(solution.weights):
                 tied = _tied(solution.weights, train, weights)
-                if mesh is None:
-                    unseen = np.flatnonzero(train.item_counts == 0)
-                    tied[unseen, unseen] = 0  # of e_j - reg c_j rounding may leave something
+                # Of e_j - reg c_j rounding may leave something where an item has no users.
+                tied = without_diagonal(tied, np.flatnonzero(train.item_counts == 0))
                 tied = tied if mesh else tied.astype(self.dtype, copy=False)
                 known = solution.preconditioner
                 if isinstance(known, Rescaled):  # of the weights themselves, whose memory went into the tied ones

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 
 from jaxrec import _checks
 from jaxrec._checks import InputError
-from jaxrec.closed_form.certificate import COLUMN_LIMIT, ROUNDING_LIMIT
+from jaxrec.closed_form.certificate import ROUNDING_LIMIT
 from jaxrec.data.interactions import Interactions
 from jaxrec.fitting import HostOrDevices, Stopwatch
 from jaxrec.linear.mrf.blocks import solve
@@ -28,7 +28,7 @@ from jaxrec.linear.mrf.pattern import Pattern, cover, find_pattern, threshold_fo
 from jaxrec.models import Fitted, SparseItemWeights
 from jaxrec.runtime.memory import Hardware, Needs, Plan, available_bytes
 from jaxrec.solvers.columns import largest_share
-from jaxrec.status import Certificate, Status
+from jaxrec.status import Certificate, Status, last_checks
 
 SAMPLE = 64  # columns whose stationarity is checked
 RESIDUAL_LIMIT = {"float32": 1e-4, "float64": 1e-10}
@@ -213,12 +213,10 @@ class Mrf(HostOrDevices):
             status = Status.NOT_FINITE
         elif solved.rounding > ROUNDING_LIMIT:
             status = Status.ILL_CONDITIONED
-        elif residual > limit or seen["objective gap"] >= 1:
+        elif seen["objective gap"] >= 1:
             status = Status.RESIDUAL_TOO_LARGE
-        elif not (error <= ROUNDING_LIMIT and worst <= COLUMN_LIMIT):
-            status = Status.ILL_CONDITIONED
         else:
-            status = Status.OK
+            status = last_checks(residual, limit, error, worst)
         detail = {
             "objective gap over the pattern's optimum": seen["objective gap"],
             "standard error of the gap": seen["standard error of the gap"],

@@ -96,6 +96,11 @@ class Columns:
             whole = float(np.linalg.norm(wrong[self.drawn]) / size) if size > 0 else float(wrong[self.drawn].any())
         return Errors(residual, whole, largest_share(wrong, sizes))
 
+    def settled(self, weights: np.ndarray) -> np.ndarray:
+        """[I, S] the weights after the Newton steps that estimate their errors, unless these lead nowhere."""
+        step = self._step(weights, self.violation(weights), self._times_gram)
+        return np.where(np.isfinite(step).all(axis=0), weights - step, weights)
+
     def _step(
         self, weights: np.ndarray, violation: np.ndarray, times_gram: Callable[[np.ndarray], np.ndarray]
     ) -> np.ndarray:

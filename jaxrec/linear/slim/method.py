@@ -21,7 +21,6 @@ from jaxtyping import Array, Float
 
 from jaxrec import _checks
 from jaxrec.closed_form import ties
-from jaxrec.closed_form.certificate import COLUMN_LIMIT, ROUNDING_LIMIT
 from jaxrec.closed_form.gram import default_gram, squared_norms
 from jaxrec.closed_form.mesh import invert
 from jaxrec.data.interactions import Interactions
@@ -41,7 +40,8 @@ from jaxrec.solvers.columns import (
     take_columns,
     zero_diagonal,
 )
-from jaxrec.status import Certificate, Status
+from jaxrec.solvers.restricted import DENSE
+from jaxrec.status import ERROR_LIMIT, WORST_LIMIT, Certificate, Status, last_checks
 
 RELAXATION = 1.8  # ADMM converges for values in (0, 2); chosen with COUPLING on MovieLens data
 COUPLING = 8.0  # rho relative to the Gram matrix's diagonal
@@ -228,7 +228,8 @@ class Slim(Method):
           Fitted(model: ItemWeights, info: FitInfo). The certificate holds the relative projected-gradient residual of
           up to 64 columns in float64: 32 drawn once, and the 32 that look worst. Its detail holds the residual of all
           columns, to float32's digits; and the estimated error of the weights, of the columns drawn and of the worst
-          column of these 64. The iterations go on until that is below a hundredth as well.
+          column of these 64. The iterations go on until that is below a hundredth as well; where float32 lacks the
+        digits for it, up to 256 items are solved for in float64 and rounded.
 
         Raises:
           FitError: it does not fit in memory, or the residual is above `tolerance` after `max_iterations`.
@@ -264,15 +265,21 @@ class Slim(Method):
                     norms = parallel.to_host(_violations(state, gram, rho, *floats))[:, :n].astype(np.float64)
                     columns = self._worst_and_drawn(train, items, norms)
                     found = columns.errors(taken(state, columns.items), gram_product(gram, n))
-                    settled = found.weights <= ROUNDING_LIMIT / 2 and found.worst <= COLUMN_LIMIT / 2
+                    settled = found.weights <= ERROR_LIMIT / 2 and found.worst <= WORST_LIMIT / 2
                     if last or (settled and found.residual <= self.tolerance):
                         break
                     enough = residual / (2 if settled else 4)
             del inverse
         with clock.stage("certificate"):
             weights, twins = _feasible(state, rho, *floats[1:]), ties.identical_items(train)
+            in_float64 = found.residual <= self.tolerance and not settled and mesh is None and n <= DENSE
+            if in_float64:
+                whole = Columns(train, np.arange(n), np.ones(n, bool), *problem)
+                weights = whole.settled(columns_of(weights, whole.items)[:n]).astype(np.float32)
+                size = n
             if len(twins.items):
                 weights = ties.tie(weights, twins)
+            if len(twins.items) or in_float64:
                 found = columns.errors(columns_of(weights, columns.items)[:n], gram_product(gram, n))
             certificate = self._certificate(weights, found, _relative(norms), float(done), n)
         return ItemWeights(weights, padding=size - n), certificate
@@ -300,13 +307,9 @@ class Slim(Method):
             "estimated error of the weights": found.weights,
             "estimated error of the worst column": found.worst,
         }
-        status = Status.OK
+        status = last_checks(residual, self.tolerance, found.weights, found.worst)
         if not bool(jnp.isfinite(jnp.sum(weights))):
             status = Status.NOT_FINITE
-        elif not residual <= self.tolerance:
-            status = Status.RESIDUAL_TOO_LARGE
-        elif not (found.weights <= ROUNDING_LIMIT and found.worst <= COLUMN_LIMIT):
-            status = Status.ILL_CONDITIONED
         return Certificate(status, residual, self.tolerance, detail)
 
     def _advice(self, certificate: Certificate, train: Interactions) -> str:
