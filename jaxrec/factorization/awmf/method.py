@@ -267,8 +267,9 @@ class Awmf(HostOrJax):
         rank = min(self.rank, n_users, n_items)
         batch = 0 if host else 8 * ridge.batch_numbers(on.platform)
         parts = {
-            "factors and images": on.share(4 * rank * (4 * n_users + 20 * n_items)),
+            "factors and images, and what is freed late": on.share(4 * rank * (4 * n_users + 36 * n_items)),
             "gradients of the certificate, in float64": 8 * rank * (2 * n_users + 6 * n_items),
+            "factors gathered for predictions, in float64": 16 * min(nnz * rank, sweeps.NUMBERS_AT_ONCE),
             "factors of the other side, gathered": 4 * rank * max(n_users, n_items) * on.on_host * (on.count > 1),
             "interactions by user and by item": 100 * nnz,
             "interactions padded": 0 if host else on.share(72 * nnz),

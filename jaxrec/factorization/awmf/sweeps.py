@@ -32,7 +32,7 @@ from jaxrec.factorization.weights import Weights
 from jaxrec.solvers import cg
 from jaxrec.solvers.lanczos import largest_singular_value
 
-ENTRIES_AT_ONCE = 2**17  # of predictions, in float64
+NUMBERS_AT_ONCE = 2**21  # of factors that are gathered for predictions, in float64
 ZERO_FACTORS = 1e-30  # a squared norm of factors below which they are zero
 
 
@@ -230,8 +230,9 @@ def loss_and_gradients(
     z_gram, v_gram = z.T @ (users.scale[:, None] * z), v.T @ (users.col[:, None] * v)
     row = np.repeat(np.arange(len(z)), users.counts)
     predicted = np.empty(len(row))
-    for start in range(0, len(row), ENTRIES_AT_ONCE):
-        some = slice(start, start + ENTRIES_AT_ONCE)
+    entries = max(1, NUMBERS_AT_ONCE // v.shape[1])
+    for start in range(0, len(row), entries):
+        some = slice(start, start + entries)
         predicted[some] = np.einsum("ek,ek->e", z[row[some]], v[users.indices[some]])
     loss = problem.constant + predicted @ (users.weights * predicted - 2 * users.targets) + np.sum(z_gram * v_gram)
     error: Any = sp.csr_array((users.weights * predicted - users.targets, users.indices, users.indptr), x.shape)
