@@ -1,0 +1,1 @@
+"""Conversational recommenders: dialogues, catalogues of titles, language models, and what a conversation recommends."""
