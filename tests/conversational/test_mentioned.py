@@ -30,9 +30,8 @@ def test_rows_hold_what_is_named_and_not_disliked():
 
 
 def test_histories_and_targets_are_numbered_alike():
-    talk = dialogue(
-        "a", turn("seeker", "", "Dune", "Heat"), turn("recommender", "", "Dune", "Heat", "Cube", "Solaris"), turn("seeker", "")
-    )
+    answer = turn("recommender", "", "Dune", "Heat", "Cube", "Solaris")
+    talk = dialogue("a", turn("seeker", "", "Dune", "Heat"), answer, turn("seeker", ""))
     (sample,) = samples([talk])
     assert mentioned.histories([sample], TITLES) == [[3]]
     assert mentioned.targets([sample], TITLES) == [[2, 5]]

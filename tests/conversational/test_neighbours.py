@@ -64,11 +64,11 @@ def test_votes_are_those_of_a_plain_loop(rng, words, power):
     for sample, row, items, scores in zip(asked, near, found.items, found.scores, strict=True):
         np.testing.assert_allclose(row, similarity(sample, talks, words), rtol=1e-5, atol=1e-6)
         votes = np.zeros(12)
-        for talk in sorted(range(25), key=lambda one: (-row[one], one))[:6]:  # noqa: B023
+        for talk in sorted(range(25), key=lambda one: (-row[one], one))[:6]:
             for title in mentioned.liked(talks[talk]):
                 if row[talk] > 0 and title not in sample.seen:
                     votes[TITLES.index(title)] += row[talk] ** power
-        ordered = sorted(range(12), key=lambda item: (-round(votes[item], 9), item))  # noqa: B023
+        ordered = sorted(range(12), key=lambda item: (-round(votes[item], 9), item))
         expected = [item for item in ordered if votes[item] > 0]
         assert items[items >= 0].tolist() == expected
         np.testing.assert_allclose(scores[items >= 0], votes[expected], rtol=1e-9)

@@ -25,7 +25,7 @@ def drawn(rng, n, titles):
         turns = []
         for place in range(int(rng.integers(2, 6))):
             named = rng.choice(titles, int(rng.integers(0, 3)), replace=False)
-            text = " ".join(rng.choice(WORDS, 3))
-            turns.append(turn(("seeker", "recommender")[place % 2], text, *map(str, named), attitude=int(rng.integers(-1, 2))))
+            speaker, text = ("seeker", "recommender")[place % 2], " ".join(rng.choice(WORDS, 3))
+            turns.append(turn(speaker, text, *map(str, named), attitude=int(rng.integers(-1, 2))))
         made.append(Dialogue(f"d{number}", tuple(turns)))
     return made
