@@ -121,8 +121,9 @@ class FittedNeighbours:
 
     def _cosines(self, named: Interactions) -> np.ndarray:
         rarity = np.log1p(self.votes.n_users / np.maximum(self.votes.item_counts, 1))
-        ours, theirs = (_unit_rows(each.to_csr(np.float64) * rarity[None, :]) for each in (named, self.votes))
-        return (ours @ theirs.T).toarray()
+        ours, theirs = (_unit_rows(each.to_csr(np.float64), rarity) for each in (named, self.votes))
+        cosines: Any = ours @ theirs.T
+        return cosines.toarray()
 
     def _votes(self, samples: Sequence[Sample], named: Interactions) -> np.ndarray:
         """[B, I] the votes; -inf for items without any, and for those that the sample names."""
@@ -131,7 +132,8 @@ class FittedNeighbours:
         weights = np.where(near > 0, np.maximum(near, 0) ** self.method.power, 0)
         rows = np.repeat(np.arange(len(samples)), nearest.shape[1])
         voters = sp.csr_array((weights.ravel(), (rows, nearest.ravel())), shape=similarity.shape)
-        votes = (voters @ self.votes.to_csr(np.float64)).toarray()
+        sums: Any = voters @ self.votes.to_csr(np.float64)
+        votes = sums.toarray()
         votes[named.user_of_entry, named.indices] = 0
         return positive(votes, np.ones(votes.shape[1], bool))
 
@@ -173,6 +175,8 @@ def _of_largest(scores: np.ndarray) -> np.ndarray:
     return np.divide(scores, largest, out=np.zeros_like(scores), where=largest > 0)
 
 
-def _unit_rows(rows: Any) -> Any:
-    norms = np.sqrt((rows * rows).sum(axis=1))
-    return sp.csr_array(rows * np.divide(1, norms, out=np.zeros_like(norms), where=norms > 0)[:, None])
+def _unit_rows(rows: Any, scale: np.ndarray) -> Any:
+    """[B, I] the rows with their columns scaled, each then of length 1; empty rows stay."""
+    scaled = sp.csr_array(rows * scale[None, :])
+    norms = np.sqrt(np.asarray((scaled * scaled).sum(axis=1)))
+    return sp.csr_array(scaled * np.divide(1, norms, out=np.zeros_like(norms), where=norms > 0)[:, None])
