@@ -236,6 +236,7 @@ _OTHERS = "{conversation}\n\nPeople who like what this user mentions also like t
 _OPEN = "\n{retrieved}\n\nSystem: "
 
 RECOMMEND = Prompt("recommend", "1", _TASK + "{conversation}\nSystem: ", _titles)
+GUESS = dataclasses.replace(RECOMMEND, stage="guess")  # for a conversation that names none
 RETRIEVED: dict[str, Prompt] = {
     "rag": Prompt("recommend", "1-rag", f"{_TASK}{_OTHERS}use of it what helps you:{_OPEN}", _titles),
     "rec": Prompt("recommend", "1-rec", f"{_TASK}{_OTHERS}take these for candidates:{_OPEN}", _titles),
@@ -275,4 +276,4 @@ RERANK = Prompt(
     "2 very well. Write nothing else.\n\nConversation:\n{conversation}\n\nRecommended:\n{titles}",
     _scored(-2, 2),
 )
-PROMPTS = (RECOMMEND, *RETRIEVED.values(), EXTRACT, LINK, CONTEXT, RERANK)
+PROMPTS = (RECOMMEND, GUESS, *RETRIEVED.values(), EXTRACT, LINK, CONTEXT, RERANK)
