@@ -82,7 +82,7 @@ def test_the_whole_way_and_its_trace():
     assert trace.notes == trace.errors == () and trace.n_requests == 4
     said = "\n".join(trace.explained())
     assert "named 'Dune (1984)', attitude -2" in said and "retrieved Cube (1997), score 0.600, not used" in said
-    assert "Brazil (1985) as number 1, by the model as number 3, scored +2" in said
+    assert "Brazil (1985) as number 1, before that number 3, scored +2" in said
 
 
 def test_the_prompt_says_what_was_retrieved_and_how_to_use_it():

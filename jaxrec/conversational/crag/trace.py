@@ -148,11 +148,17 @@ class Trace:
             told.append(f"retrieved {each.title}, score {each.score:.3f}, {kept}")
         for rank, place in enumerate(self.order, start=1):
             each = self.suggestions[place]
-            score = "" if each.score is None else f", scored {each.score:+d}"
-            told.append(f"recommended {each.title} as number {rank}, by the model as number {place + 1}{score}")
+            told.append(f"recommended {each.title} as number {rank}{_before(rank, place, each)}")
         told += [f"note: {note}" + f" ({count} times)" * (count > 1) for note, count in _counted(self.notes)]
         told += [f"error: {error}" for error in self.errors]
         return told
+
+
+def _before(rank: int, place: int, suggestion: Suggestion) -> str:
+    """Where the model had put what it recommended, if it ranked anew."""
+    if suggestion.score is None and rank == place + 1:
+        return ""
+    return f", before that number {place + 1}" + ("" if suggestion.score is None else f", scored {suggestion.score:+d}")
 
 
 def _meaning(name: Name) -> str:
