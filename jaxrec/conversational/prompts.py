@@ -55,6 +55,8 @@ class Prompt:
       text: what the user's message says; fields stand in it in braces, as in "{conversation}".
       parse: from the text of an answer to what it says. It never fails: what cannot be read is counted.
       system: the message of the system before it; none if empty.
+      usage: what the model shall do with retrieved titles, if there are some: "rag" may use them as it sees fit; "rec"
+        shall take them for candidates.
     """
 
     stage: str
@@ -62,6 +64,7 @@ class Prompt:
     text: str
     parse: Callable[[str], Any]
     system: str = ""
+    usage: Usage | None = None
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -238,8 +241,8 @@ _OPEN = "\n{retrieved}\n\nSystem: "
 RECOMMEND = Prompt("recommend", "1", _TASK + "{conversation}\nSystem: ", _titles)
 GUESS = dataclasses.replace(RECOMMEND, stage="guess")  # for a conversation that names none
 RETRIEVED: dict[str, Prompt] = {
-    "rag": Prompt("recommend", "1-rag", f"{_TASK}{_OTHERS}use of it what helps you:{_OPEN}", _titles),
-    "rec": Prompt("recommend", "1-rec", f"{_TASK}{_OTHERS}take these for candidates:{_OPEN}", _titles),
+    "rag": Prompt("recommend", "1-rag", f"{_TASK}{_OTHERS}use of it what helps you:{_OPEN}", _titles, usage="rag"),
+    "rec": Prompt("recommend", "1-rec", f"{_TASK}{_OTHERS}take these for candidates:{_OPEN}", _titles, usage="rec"),
 }
 EXTRACT = Prompt(
     "extract",
