@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import sys
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Literal
@@ -19,7 +18,6 @@ from jaxrec.data import BUNDLED, Interactions, load
 from jaxrec.linear import Ease
 from jaxrec.runtime.files import write_text
 
-NEEDED = ("rapidfuzz", "bm25s", "httpx", "tenacity")
 HELP = {
     "/why": "how the last answer came about: what was linked how, retrieved with which score, in which order",
     "/seen TITLE": "do not recommend this any more; /seen alone lists what is left out",
@@ -53,7 +51,6 @@ class Chat:
 
     def __call__(self, out: Console) -> None:
         """Carries the command out."""
-        require()
         if self.base_url is not None and self.model is None:
             raise InputError("--base-url needs --model NAME, as the endpoint calls the language model.")
         session = self._session(out)
@@ -88,7 +85,9 @@ class Chat:
         least = 1.0 if self.min_rating is None and self.data == "redial" else self.min_rating
         data = load(self.data, min_rating=least)
         if data.items.titles is None:
-            raise InputError(f"{data.name}: the items have no titles to talk about; give data that have, such as redial.")
+            raise InputError(
+                f"{data.name}: the items have no titles to talk about; give data that have, such as redial."
+            )
         if self.data in BUNDLED and data.user_split is not None:
             return data.rows(np.flatnonzero(data.user_split == 0))
         return data
@@ -96,18 +95,9 @@ class Chat:
     def _chat(self) -> Any:
         if self.model is None:
             return None
-        from jaxrec.conversational.chat.http import HttpChat
+        from jaxrec.conversational.chat.http import OPENAI, HttpChat
 
-        return HttpChat(self.model, **({} if self.base_url is None else {"base_url": self.base_url}))
-
-
-def require() -> None:
-    """Refuses to talk if what the room of conversations needs is not installed."""
-    for name in NEEDED:
-        try:
-            importlib.import_module(name)
-        except ImportError:
-            raise InputError(f"chat needs {name}; install it with: pip install 'jaxrec[conversational]'.") from None
+        return HttpChat(self.model, OPENAI if self.base_url is None else self.base_url)
 
 
 def heard(out: Console) -> Iterator[str]:

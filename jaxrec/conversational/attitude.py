@@ -9,9 +9,7 @@ STRONG_DISLIKE = frozenset("hate hated hates loathe loathed detest detested desp
 DISLIKE = frozenset("dislike disliked boring bored awful terrible horrible bad worst stupid overrated".split())
 STRONG_LIKE = frozenset("love loved loves adore adored favorite favourite favorites favourites obsessed".split())
 LIKE = frozenset("like liked likes enjoy enjoyed enjoys great good fan fantastic awesome amazing fun best".split())
-NEGATIONS = frozenset(
-    "not never no didn't don't doesn't wasn't isn't didnt dont doesnt wasnt isnt cannot can't".split()
-)
+NEGATIONS = frozenset("not never didn't don't doesn't wasn't isn't didnt dont doesnt wasnt isnt cannot can't".split())
 SIDES = (STRONG_DISLIKE, -2), (DISLIKE, -1), (STRONG_LIKE, 2), (LIKE, 1)
 _WORD = re.compile(r"[\w'\u2019]+")
 _BOUNDARY = re.compile(r"[.!?;\n]|,?\s+\b(?:but|though|although|however|while)\b", re.IGNORECASE)

@@ -16,6 +16,7 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import bm25s
 import numpy as np
 import scipy.sparse as sp
 
@@ -142,11 +143,6 @@ class Texts:
     """Texts that are looked up by the BM25 scores (Lucene's, k1 = 1.5, b = 0.75) of their words."""
 
     def __init__(self, texts: Sequence[str]):
-        try:
-            import bm25s
-        except ImportError:
-            raise InputError("words need bm25s; install it with: pip install 'jaxrec[conversational]'.") from None
-        self._split = bm25s.tokenize
         self._index = bm25s.BM25()
         words = self._words(texts)
         self.n, self.known = len(texts), {word for each in words for word in each}
@@ -162,7 +158,7 @@ class Texts:
         return found
 
     def _words(self, texts: Sequence[str]) -> list[list[str]]:
-        return self._split(list(texts), stopwords="english", return_ids=False, show_progress=False)  # pyright: ignore
+        return bm25s.tokenize(list(texts), stopwords="english", return_ids=False, show_progress=False)  # pyright: ignore
 
 
 def _words(turns: Iterable[Turn]) -> str:

@@ -1,4 +1,4 @@
-"""A conversation with somebody: what they say goes in, titles with their reasons come out, and nothing is said twice."""
+"""A conversation with somebody: what they say goes in, titles with their reasons come out, and none comes twice."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ from jaxrec.models import Fitted, ItemWeights
 
 LEAST_SHARE = 0.1  # of a score, which a name must make up to be given as a reason
 GREETING = "Hello! Tell me about films you liked, or did not like, and I will recommend some."
-UNDERSTOOD_NOTHING = "I found no film of my catalogue in that; these are what people talk about most. Name one you like."
+UNDERSTOOD_NOTHING = (
+    "I found no film of my catalogue in that; these are what people talk about most. Name one you like."
+)
 ONLY_DISLIKED = "I leave that out. Name a film you like and I can do better than what people talk about most:"
 NOTHING_GOES_WITH = "My data know too little of that; these are what people talk about most:"
 FOUND = "You may like:"
@@ -126,7 +128,9 @@ class Session:
         sample = self._sample()
         told = tuple(turn for turn in self.turns if turn.speaker == "seeker")
         (trace,) = linking.begun([sample], self.catalogue)
-        names = [self._likeliest(name) for name in linking.of_text(dataclasses.replace(sample, context=told), self.catalogue)]
+        names = [
+            self._likeliest(name) for name in linking.of_text(dataclasses.replace(sample, context=told), self.catalogue)
+        ]
         named = frozenset(name.item for name in names if name.item >= 0)
         trace = dataclasses.replace(trace, names=tuple(names), seen=trace.seen | named)
         found = recommending.retrieved([trace], self.item_weights, self.catalogue, self.k, 0, None)[0].found

@@ -44,11 +44,10 @@ BUNDLED = {
     "redial": BundledData(
         name="redial",
         description=(
-            "Films that people talked about in pairs, one of them asking for a recommendation: 3,155 users x 6916 "
-            "items, a conversation a user, 16,734 mentions with titles; `rating` is 0 for films that were not liked, 1 "
-            "where nothing was said, 2 for those that were liked. The source's own 1,342 test conversations and 1,813 of "
-            "its 10,006 training conversations; the words of the test conversations are read by "
-            "`jaxrec.conversational.load`."
+            "Films that people talked about in pairs, one of them asking for a recommendation, a conversation a user: "
+            "3,155 users x 6916 items, 16,734 mentions with titles. `rating` is 0 for a film that was not liked, 1 "
+            "where nothing was said, 2 for one that was. The source's own 1,342 test conversations and 1,813 of its "
+            "10,006 training conversations; `jaxrec.conversational.load` reads the words of the former."
         ),
         licence="CC BY 4.0, as stated on the web site of the data set",
         attribution=(

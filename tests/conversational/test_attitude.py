@@ -20,6 +20,7 @@ from jaxrec.conversational.attitude import attitude
         ("have you seen Alien or Cube?", {"Alien": 0, "Cube": 0}),
         ("Alien", {"Alien": 0}),
         ("HATE Alien!", {"Alien": -2}),
+        ("no, I hated Alien", {"Alien": -2}),
     ],
 )
 def test_the_nearest_word_of_the_same_part_counts(text, expected):
