@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
 from jaxrec.conversational.chat.protocol import ChatModel, ChatReply, ChatRequest
@@ -19,8 +19,13 @@ class Streaming(Protocol):
         ...
 
 
-def stream(chat: ChatModel, requests: Sequence[ChatRequest]) -> Iterator[Placed]:
-    """The replies of any chat model as they come; one that only answers in batches is asked one by one."""
+def stream(chat: ChatModel, requests: Sequence[ChatRequest]) -> Generator[Placed, None, None]:
+    """The replies of any chat model as they come; one that only answers in batches is asked one by one.
+
+    Without requests it is not asked. The generator is to be closed by who leaves it early (`contextlib.closing`).
+    """
+    if not requests:
+        return
     if isinstance(chat, Streaming):
         yield from chat.stream(requests)
     else:
