@@ -88,7 +88,9 @@ def targets(samples: Iterable[Sample], titles: Sequence[str], *, new: bool = Tru
     ]
 
 
-def rank(model: Any, named: Sequence[Sequence[int]], train: Interactions, k: int) -> np.ndarray:
+def rank(
+    model: Any, named: Sequence[Sequence[int]], train: Interactions, k: int, *, among: np.ndarray | None = None
+) -> np.ndarray:
     """[B, k] the items that a model finds for what was named, then the popular ones; -1 where all are named.
 
     Args:
@@ -96,15 +98,23 @@ def rank(model: Any, named: Sequence[Sequence[int]], train: Interactions, k: int
       named: B lists of item indices.
       train: U x I, what is popular.
       k: how many.
+      among: indices of the items that may be recommended; default all.
     """
     if model is None:
         found = np.full((len(named), 0), -1)
     else:
-        found = retrieve(model, named, min(k, train.n_items)).items
-    return filled(found, train.item_counts, named, k)
+        found = retrieve(model, named, min(k, train.n_items), among=among).items
+    return filled(found, train.item_counts, named, k, among=among)
 
 
-def filled(found: np.ndarray, counts: np.ndarray, named: Sequence[Sequence[int]], k: int) -> np.ndarray:
+def filled(
+    found: np.ndarray,
+    counts: np.ndarray,
+    named: Sequence[Sequence[int]],
+    k: int,
+    *,
+    among: np.ndarray | None = None,
+) -> np.ndarray:
     """[B, k] int32 rankings: what was found, then all others by their counts; -1 where nothing is left.
 
     Args:
@@ -112,8 +122,11 @@ def filled(found: np.ndarray, counts: np.ndarray, named: Sequence[Sequence[int]]
       counts: [I] of training conversations.
       named: B lists of items that are left out.
       k: how many.
+      among: indices of the items that may be recommended; default all.
     """
     popular = np.argsort(-np.asarray(counts, np.int64), kind="stable")
+    if among is not None:
+        popular = popular[np.isin(popular, among)]
     ranked = np.full((len(named), k), -1, np.int32)
     for row, (own, out) in enumerate(zip(found, named, strict=True)):
         own = own[own >= 0][:k]

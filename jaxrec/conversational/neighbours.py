@@ -81,8 +81,13 @@ class FittedNeighbours:
     titles: tuple[str, ...]
     texts: Texts | None
 
-    def retrieve(self, samples: Sequence[Sample], k: int) -> Retrieved:
+    def retrieve(self, samples: Sequence[Sample], k: int, *, among: np.ndarray | None = None) -> Retrieved:
         """The k items with the most votes for each sample, without those that it names.
+
+        Args:
+          samples: B samples.
+          k: how many at most.
+          among: indices of the items that may be retrieved; default all.
 
         Ties, among conversations as among items: the lower index first.
 
@@ -91,20 +96,23 @@ class FittedNeighbours:
         _checks.count("k", k, at_least=1)
         samples = list(samples)
         kept = min(k, len(self.titles))
+        allowed = np.zeros(len(self.titles), bool)
+        allowed[slice(None) if among is None else among] = True
         items, scores = np.full((len(samples), k), -1, np.int32), np.full((len(samples), k), -np.inf)
         for start in range(0, len(samples), AT_ONCE):
             part = samples[start : start + AT_ONCE]
             named = Interactions.from_lists(mentioned.histories(part, self.titles), len(self.titles))
-            best, values = top_k_host(self._votes(part, named), kept)
+            best, values = top_k_host(positive(self._votes(part, named), allowed), kept)
             rows = slice(start, start + len(part))
             items[rows, :kept], scores[rows, :kept] = np.where(values == -np.inf, -1, best), values
         return Retrieved(items, scores)
 
-    def rank(self, samples: Sequence[Sample], k: int) -> np.ndarray:
+    def rank(self, samples: Sequence[Sample], k: int, *, among: np.ndarray | None = None) -> np.ndarray:
         """[B, k] the items with votes, then the popular ones, by the rule of `jaxrec.conversational.mentioned`."""
         samples = list(samples)
         named = mentioned.histories(samples, self.titles)
-        return mentioned.filled(self.retrieve(samples, k).items, self.votes.item_counts, named, k)
+        found = self.retrieve(samples, k, among=among).items
+        return mentioned.filled(found, self.votes.item_counts, named, k, among=among)
 
     def similarity(self, samples: Sequence[Sample]) -> np.ndarray:
         """[B, U] how near each training conversation is to the context of each sample, from 0 to 1."""
@@ -127,7 +135,7 @@ class FittedNeighbours:
         return cosines.toarray()
 
     def _votes(self, samples: Sequence[Sample], named: Interactions) -> np.ndarray:
-        """[B, I] the votes; -inf for items without any, and for those that the sample names."""
+        """[B, I] the votes; 0 for the items that the sample names."""
         similarity = self._similarity(samples, named)
         nearest, near = top_k_host(similarity, min(self.method.n, similarity.shape[1]))
         weights = np.where(near > 0, np.maximum(near, 0) ** self.method.power, 0)
@@ -136,7 +144,7 @@ class FittedNeighbours:
         sums: Any = voters @ self.votes.to_csr(np.float64)
         votes = sums.toarray()
         votes[named.user_of_entry, named.indices] = 0
-        return positive(votes, np.ones(votes.shape[1], bool))
+        return votes
 
 
 class Texts:

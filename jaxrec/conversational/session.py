@@ -16,6 +16,7 @@ from jaxrec.conversational.crag import Crag, Trace, linking, recommending
 from jaxrec.conversational.crag.trace import NO_RECOMMENDATION, Name, Suggestion
 from jaxrec.conversational.dialogue import Mention, Sample, Turn
 from jaxrec.conversational.mentioned import filled
+from jaxrec.conversational.titles import split_year
 from jaxrec.models import Fitted, ItemWeights
 
 LEAST_SHARE = 0.1  # of a score, which a name must make up to be given as a reason
@@ -141,7 +142,9 @@ class Session:
         return dataclasses.replace(trace, found=found, suggestions=suggestions, order=tuple(range(len(suggestions))))
 
     def _likeliest(self, name: Name) -> Name:
-        """The name, taken for the film that is talked of most among those of this name."""
+        """The name, taken for the film of this name that is talked of most; one with a year is what it is."""
+        if split_year(name.text)[1] is not None:
+            return name
         item = max((name.item, *name.link.alternatives), key=lambda each: self.counts[each])
         return dataclasses.replace(name, item=item, title=self.catalogue.titles[item])
 

@@ -10,9 +10,13 @@ import time
 
 import numpy as np
 import pytest
+from conversational.endpoints import right, serving
 
 import jaxrec
+from jaxrec import InputError
 from jaxrec.cli import main
+from jaxrec.conversational import prompts
+from jaxrec.conversational.chat.protocol import ChatRequest, Message
 
 
 @pytest.fixture
@@ -114,6 +118,46 @@ def test_what_it_refuses(chat, flags, says):
 def test_an_endpoint_that_is_none_is_said_in_a_sentence(chat):
     code, _out, err = chat("I like Alien", flags=("--model", "m", "--base-url", "http://127.0.0.1:9/v1"))
     assert code == 1 and err.startswith("jaxrec: ") and err.count("\n") == 1 and "127.0.0.1:9" in err
+
+
+def _plays(text, times):
+    """Answers the prompts of CRAG."""
+    for prompt in sorted(prompts.PROMPTS, key=lambda each: -len(each.text)):
+        try:
+            prompt.fields_of(ChatRequest((Message("user", text),), "", prompt.stage))
+        except InputError:
+            continue
+        return right(ANSWERS[prompt.stage])
+    return right("", status=400)
+
+
+ANSWERS = {
+    "extract": "Alien (1979)####2",
+    "reflect": "Cube (1997)####1\nBrazil (1985)####0",
+    "recommend": "1. Fargo\n2. Cube\n3. Solaris (1972)",
+    "rerank": "Cube (1997)####2\nFargo (1996)####0\nSolaris (1972)####-1",
+}
+
+
+def test_with_an_endpoint_it_is_crag(chat):
+    with serving(_plays) as server:
+        flags = ("--reg", "1", "-k", "3", "--model", "tiny", "--base-url", server.url)
+        code, out, err = chat("the one with the alien was great", "/why", flags=flags)
+    assert code == 0 and err == "" and len(server.asked) == 4
+    titles = [line.split("  ")[2] for line in out.splitlines() if line.strip()[:2] in ("1 ", "2 ", "3 ")]
+    assert titles == ["Cube (1997)", "Fargo (1996)", "Solaris (1972)"]
+    assert "Cube (1997) as number 1, before that number 2, scored +2" in out
+
+
+def test_an_endpoint_that_breaks_off_is_stood_in_for(chat):
+    def breaks(text, times):
+        return _plays(text, times) if "####1" in text else right("", status=400)  # what extraction is shown
+
+    with serving(breaks) as server:
+        flags = ("--reg", "1", "-k", "2", "--model", "tiny", "--base-url", server.url)
+        code, out, err = chat("I loved Alien", "/why", flags=flags)
+    assert code == 0 and err == "" and "note: " in out and "/why says more." in out
+    assert "  1  Cube (1997)  because of Alien (1979)" in out and out.count("  error: ") == 2
 
 
 def test_without_the_extra_it_says_how_to_get_it(films):

@@ -6,12 +6,17 @@ import numpy as np
 import pytest
 from talk import turn
 
+import jaxrec
 from jaxrec import InputError
 from jaxrec.conversational.catalogue import Catalogue
 from jaxrec.conversational.chat.protocol import ChatReply
+from jaxrec.conversational.chat.recording import RecordingChat
+from jaxrec.conversational.chat.replay import ReplayChat
+from jaxrec.conversational.chat.simulated import SimulatedChat
 from jaxrec.conversational.crag import Crag, Wording, rank_confusion, recommending
 from jaxrec.conversational.crag import trace as told
-from jaxrec.conversational.dialogue import Sample
+from jaxrec.conversational.dialogue import Sample, samples
+from jaxrec.conversational.planted import World
 
 TITLES = (
     *("Alien (1979)", "Brazil (1985)", "Cube (1997)", "Dune (1984)", "Eraserhead (1977)", "Fargo (1996)"),
@@ -252,6 +257,32 @@ def test_an_endpoint_that_never_answers_loses_nothing():
     assert counts[told.NO_RECOMMENDATION] == counts[told.NO_EXTRACTION] == counts[told.NO_CONTEXT_ANSWER] == 2
     assert result.items(3).tolist() == [[-1] * 3] * 2
     assert all("no answer." in "\n".join(trace.explained()) for trace in result.traces)
+
+
+def test_figures_are_of_samples_or_targets_and_an_empty_list_is_a_miss():
+    one = dataclasses.replace(
+        SAMPLE, targets=("Brazil (1985)", "Solaris (1972)", "Alien (1979)"), seen=("Alien (1979)",)
+    )
+    two = dataclasses.replace(SAMPLE, key="t", targets=("Cube (1997)",))
+    found = Crag(k=2).run([one, two], Scripted(**GOOD), CATALOGUE, WEIGHTS)  # Brazil, Cube, Heat, Fargo
+    scores = found.scores(metrics="recall@1,recall@5")
+    assert scores["recommendation", "recall@1"][0] == pytest.approx((1 / 2 + 0) / 2)
+    assert scores["recommendation", "recall@5"][0] == pytest.approx((1 / 2 + 1) / 2)
+    assert found.scores("per_target", "recall@5")["recommendation", "recall@5"][0] == pytest.approx(2 / 3)
+    silent = Crag(k=2).run([one, two], Scripted(), CATALOGUE, WEIGHTS)
+    assert silent.scores(metrics="recall@5")["recommendation", "recall@5"] == (0, 0)
+
+
+def test_a_recorded_run_is_replayed_to_the_last_digit(tmp_path):
+    world = World.drawn(0, n_items=60)
+    weights, catalogue = jaxrec.Ease(10.0).fit(world.interactions(100)), Catalogue(world.titles)
+    asked = list(samples(world.dialogues(8)))
+    model = SimulatedChat(world, typos=0.2, unknown=0.1, empty=0.1)
+    with RecordingChat(model, tmp_path / "run.jsonl") as chat:
+        first = Crag().run(asked, chat, catalogue, weights)
+    again = Crag().run(asked, ReplayChat(tmp_path / "run.jsonl"), catalogue, weights)
+    assert again.traces == first.traces
+    assert str(again.scores()) == str(first.scores())
 
 
 def test_rank_confusion_shows_copies():

@@ -8,6 +8,7 @@ import jaxrec
 from jaxrec import InputError
 from jaxrec.conversational import mentioned
 from jaxrec.conversational.dialogue import samples
+from jaxrec.conversational.neighbours import Neighbours
 
 TITLES = ("Alien", "Brazil", "Cube", "Dune", "Eraserhead")
 
@@ -59,6 +60,20 @@ def test_the_rank_rule_is_found_then_popular_without_what_is_named(rng, k):
         scores = weights[own].sum(axis=0) if own else np.zeros(12)
         assert row.tolist() == by_the_rule(scores, train.item_counts, own, k)
         assert without.tolist() == by_the_rule(np.zeros(12), train.item_counts, own, k)
+
+
+def test_only_some_may_be_recommended(rng):
+    titles = [f"t{number}" for number in range(12)]
+    talks = drawn(rng, 30, titles)
+    train, some = mentioned.interactions(talks, titles), np.array([7, 2, 9])
+    asked = list(samples(drawn(rng, 10, titles)))
+    for ranked in (
+        mentioned.rank(rng.normal(size=(12, 12)), mentioned.histories(asked, titles), train, 5, among=some),
+        Neighbours().fit(talks, titles).rank(asked, 5, among=some),
+    ):
+        for sample, row in zip(asked, ranked, strict=True):
+            left = set(some.tolist()) - {titles.index(title) for title in sample.seen}
+            assert sorted(row[row >= 0].tolist()) == sorted(left)
 
 
 def test_ease_on_mentions_finds_what_goes_together():

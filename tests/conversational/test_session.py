@@ -39,6 +39,9 @@ def test_of_two_films_of_a_name_the_one_that_is_talked_of_more_is_meant():
     answer = begun().say("I like Dune")
     assert answer.trace.names[0].title == "Dune (2021)" and answer.titles[0] == "Emma (1996)"
     assert begun().say("I like Dune (1984)").titles[0] == "Cube (1997)"
+    twice = Session(Catalogue(["Dune", "Dune (1984)", "Emma (1996)"]), np.eye(3), np.array([9, 1, 0]))
+    for text, title in (("I like Dune", "Dune"), ("I like Dune (1984)", "Dune (1984)")):
+        assert twice.say(text).trace.names[-1].title == title
 
 
 def test_it_goes_on_without_saying_anything_twice():

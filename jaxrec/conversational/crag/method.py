@@ -13,7 +13,7 @@ from jaxrec.conversational.chat.protocol import ChatModel
 from jaxrec.conversational.crag import linking, recommending
 from jaxrec.conversational.crag.asking import Asking, Wording
 from jaxrec.conversational.crag.linking import Source
-from jaxrec.conversational.crag.trace import Recommended
+from jaxrec.conversational.crag.recommended import Recommended
 from jaxrec.conversational.dialogue import Sample
 from jaxrec.conversational.prompts import Usage
 
@@ -126,7 +126,7 @@ class Crag:
         if self.rerank:
             say("ranks")
             traces = recommending.reranked(asking, samples, traces, drop_forgotten=self.drop_forgotten)
-        return Recommended(tuple(traces))
+        return Recommended(chat.name, tuple(samples), tuple(traces), catalogue)
 
 
 def _check(samples: Sequence[Sample], catalogue: Catalogue, item_weights: Any, k: int) -> None:

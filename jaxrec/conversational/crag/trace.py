@@ -171,45 +171,6 @@ def _counted(notes: Iterable[str]) -> list[tuple[str, int]]:
     return list(collections.Counter(notes).items())
 
 
-@dataclasses.dataclass(frozen=True)
-class Recommended:
-    """What CRAG recommended for some samples, with the way to each list.
-
-    Attributes:
-      traces: one for each sample, in their order.
-    """
-
-    traces: tuple[Trace, ...]
-
-    def items(self, k: int) -> np.ndarray:
-        """[B, k] int32 the items of the final lists, best first.
-
-        -1 holds the rank of a title that is not in the catalogue, which hits nothing, and fills up short lists.
-        """
-        ranked = np.full((len(self.traces), k), -1, np.int32)
-        for row, trace in enumerate(self.traces):
-            listed = [each.item for each in trace.ranked][:k]
-            ranked[row, : len(listed)] = listed
-        return ranked
-
-    def titles(self) -> list[list[str]]:
-        """The final lists as titles, those that are not in the catalogue included."""
-        return [[each.title for each in trace.ranked] for trace in self.traces]
-
-    def counts(self) -> dict[str, int]:
-        """How often each way round was taken, and how many requests were made and failed."""
-        notes = collections.Counter(note for trace in self.traces for note in trace.notes)
-        return {
-            "requests": sum(trace.n_requests for trace in self.traces),
-            "requests that failed": sum(len(trace.errors) for trace in self.traces),
-            **{note: notes[note] for note in sorted(notes)},
-        }
-
-    def __str__(self) -> str:
-        lines = [f"{len(self.traces):,} samples"]
-        return "\n".join([*lines, *(f"{count:,}: {what}" for what, count in self.counts().items())])
-
-
 def rank_confusion(traces: Sequence[Trace], k: int, *, before: bool = False) -> np.ndarray:
     """[k, k] how often the item retrieved at rank i is recommended at rank j.
 
