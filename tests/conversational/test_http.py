@@ -1,5 +1,6 @@
 """`HttpChat` against an endpoint that is slow, busy, broken, gone, or none."""
 
+import itertools
 import json
 import logging
 import re
@@ -11,6 +12,8 @@ import pytest
 from conversational.endpoints import MODEL, Answer, questions, right, serving, started, until
 
 from jaxrec import InputError
+from jaxrec.conversational.chat.budget import BudgetedChat
+from jaxrec.conversational.chat.cache import CachedChat
 from jaxrec.conversational.chat.http import HttpChat
 from jaxrec.conversational.chat.protocol import ChatModel, ChatRequest, Message
 from jaxrec.conversational.chat.streams import Streaming
@@ -77,6 +80,22 @@ def test_what_may_pass_is_tried_again(broken):
         replies = chat(server).complete(questions(2))
         assert [(each.text, each.error) for each in replies] == [("at last", None)] * 2
         assert server.times("question 1") == 3
+
+
+@pytest.mark.parametrize(("after", "first_wait"), [("1", 0.01), ("0.01", 60.0)], ids=["longer", "shorter"])
+def test_the_wait_before_another_attempt_is_what_the_endpoint_asks_for(after, first_wait):
+    busy = Answer(b"", 429, {"Retry-After": after})
+    with serving(lambda prompt, times: busy if times == 0 else right("at last")) as server:
+        (reply,) = chat(server, first_wait=first_wait).complete(questions(1))
+        assert reply.text == "at last" and float(after) <= server.when[1] - server.when[0] < 30
+
+
+def test_the_waits_grow_and_the_attempts_end():
+    with serving(lambda *_: Answer(b"", 500)) as server:
+        (reply,) = chat(server, first_wait=0.1, attempts=4).complete(questions(1))
+        assert reply.error == f"{server.url} answered with status 500." and len(server.asked) == 4
+        waits = [later - sooner for sooner, later in itertools.pairwise(server.when)]
+        assert all(wait >= 0.1 * 2**place for place, wait in enumerate(waits))
 
 
 @pytest.mark.parametrize(
@@ -243,6 +262,26 @@ def test_keys_go_where_they_may(monkeypatch):
     with pytest.raises(InputError, match="holds letters that no key has") as refused:
         HttpChat("gpt").complete(questions(1))
     assert SECRET not in everything_of(refused.value)
+
+
+@pytest.mark.parametrize("wrong", ["hi", 3, None, [None], [*questions(1), "hi"], questions(1)[0]])
+def test_what_is_no_request_is_refused(wrong, tmp_path):
+    model = HttpChat(MODEL, "http://localhost:1/v1")
+    for each in (model, CachedChat(model, tmp_path / "cache"), BudgetedChat(model, calls=1)):
+        with pytest.raises(InputError, match="takes a list of requests"):
+            each.complete(wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"messages": ()}, {"messages": "hi"}, {"key": 3}, {"max_tokens": 0}, {"temperature": float("nan")}]
+)
+def test_a_request_that_is_none_is_refused(wrong):
+    with pytest.raises(InputError):
+        ChatRequest(**{"messages": (Message("user", "hi"),), "key": "1", **wrong})
+
+
+def test_what_extra_makes_different_is_in_the_name():
+    assert HttpChat("m").name == "m" and HttpChat("m", extra={"top_p": 0.5}).name == 'm {"top_p": 0.5}'
 
 
 def test_within_a_running_loop():

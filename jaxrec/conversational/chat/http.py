@@ -17,7 +17,7 @@ from jaxrec._checks import InputError, shown
 from jaxrec.conversational.chat import background, endpoint
 from jaxrec.conversational.chat.exchange import Exchange, Failure, Limits
 from jaxrec.conversational.chat.protocol import ChatReply, ChatRequest
-from jaxrec.conversational.chat.streams import Placed, in_order
+from jaxrec.conversational.chat.streams import Placed, in_order, listed
 
 OPENAI = "https://api.openai.com/v1"
 _VARIABLE = re.compile("[A-Z_][A-Z0-9_]{0,63}")
@@ -97,7 +97,7 @@ class HttpChat:
 
     def stream(self, requests: Sequence[ChatRequest]) -> Iterator[Placed]:
         """The replies as they come, with the places of their requests; who stops early has the rest cancelled."""
-        asked = list(requests)
+        asked = listed(requests)
         if asked:
             yield from background.results(lambda put: self._ask_all(asked, put))
 
