@@ -149,7 +149,7 @@ def test_an_endpoint_that_stops_in_the_middle_costs_errors_and_nothing_else():
         errors = [each.error for each in replies if each.error]
         assert len(replies) == 40 and len(errors) >= 20
         assert re.match("(there is no endpoint at|the connection to) http://127.0.0.1", errors[0])
-        assert errors.count("not asked: 2 requests in a row failed before.") >= 15
+        assert errors.count("not asked: 3 requests in a row failed before.") >= 15
 
 
 def test_an_endpoint_that_is_none_is_refused_at_the_first_call():

@@ -20,6 +20,7 @@ from jaxrec.conversational.chat.protocol import ChatReply, ChatRequest
 from jaxrec.conversational.chat.streams import Placed, in_order, listed
 
 OPENAI = "https://api.openai.com/v1"
+FEWEST_FAILED = 3  # requests in a row, before the rest is not asked
 _VARIABLE = re.compile("[A-Z_][A-Z0-9_]{0,63}")
 
 
@@ -31,7 +32,7 @@ class HttpChat:
     a missing key. After that whatever fails is a reply with an error. A request is tried again, after waits that double
     and vary at random, where the endpoint is busy (429, 5xx; it may say how long in Retry-After), where the connection
     breaks, and where the answer is damaged; not where the endpoint says that the request is wrong. Once as many
-    requests in a row as are asked together have failed for good, the rest is not asked.
+    requests in a row as are asked together, and three at least, have failed for good, the rest is not asked.
 
     The key is read from the environment at each call. It is in no file, log, message or `repr`, and cut out of a reply
     that repeats it. Redirections are not followed. Calls may come from any thread.
@@ -159,7 +160,7 @@ class HttpChat:
     ) -> None:
         """Takes requests one after the other, beside others who do, until there are no more."""
         for place, request in pending:
-            if failed[0] >= self.at_once:
+            if failed[0] >= max(self.at_once, FEWEST_FAILED):
                 put((place, ChatReply("", error=f"not asked: {failed[0]} requests in a row failed before.")))
                 continue
             try:
