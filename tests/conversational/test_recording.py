@@ -8,9 +8,9 @@ import signal
 from pathlib import Path
 
 import pytest
+from conversational.endpoints import MODEL, Answer, questions, right, serving, started, until
 from hypothesis import given
 from hypothesis import strategies as st
-from conversational.endpoints import MODEL, Answer, questions, right, serving, started, until
 
 from jaxrec import InputError
 from jaxrec.conversational.chat import records
