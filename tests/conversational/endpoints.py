@@ -116,6 +116,18 @@ def serving(answer=lambda prompt, times: right(f"re: {prompt}"), **options):
         thread.join()
 
 
+def waiting_for(n):
+    """What answers no request but "question 0" until n have come, and then these n together."""
+    here = threading.Barrier(n)
+
+    def answer(prompt, _):
+        if prompt != "question 0":
+            here.wait(timeout=60)
+        return right(f"re: {prompt}")
+
+    return answer
+
+
 def questions(n, start=0):
     """n requests, "question 0" and so on, keyed "0" and so on."""
     return [ChatRequest((Message("user", f"question {i}"),), str(i)) for i in range(start, start + n)]

@@ -9,7 +9,7 @@ import threading
 import time
 
 import pytest
-from conversational.endpoints import MODEL, Answer, questions, right, serving, started, until
+from conversational.endpoints import MODEL, Answer, questions, right, serving, started, until, waiting_for
 
 from jaxrec import InputError
 from jaxrec.conversational.chat.budget import BudgetedChat
@@ -26,8 +26,8 @@ def chat(server, **options):
 
 
 def test_replies_are_in_the_order_of_the_requests_and_eight_are_under_way_together():
-    with serving(lambda prompt, _: right(f"re: {prompt}", after=0.15 if prompt != "question 0" else 0)) as server:
-        model = chat(server)
+    with serving(waiting_for(8)) as server:
+        model = chat(server, timeout=60.0)
         replies = model.complete(questions(33))
         assert [each.text for each in replies] == [f"re: question {i}" for i in range(33)]
         assert {each.error for each in replies} == {None} and server.most == 8
