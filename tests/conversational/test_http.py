@@ -1,10 +1,12 @@
 """`HttpChat` against an endpoint that is slow, busy, broken, gone, or none."""
 
+import contextlib
 import itertools
 import json
 import logging
 import re
 import signal
+import socket
 import threading
 import time
 
@@ -133,9 +135,9 @@ def test_a_null_text_is_an_empty_reply():
 @pytest.mark.parametrize("slow", [Answer(b"x", after=60), right("x", drip=0.2)], ids=["never", "byte by byte"])
 def test_an_answer_that_does_not_end_is_given_up(slow):
     with serving(lambda prompt, _: slow if prompt == "question 1" else right("x")) as server:
-        model = chat(server, timeout=1.0, attempts=2)
+        model = chat(server, timeout=2.5, attempts=2)
         replies = model.complete(questions(3))
-        assert "did not answer within 1 seconds" in replies[1].error and server.times("question 1") == 2
+        assert "did not answer within 2.5 seconds" in replies[1].error and server.times("question 1") == 2
         assert replies[2].text == "x"
 
 
@@ -161,6 +163,24 @@ def test_an_endpoint_that_is_none_is_refused_at_the_first_call():
         with pytest.raises(InputError, match="is no OpenAI-compatible endpoint"):
             chat(server).complete(questions(3))
         assert len(server.asked) == 1
+
+
+def test_what_speaks_another_protocol_is_refused_at_the_first_call():
+    def greet(listening):
+        with contextlib.suppress(OSError):
+            while True:
+                other, _ = listening.accept()
+                other.sendall(b"SSH-2.0-OpenSSH_9.9\r\n")
+                other.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=greet, args=(listening,), daemon=True)
+        thread.start()
+        model = HttpChat(MODEL, f"http://127.0.0.1:{listening.getsockname()[1]}/v1", attempts=2, first_wait=0.01)
+        with pytest.raises(InputError, match=r"the connection to .* broke \(\w+\)\.$"):
+            model.complete(questions(3))
+        listening.shutdown(socket.SHUT_RDWR)
+        thread.join()
 
 
 def test_a_model_that_the_endpoint_does_not_have_is_refused_at_the_first_call():

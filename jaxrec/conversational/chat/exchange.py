@@ -23,7 +23,7 @@ LISTING = 10.0  # seconds at most for the list of models, without which one can 
 BUSY = frozenset({408, 409, 425, 429})  # statuses below 500 that a second attempt may not meet
 
 
-Kind = Literal["busy", "silent", "key", "wrong", "request"]
+Kind = Literal["busy", "broken", "silent", "key", "wrong", "request"]
 
 
 class Failure(Exception):
@@ -31,9 +31,9 @@ class Failure(Exception):
 
     Attributes:
       sentence: for the user.
-      kind: "busy" if another attempt may do better, "silent" if the endpoint cannot be reached, which may pass too;
-        "key" if the key is refused, "wrong" if the endpoint or the model is, so that no request can do better;
-        "request" if it is this one alone.
+      kind: "busy", "broken" (the connection) or "silent" (there is none) if another attempt may do better; "key" if
+        the key is refused, "wrong" if the endpoint or the model is, so that no request can do better; "request" if it
+        is this one alone.
       wait: seconds that the endpoint asks to wait before another attempt, if it does.
     """
 
@@ -44,7 +44,7 @@ class Failure(Exception):
     @property
     def again(self) -> bool:
         """Whether another attempt may do better."""
-        return self.kind in ("busy", "silent")
+        return self.kind in ("busy", "broken", "silent")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,7 +148,7 @@ class Exchange:
             why = without(self.key, str(error)) or "no connection"
             failure = Failure(f"there is no endpoint at {self.url}: {why}.", "silent")
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
-            kind = "busy" if isinstance(error, httpx.HTTPError | OSError) else "request"
+            kind = "broken" if isinstance(error, httpx.HTTPError | OSError) else "request"
             failure = Failure(f"the connection to {self.url} broke ({type(error).__name__}).", kind)
         raise failure  # here, where no exception of the library is being handled
 

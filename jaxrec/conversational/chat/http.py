@@ -118,34 +118,35 @@ class HttpChat:
         async with client:
             exchange = Exchange(client, self.base_url, limits, key)
             if not self._met:
-                await self._meet(exchange)
+                lists_models = await self._meet(exchange)
                 place, first = next(pending)
-                put((place, await self._first(exchange, first)))
+                put((place, await self._first(exchange, first, lists_models)))
             failed = [0]  # in a row
             workers = (self._work(exchange, pending, put, failed) for _ in range(min(self.at_once, len(requests))))
             await asyncio.gather(*workers)
 
-    async def _meet(self, exchange: Exchange) -> None:
-        """Refuses an endpoint that is none, and a model that it does not list."""
+    async def _meet(self, exchange: Exchange) -> bool:
+        """Refuses an endpoint that is none, and a model that it does not list; says whether it lists any."""
         try:
             models = await exchange.models()
         except Failure as failure:
             raise InputError(failure.sentence) from None
         if not self.check_model or not models:
-            return
+            return bool(models)
         if not any(name in (self.model, f"{self.model}:latest") or name.endswith(f"/{self.model}") for name in models):
             near = difflib.get_close_matches(self.model, models, n=5, cutoff=0.0)
             raise InputError(
                 f"{self.base_url} has no model {shown(self.model)}; it has {', '.join(map(shown, near))}"
                 f"{' and others' if len(models) > len(near) else ''} (check_model=False asks all the same)."
             )
+        return True
 
-    async def _first(self, exchange: Exchange, request: ChatRequest) -> ChatReply:
+    async def _first(self, exchange: Exchange, request: ChatRequest, lists_models: bool) -> ChatReply:
         """The reply to the first request of all, before any other is asked."""
         try:
             reply = await exchange.reply(self._body(request))
         except Failure as failure:
-            if failure.kind in ("silent", "key", "wrong"):
+            if failure.kind in ("silent", "key", "wrong") or (failure.kind == "broken" and not lists_models):
                 raise InputError(failure.sentence) from None
             return ChatReply("", error=failure.sentence)
         self._met.append(True)
