@@ -21,6 +21,7 @@ Method = Literal["fuzzy", "bm25", "both", "none"]
 
 NONE = "NONE"  # the word of an answer that has no lines
 SEPARATOR = "####"
+LONGEST_LINE = 2000  # letters; a longer one is not in the form of an answer
 _SEPARATED = re.compile(r"\s*#{3,6}\s*")  # models miscount the signs
 _FIELD = re.compile(r"\{(\w+)\}")
 _NUMBERED = re.compile(r"^(?:\d{1,3}\s*[.)]|[-*•])\s+")
@@ -183,7 +184,7 @@ def _rows(text: str, read: Callable[[list[str]], Any]) -> Reading:
     for line in filter(None, map(str.strip, text.splitlines())):
         if line.strip("`.'\"").upper() == NONE or line.startswith("```"):
             continue
-        row = read(_SEPARATED.split(line))
+        row = read(_SEPARATED.split(line)) if len(line) <= LONGEST_LINE else None
         if row is None:
             unreadable += 1
         else:

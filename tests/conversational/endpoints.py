@@ -37,11 +37,11 @@ def right(text, **more):
 
 
 class Server:
-    """Attributes: url; asked, the last message of each request in the order of their coming; headers, of each; most."""
+    """What was asked: the last message, headers, body and time of each request, and the most at a time."""
 
     def __init__(self, answer: Callable[[str, int], Answer], models=(MODEL,)):
         self.answer, self.models = answer, models
-        self.asked, self.headers, self.bodies, self.now, self.most = [], [], [], 0, 0
+        self.asked, self.headers, self.bodies, self.when, self.now, self.most = [], [], [], [], 0, 0
         self.lock, self.over = threading.Lock(), threading.Event()
 
     def times(self, prompt):
@@ -74,6 +74,7 @@ def serving(answer=lambda prompt, times: right(f"re: {prompt}"), **options):
                 times = state.times(prompt)
                 state.asked.append(prompt)
                 state.bodies.append(body)
+                state.when.append(time.monotonic())
                 state.headers.append(dict(self.headers))
                 state.now += 1
                 state.most = max(state.most, state.now)
@@ -113,6 +114,18 @@ def serving(answer=lambda prompt, times: right(f"re: {prompt}"), **options):
     finally:
         state.stop()
         thread.join()
+
+
+def waiting_for(n):
+    """What answers no request but "question 0" until n have come, and then these n together."""
+    here = threading.Barrier(n)
+
+    def answer(prompt, _):
+        if prompt != "question 0":
+            here.wait(timeout=60)
+        return right(f"re: {prompt}")
+
+    return answer
 
 
 def questions(n, start=0):

@@ -1,7 +1,7 @@
 """Plans before the first call, and budgets that stop."""
 
 import pytest
-from conversational.endpoints import MODEL, questions, right, serving
+from conversational.endpoints import MODEL, questions, serving, waiting_for
 from conversational.test_recording import Parrot
 
 from jaxrec import InputError
@@ -59,7 +59,7 @@ def test_what_was_recorded_takes_nothing(tmp_path):
 
 
 def test_eight_are_under_way_together_within_a_budget():
-    with serving(lambda *_: right("x", after=0.15)) as server:
+    with serving(waiting_for(8)) as server:
         BudgetedChat(HttpChat(MODEL, server.url), calls=17).complete(questions(30))
         assert server.most == 8 and len(server.asked) == 17
 

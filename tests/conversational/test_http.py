@@ -1,16 +1,21 @@
 """`HttpChat` against an endpoint that is slow, busy, broken, gone, or none."""
 
+import contextlib
+import itertools
 import json
 import logging
 import re
 import signal
+import socket
 import threading
 import time
 
 import pytest
-from conversational.endpoints import MODEL, Answer, questions, right, serving, started, until
+from conversational.endpoints import MODEL, Answer, questions, right, serving, started, until, waiting_for
 
 from jaxrec import InputError
+from jaxrec.conversational.chat.budget import BudgetedChat
+from jaxrec.conversational.chat.cache import CachedChat
 from jaxrec.conversational.chat.http import HttpChat
 from jaxrec.conversational.chat.protocol import ChatModel, ChatRequest, Message
 from jaxrec.conversational.chat.streams import Streaming
@@ -23,8 +28,8 @@ def chat(server, **options):
 
 
 def test_replies_are_in_the_order_of_the_requests_and_eight_are_under_way_together():
-    with serving(lambda prompt, _: right(f"re: {prompt}", after=0.15 if prompt != "question 0" else 0)) as server:
-        model = chat(server)
+    with serving(waiting_for(8)) as server:
+        model = chat(server, timeout=60.0)
         replies = model.complete(questions(33))
         assert [each.text for each in replies] == [f"re: question {i}" for i in range(33)]
         assert {each.error for each in replies} == {None} and server.most == 8
@@ -79,6 +84,22 @@ def test_what_may_pass_is_tried_again(broken):
         assert server.times("question 1") == 3
 
 
+@pytest.mark.parametrize(("after", "first_wait"), [("1", 0.01), ("0.01", 60.0)], ids=["longer", "shorter"])
+def test_the_wait_before_another_attempt_is_what_the_endpoint_asks_for(after, first_wait):
+    busy = Answer(b"", 429, {"Retry-After": after})
+    with serving(lambda prompt, times: busy if times == 0 else right("at last")) as server:
+        (reply,) = chat(server, first_wait=first_wait).complete(questions(1))
+        assert reply.text == "at last" and float(after) <= server.when[1] - server.when[0] < 30
+
+
+def test_the_waits_grow_and_the_attempts_end():
+    with serving(lambda *_: Answer(b"", 500)) as server:
+        (reply,) = chat(server, first_wait=0.1, attempts=4).complete(questions(1))
+        assert reply.error == f"{server.url} answered with status 500." and len(server.asked) == 4
+        waits = [later - sooner for sooner, later in itertools.pairwise(server.when)]
+        assert all(wait >= 0.1 * 2**place for place, wait in enumerate(waits))
+
+
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
@@ -114,9 +135,9 @@ def test_a_null_text_is_an_empty_reply():
 @pytest.mark.parametrize("slow", [Answer(b"x", after=60), right("x", drip=0.2)], ids=["never", "byte by byte"])
 def test_an_answer_that_does_not_end_is_given_up(slow):
     with serving(lambda prompt, _: slow if prompt == "question 1" else right("x")) as server:
-        model = chat(server, timeout=1.0, attempts=2)
+        model = chat(server, timeout=2.5, attempts=2)
         replies = model.complete(questions(3))
-        assert "did not answer within 1 seconds" in replies[1].error and server.times("question 1") == 2
+        assert "did not answer within 2.5 seconds" in replies[1].error and server.times("question 1") == 2
         assert replies[2].text == "x"
 
 
@@ -130,7 +151,7 @@ def test_an_endpoint_that_stops_in_the_middle_costs_errors_and_nothing_else():
         errors = [each.error for each in replies if each.error]
         assert len(replies) == 40 and len(errors) >= 20
         assert re.match("(there is no endpoint at|the connection to) http://127.0.0.1", errors[0])
-        assert errors.count("not asked: 2 requests in a row failed before.") >= 15
+        assert errors.count("not asked: 3 requests in a row failed before.") >= 15
 
 
 def test_an_endpoint_that_is_none_is_refused_at_the_first_call():
@@ -142,6 +163,24 @@ def test_an_endpoint_that_is_none_is_refused_at_the_first_call():
         with pytest.raises(InputError, match="is no OpenAI-compatible endpoint"):
             chat(server).complete(questions(3))
         assert len(server.asked) == 1
+
+
+def test_what_speaks_another_protocol_is_refused_at_the_first_call():
+    def greet(listening):
+        with contextlib.suppress(OSError):
+            while True:
+                other, _ = listening.accept()
+                other.sendall(b"SSH-2.0-OpenSSH_9.9\r\n")
+                other.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=greet, args=(listening,), daemon=True)
+        thread.start()
+        model = HttpChat(MODEL, f"http://127.0.0.1:{listening.getsockname()[1]}/v1", attempts=2, first_wait=0.01)
+        with pytest.raises(InputError, match=r"the connection to .* broke \(\w+\)\.$"):
+            model.complete(questions(3))
+        listening.shutdown(socket.SHUT_RDWR)
+        thread.join()
 
 
 def test_a_model_that_the_endpoint_does_not_have_is_refused_at_the_first_call():
@@ -243,6 +282,26 @@ def test_keys_go_where_they_may(monkeypatch):
     with pytest.raises(InputError, match="holds letters that no key has") as refused:
         HttpChat("gpt").complete(questions(1))
     assert SECRET not in everything_of(refused.value)
+
+
+@pytest.mark.parametrize("wrong", ["hi", 3, None, [None], [*questions(1), "hi"], questions(1)[0]])
+def test_what_is_no_request_is_refused(wrong, tmp_path):
+    model = HttpChat(MODEL, "http://localhost:1/v1")
+    for each in (model, CachedChat(model, tmp_path / "cache"), BudgetedChat(model, calls=1)):
+        with pytest.raises(InputError, match="takes a list of requests"):
+            each.complete(wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"messages": ()}, {"messages": "hi"}, {"key": 3}, {"max_tokens": 0}, {"temperature": float("nan")}]
+)
+def test_a_request_that_is_none_is_refused(wrong):
+    with pytest.raises(InputError):
+        ChatRequest(**{"messages": (Message("user", "hi"),), "key": "1", **wrong})
+
+
+def test_what_extra_makes_different_is_in_the_name():
+    assert HttpChat("m").name == "m" and HttpChat("m", extra={"top_p": 0.5}).name == 'm {"top_p": 0.5}'
 
 
 def test_within_a_running_loop():

@@ -1,5 +1,7 @@
 """Prompts: what is put into them comes out of them, and answers of any kind are read or counted."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -77,6 +79,13 @@ def test_extraction(answer, rows, n_unreadable):
     read = prompts.EXTRACT.parse(answer)
     assert (read.rows, read.n_unreadable) == (rows, n_unreadable)
     assert read.failed == (not rows and n_unreadable > 0)
+
+
+def test_a_line_without_end_is_unreadable_at_once():
+    begun = time.perf_counter()
+    read = prompts.EXTRACT.parse(f"Heat####1\nx{' ' * 500_000}x####1")
+    assert read.rows == (("Heat", 1),) and read.n_unreadable == 1
+    assert time.perf_counter() - begun < 20  # by a pattern it would be minutes
 
 
 def test_link_reflection():

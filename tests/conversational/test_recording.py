@@ -9,11 +9,15 @@ from pathlib import Path
 
 import pytest
 from conversational.endpoints import MODEL, Answer, questions, right, serving, started, until
+from hypothesis import given
+from hypothesis import strategies as st
 
 from jaxrec import InputError
+from jaxrec.conversational.chat import records
 from jaxrec.conversational.chat.http import HttpChat
 from jaxrec.conversational.chat.protocol import ChatModel, ChatReply, ChatRequest, Message
 from jaxrec.conversational.chat.recording import RecordingChat
+from jaxrec.conversational.chat.records import Record
 from jaxrec.conversational.chat.replay import ReplayChat
 
 SECRET = "sk-do-not-tell-0123456789"
@@ -67,6 +71,28 @@ def test_a_replay_is_the_run_with_its_errors(tmp_path):
     assert replay.complete(questions(3)[::-1]) == [
         ChatReply(**{**vars(each), "cached": True}) for each in replies[::-1]
     ]
+
+
+ANY = st.text(st.characters(), max_size=20)  # half surrogate pairs too
+RECORDS = st.builds(
+    Record,
+    asked=ANY,
+    stage=ANY,
+    key=ANY,
+    digest=st.just("d"),
+    messages=st.lists(st.builds(Message, st.sampled_from(["system", "user", "assistant"]), ANY), min_size=1).map(tuple),
+    reply=st.builds(ChatReply, ANY, ANY, st.integers(0, 9), st.integers(0, 9), ANY, error=st.none() | ANY),
+)
+
+
+@given(st.lists(RECORDS, max_size=4), st.floats(0, 1))
+def test_a_file_cut_anywhere_holds_the_records_before(written, at):
+    content = "".join(record.line() for record in written).encode()
+    assert records.parsed(content, "f") == (written, len(content))
+    cut = content[: round(at * len(content))]
+    found, end = records.parsed(cut, "f")
+    assert found == written[: len(found)] and cut.count(b"\n") <= len(found) <= cut.count(b"\n") + 1
+    assert end == len("".join(record.line() for record in found)) or end == len(cut)
 
 
 @pytest.mark.parametrize("kept", [0, 1, 30, -2, -1])

@@ -131,6 +131,7 @@ class BudgetedChat:
 
     def stream(self, requests: Sequence[ChatRequest]) -> Iterator[Placed]:
         """The replies as they come."""
+        requests = streams.listed(requests)
         left = list(range(len(requests)))
         while left and (n := self._n_that_fit([requests[place] for place in left])):
             asked, left = left[:n], left[n:]

@@ -56,7 +56,7 @@ class CachedChat:
 
     def stream(self, requests: Sequence[ChatRequest]) -> Iterator[Placed]:
         """The replies as they come, those out of the file first; the same content is asked for once."""
-        same: dict[str, list[int]] = {}
+        requests, same = streams.listed(requests), dict[str, list[int]]()
         for place, request in enumerate(requests):
             kept = request.temperature == 0 or request.seed is not None
             same.setdefault(request.digest(self.name) if kept else f"only {place}", []).append(place)

@@ -19,10 +19,11 @@ from jaxrec._checks import shown
 from jaxrec.conversational.chat.endpoint import without
 from jaxrec.conversational.chat.protocol import ChatReply
 
+LISTING = 10.0  # seconds at most for the list of models, without which one can do
 BUSY = frozenset({408, 409, 425, 429})  # statuses below 500 that a second attempt may not meet
 
 
-Kind = Literal["busy", "silent", "key", "wrong", "request"]
+Kind = Literal["busy", "broken", "silent", "key", "wrong", "request"]
 
 
 class Failure(Exception):
@@ -30,9 +31,9 @@ class Failure(Exception):
 
     Attributes:
       sentence: for the user.
-      kind: "busy" if another attempt may do better, "silent" if the endpoint cannot be reached, which may pass too;
-        "key" if the key is refused, "wrong" if the endpoint or the model is, so that no request can do better;
-        "request" if it is this one alone.
+      kind: "busy", "broken" (the connection) or "silent" (there is none) if another attempt may do better; "key" if
+        the key is refused, "wrong" if the endpoint or the model is, so that no request can do better; "request" if it
+        is this one alone.
       wait: seconds that the endpoint asks to wait before another attempt, if it does.
     """
 
@@ -43,7 +44,7 @@ class Failure(Exception):
     @property
     def again(self) -> bool:
         """Whether another attempt may do better."""
-        return self.kind in ("busy", "silent")
+        return self.kind in ("busy", "broken", "silent")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,8 +104,8 @@ class Exchange:
           Failure: it cannot be reached, or refuses the key.
         """
         try:
-            answer = await self._json("GET", "/models", None)
-            return [str(each["id"]) for each in answer["data"]]
+            answer = await self._json("GET", "/models", None, min(self.limits.timeout, LISTING))
+            return [without(self.key, str(each["id"])) for each in answer["data"]]
         except (LookupError, TypeError):
             return None
         except Failure as failure:
@@ -113,11 +114,11 @@ class Exchange:
             return None
 
     async def _attempt(self, body: dict[str, Any]) -> ChatReply:
-        return self._read(await self._json("POST", "/chat/completions", body))
+        return self._read(await self._json("POST", "/chat/completions", body, self.limits.timeout))
 
-    async def _json(self, method: str, path: str, body: dict[str, Any] | None) -> Any:
-        """What the endpoint answers with status 200, as JSON."""
-        status, headers, content = await self._received(method, path, body)
+    async def _json(self, method: str, path: str, body: dict[str, Any] | None, timeout: float) -> Any:
+        """What the endpoint answers with status 200 within so many seconds, as JSON."""
+        status, headers, content = await self._received(method, path, body, timeout)
         if status != 200:
             raise self._refusal(status, headers, content)
         try:
@@ -128,11 +129,11 @@ class Exchange:
             raise Failure(f"{self.url} answers with a web page; it is no OpenAI-compatible endpoint.", "wrong")
         raise Failure(f"{self.url} answered with damaged JSON ({len(content)} bytes).", "busy")
 
-    async def _received(self, method: str, path: str, body: Any) -> tuple[int, httpx.Headers, bytes]:
+    async def _received(self, method: str, path: str, body: Any, timeout: float) -> tuple[int, httpx.Headers, bytes]:
         content = None if body is None else json.dumps(body).encode()
         kept = bytearray()
         try:
-            async with asyncio.timeout(self.limits.timeout):
+            async with asyncio.timeout(timeout):
                 async with self.client.stream(method, self.url + path, content=content) as response:
                     async for piece in response.aiter_bytes():
                         kept += piece
@@ -142,12 +143,12 @@ class Exchange:
                 return response.status_code, response.headers, bytes(kept)
             failure = Failure(f"{self.url} answered with more than {self.limits.largest_reply:,} bytes.", "request")
         except (TimeoutError, httpx.TimeoutException):
-            failure = Failure(f"{self.url} did not answer within {self.limits.timeout:g} seconds.", "busy")
+            failure = Failure(f"{self.url} did not answer within {timeout:g} seconds.", "busy")
         except httpx.ConnectError as error:
             why = without(self.key, str(error)) or "no connection"
             failure = Failure(f"there is no endpoint at {self.url}: {why}.", "silent")
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
-            kind = "busy" if isinstance(error, httpx.HTTPError | OSError) else "request"
+            kind = "broken" if isinstance(error, httpx.HTTPError | OSError) else "request"
             failure = Failure(f"the connection to {self.url} broke ({type(error).__name__}).", kind)
         raise failure  # here, where no exception of the library is being handled
 

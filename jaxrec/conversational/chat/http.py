@@ -17,9 +17,10 @@ from jaxrec._checks import InputError, shown
 from jaxrec.conversational.chat import background, endpoint
 from jaxrec.conversational.chat.exchange import Exchange, Failure, Limits
 from jaxrec.conversational.chat.protocol import ChatReply, ChatRequest
-from jaxrec.conversational.chat.streams import Placed, in_order
+from jaxrec.conversational.chat.streams import Placed, in_order, listed
 
 OPENAI = "https://api.openai.com/v1"
+FEWEST_FAILED = 3  # requests in a row, before the rest is not asked
 _VARIABLE = re.compile("[A-Z_][A-Z0-9_]{0,63}")
 
 
@@ -31,7 +32,7 @@ class HttpChat:
     a missing key. After that whatever fails is a reply with an error. A request is tried again, after waits that double
     and vary at random, where the endpoint is busy (429, 5xx; it may say how long in Retry-After), where the connection
     breaks, and where the answer is damaged; not where the endpoint says that the request is wrong. Once as many
-    requests in a row as are asked together have failed for good, the rest is not asked.
+    requests in a row as are asked together, and three at least, have failed for good, the rest is not asked.
 
     The key is read from the environment at each call. It is in no file, log, message or `repr`, and cut out of a reply
     that repeats it. Redirections are not followed. Calls may come from any thread.
@@ -97,7 +98,7 @@ class HttpChat:
 
     def stream(self, requests: Sequence[ChatRequest]) -> Iterator[Placed]:
         """The replies as they come, with the places of their requests; who stops early has the rest cancelled."""
-        asked = list(requests)
+        asked = listed(requests)
         if asked:
             yield from background.results(lambda put: self._ask_all(asked, put))
 
@@ -117,34 +118,35 @@ class HttpChat:
         async with client:
             exchange = Exchange(client, self.base_url, limits, key)
             if not self._met:
-                await self._meet(exchange)
+                lists_models = await self._meet(exchange)
                 place, first = next(pending)
-                put((place, await self._first(exchange, first)))
+                put((place, await self._first(exchange, first, lists_models)))
             failed = [0]  # in a row
             workers = (self._work(exchange, pending, put, failed) for _ in range(min(self.at_once, len(requests))))
             await asyncio.gather(*workers)
 
-    async def _meet(self, exchange: Exchange) -> None:
-        """Refuses an endpoint that is none, and a model that it does not list."""
+    async def _meet(self, exchange: Exchange) -> bool:
+        """Refuses an endpoint that is none, and a model that it does not list; says whether it lists any."""
         try:
             models = await exchange.models()
         except Failure as failure:
             raise InputError(failure.sentence) from None
         if not self.check_model or not models:
-            return
+            return bool(models)
         if not any(name in (self.model, f"{self.model}:latest") or name.endswith(f"/{self.model}") for name in models):
             near = difflib.get_close_matches(self.model, models, n=5, cutoff=0.0)
             raise InputError(
                 f"{self.base_url} has no model {shown(self.model)}; it has {', '.join(map(shown, near))}"
                 f"{' and others' if len(models) > len(near) else ''} (check_model=False asks all the same)."
             )
+        return True
 
-    async def _first(self, exchange: Exchange, request: ChatRequest) -> ChatReply:
+    async def _first(self, exchange: Exchange, request: ChatRequest, lists_models: bool) -> ChatReply:
         """The reply to the first request of all, before any other is asked."""
         try:
             reply = await exchange.reply(self._body(request))
         except Failure as failure:
-            if failure.kind in ("silent", "key", "wrong"):
+            if failure.kind in ("silent", "key", "wrong") or (failure.kind == "broken" and not lists_models):
                 raise InputError(failure.sentence) from None
             return ChatReply("", error=failure.sentence)
         self._met.append(True)
@@ -159,7 +161,7 @@ class HttpChat:
     ) -> None:
         """Takes requests one after the other, beside others who do, until there are no more."""
         for place, request in pending:
-            if failed[0] >= self.at_once:
+            if failed[0] >= max(self.at_once, FEWEST_FAILED):
                 put((place, ChatReply("", error=f"not asked: {failed[0]} requests in a row failed before.")))
                 continue
             try:

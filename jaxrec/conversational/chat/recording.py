@@ -92,7 +92,7 @@ class RecordingChat:
         """The replies as they come, those that were recorded before first."""
         if self._file < 0:
             raise InputError(f"{self.path} was closed; make a new RecordingChat to go on.")
-        places: dict[Name, list[int]] = {}
+        requests, places = streams.listed(requests), dict[Name, list[int]]()
         for place, request in enumerate(requests):
             places.setdefault((request.stage, request.key), []).append(place)
         self._check(requests, places)

@@ -12,6 +12,7 @@ from jaxrec._checks import InputError, shown
 from jaxrec.conversational.chat import records
 from jaxrec.conversational.chat.protocol import ChatReply, ChatRequest
 from jaxrec.conversational.chat.records import Record
+from jaxrec.conversational.chat.streams import listed
 
 
 class ReplayChat:
@@ -55,7 +56,7 @@ class ReplayChat:
         Raises:
           InputError: there is none for a stage and key, or it answers another prompt.
         """
-        return [self._reply(request) for request in requests]
+        return [self._reply(request) for request in listed(requests)]
 
     def _reply(self, request: ChatRequest) -> ChatReply:
         record = self._known.get((request.stage, request.key))

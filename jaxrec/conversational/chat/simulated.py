@@ -14,6 +14,7 @@ from jaxrec import _checks
 from jaxrec._checks import InputError, shown
 from jaxrec.conversational import prompts
 from jaxrec.conversational.chat.protocol import ChatReply, ChatRequest
+from jaxrec.conversational.chat.streams import listed
 from jaxrec.conversational.planted import GENRES, OPINIONS, World
 from jaxrec.conversational.prompts import NONE, SEPARATOR, Prompt
 
@@ -78,7 +79,7 @@ class SimulatedChat:
         Raises:
           InputError: a request is of no prompt that it reads.
         """
-        return [self._reply(request) for request in requests]
+        return [self._reply(request) for request in listed(requests)]
 
     def _reply(self, request: ChatRequest) -> ChatReply:
         prompt, fields = self._read(request)

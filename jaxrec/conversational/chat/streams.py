@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
+from jaxrec._checks import InputError, briefly
 from jaxrec.conversational.chat.protocol import ChatModel, ChatReply, ChatRequest
 
 Placed = tuple[int, ChatReply]  # a reply with the place of its request among those that were asked together
@@ -30,6 +31,17 @@ def stream(chat: ChatModel, requests: Sequence[ChatRequest]) -> Generator[Placed
         yield from chat.stream(requests)
     else:
         yield from ((place, chat.complete([request])[0]) for place, request in enumerate(requests))
+
+
+def listed(requests: Sequence[ChatRequest]) -> list[ChatRequest]:
+    """The requests as a list, each of which is one."""
+    if isinstance(requests, ChatRequest | str) or not isinstance(requests, Iterable):
+        raise InputError(f"a chat model takes a list of requests, got {briefly(requests)}.")
+    found = list(requests)
+    wrong = [each for each in found if not isinstance(each, ChatRequest)]
+    if wrong:
+        raise InputError(f"a chat model takes a list of requests, got {briefly(wrong[0])} in it.")
+    return found
 
 
 def in_order(replies: Iterable[Placed]) -> list[ChatReply]:
