@@ -27,7 +27,7 @@ DEFAULT = tuple(f"{name}@{k}" for name in ("recall", "ndcg", "mrr") for k in CUT
 Failed = Literal["miss", "leave out"]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Scores(Mapping[tuple[str, str], tuple[float, float]]):
     """What replies are worth: from a condition and a metric to the mean and its standard error.
 
@@ -107,7 +107,7 @@ def per_target(
       ranked: for each of N samples its items, best first. -1 is a rank without an item; an item that stands there again
         leaves its rank empty.
       targets: for each sample its items to find, at least one. One that is none of the catalogue is -1, or another
-        number below 0 if it may be seen: it is missed.
+        number below 0 if it may be seen: it is missed. One that stands there twice counts twice.
       seen: for each sample the items that its context names.
       metrics: names with cut-offs.
       exclude_seen: take the items seen out of the rankings, so that those behind move up.
@@ -151,7 +151,7 @@ def per_sample(
 
     Args:
       ranked: as for `per_target`.
-      targets: as for `per_target`.
+      targets: as for `per_target`, but each counts once.
       seen: as for `per_target`.
       metrics: names with cut-offs.
       exclude_seen: take the items seen out of the rankings. Where they stay, "recommendation" still counts new ones.
@@ -167,6 +167,7 @@ def per_sample(
     """
     _checks.one_of("rules", rules, ("strict", "paper"))
     rows = _Rows(ranked, targets, seen, exclude_seen, failed, failed_as)
+    rows.targets = [items[~repeated(items)] for items in rows.targets]
     empty = np.array([rules == "paper" and not len(items) for items in rows.ranked], bool)
     wanted, begun = _metrics(metrics), time.perf_counter()
     reports = {}
@@ -201,7 +202,6 @@ class _Rows:
         bare = [place for place, items in enumerate(self.targets) if not len(items)]
         if bare:
             raise InputError(f"{len(bare)} samples have no targets, the first is number {bare[0]}; leave them out.")
-        self.targets = [items[~repeated(items)] for items in self.targets]
         self.failed = np.zeros(n, bool) if failed is None else _checks.array("failed", failed)
         if self.failed.shape != (n,) or self.failed.dtype != bool:
             raise InputError(f"failed must be {n} truth values, got {self.failed.dtype} of {self.failed.shape}.")
