@@ -41,6 +41,7 @@ class Scores(Mapping[tuple[str, str], tuple[float, float]]):
       n_failed: samples whose request failed.
       failed_as: what became of them: a "miss", or left out.
       n_left_out: samples that are in no figure for another reason, which only `rules="paper"` has.
+      target: [R] the item that each row is about, by target; None by sample.
     """
 
     protocol: str
@@ -49,6 +50,7 @@ class Scores(Mapping[tuple[str, str], tuple[float, float]]):
     n_failed: int = 0
     failed_as: Failed = "miss"
     n_left_out: int = 0
+    target: np.ndarray | None = None
 
     def __getitem__(self, key: tuple[str, str]) -> tuple[float, float]:
         condition, metric = key
@@ -129,7 +131,7 @@ def per_target(
     values = _without(values, rows.left_out[sample])
     by_condition = {"recommendation": new, "discussion": ~new, "all": np.ones(len(sample), bool)}
     reports = {name: _report(label, values, rows_in, begun) for name, rows_in in by_condition.items()}
-    return Scores("per_target", reports, sample, rows.n_failed, failed_as)
+    return Scores("per_target", reports, sample, rows.n_failed, failed_as, target=target)
 
 
 def per_sample(
