@@ -79,17 +79,10 @@ class Server:
 def turns(n):
     """The first n turns of INSPIRED's test part, as the zero-shot paper cut them, and the catalogue of its films."""
     from jaxrec.conversational.catalogue import Catalogue
-    from jaxrec.conversational.dialogue import Sample, Turn
+    from jaxrec.conversational.readers import load_samples
     from jaxrec.conversational.replies import entity_name
 
-    samples = []
-    with gzip.open(DATA / "llmcrs_inspired_test.jsonl.gz") as file:
-        for place, line in zip(range(n), file, strict=False):
-            row = json.loads(line)
-            speakers = ("seeker", "recommender") * len(row["context"])
-            context = tuple(Turn(who, text) for who, text in zip(speakers, row["context"], strict=False))
-            targets = tuple(dict.fromkeys(map(entity_name, row["entity_name"][-len(row["rec"]) :])))
-            samples.append(Sample(str(place), context, targets, ()))
+    samples = load_samples(DATA / "llmcrs_inspired_test.jsonl.gz")[:n]
     with gzip.open(DATA / "llmcrs_inspired_items.jsonl.gz") as file:
         names = [entity_name(json.loads(line)[1]) for line in file]
     return samples, Catalogue(list(dict.fromkeys(filter(None, names))))

@@ -18,6 +18,8 @@ from jaxrec.data import columns
 from jaxrec.data.catalogue import Catalogue as Items
 from jaxrec.data.interactions import Interactions
 
+KEPT = 2**17  # names whose nearest titles are kept
+
 
 class Catalogue:
     """I titles, by index; the index of a title is that of its item in the data it was made from.
@@ -52,6 +54,7 @@ class Catalogue:
         self.titles = tuple(_with_years(_texts(titles), years))
         self.items = Items(len(self.titles), ids=ids, titles=np.array(self.titles, object))
         self._names, self._first = self._parts(), self._numbered(repeats)
+        self._looked_up: dict[str, dict[str, tuple]] = {}  # by spelling and name
 
     @classmethod
     @door
@@ -138,15 +141,19 @@ class Catalogue:
           spelling: "normalised" compares names without years, and never takes a title of another year; "lower" compares
             whole titles in lower case and nothing else.
 
-        Cost: see `nearest.by_edits`; equal names are compared once.
+        Cost: see `nearest.by_edits`; a name is compared once, and its answer kept for the next time.
         """
         _checks.one_of("spelling", spelling, ("normalised", "lower"))
         names = _texts(names)
-        distinct = list(dict.fromkeys(names))
+        known = self._looked_up.setdefault(spelling, {})
+        if len(known) > KEPT:
+            known.clear()
+        distinct = [name for name in dict.fromkeys(names) if name not in known]
         found = self._nearest(distinct, spelling, Limits().years)
-        place = {name: row for row, name in enumerate(distinct)}
-        rows = np.array([place[name] for name in names], np.intp)
-        return Nearest(found.distance[rows], found.item[rows], [found.tied[row] for row in rows])
+        known.update(zip(distinct, zip(*found, strict=True), strict=True))
+        rows = [known[name] for name in names]
+        distance, item = (np.array([row[part] for row in rows], np.int32) for part in (0, 1))
+        return Nearest(distance, item, [row[2] for row in rows])
 
     def match(self, names: Iterable[str], limits: Limits | None = None) -> list[Link]:
         """The link of each of N names, which are taken to be nothing but the name of one item.

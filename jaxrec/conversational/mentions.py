@@ -22,6 +22,7 @@ SENTENCE_END = re.compile(r"[.!?:;\n]\s*$|^\W*$")
 WITHIN = re.compile(r"[.!?;]")  # ends a sentence, and with it a piece
 SEQUEL = frozenset("2 3 4 5 6 7 8 9 ii iii iv v vi vii viii part chapter volume vol episode".split())
 SHORT = 10  # words of a text that may be a title as a whole
+MOST_IN_A_TITLE = 50  # words
 WINDOW = 8  # words of a piece that may be a title with mistakes
 FEW_LETTERS = 6  # fewer are not looked for with mistakes, as half of all words would be found
 MOST_WORDS = 2000  # that are looked through for titles with mistakes
@@ -109,7 +110,7 @@ def _longest_at(
     catalogue: Catalogue, text: str, run: list[Word], place: int, limits: Limits
 ) -> tuple[Link | None, int]:
     """The link of the longest title that begins at a word, and how many words it takes; None and 1 without one."""
-    for length in catalogue.lengths_at([word.spelled for word in run[place:]]):
+    for length in catalogue.lengths_at([word.spelled for word in run[place : place + MOST_IN_A_TITLE]]):
         name, behind = run[place : place + length], run[place + length : place + length + 1]
         start, stop = name[0].start, name[-1].stop
         written = text[start:stop]
@@ -120,7 +121,7 @@ def _longest_at(
             continue
         if catalogue.exactly(written, limits.years):
             link = _at(catalogue.match([written], limits)[0], start, stop)
-            return link, sum(word.start < stop for word in run[place:])
+            return link, sum(word.start < stop for word in run[place : place + length + 1])
     return None, 1
 
 
@@ -143,7 +144,7 @@ def _capitalised(text: str, name: list[Word]) -> bool:
     long = [word for word in name if len(word.spelled) > 3] or name[:1]
     if not all(text[word.start].isupper() for word in long):
         return False
-    return len(long) > 1 or not SENTENCE_END.search(text[: name[0].start])
+    return len(long) > 1 or not SENTENCE_END.search(text[max(0, name[0].start - LONGEST) : name[0].start])
 
 
 def _nearly(catalogue: Catalogue, text: str, found: list[Link], limits: Limits) -> list[Link]:

@@ -27,7 +27,7 @@ DEFAULT = tuple(f"{name}@{k}" for name in ("recall", "ndcg", "mrr") for k in CUT
 Failed = Literal["miss", "leave out"]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Scores(Mapping[tuple[str, str], tuple[float, float]]):
     """What replies are worth: from a condition and a metric to the mean and its standard error.
 
@@ -41,6 +41,7 @@ class Scores(Mapping[tuple[str, str], tuple[float, float]]):
       n_failed: samples whose request failed.
       failed_as: what became of them: a "miss", or left out.
       n_left_out: samples that are in no figure for another reason, which only `rules="paper"` has.
+      target: [R] the item that each row is about, by target; None by sample.
     """
 
     protocol: str
@@ -49,6 +50,7 @@ class Scores(Mapping[tuple[str, str], tuple[float, float]]):
     n_failed: int = 0
     failed_as: Failed = "miss"
     n_left_out: int = 0
+    target: np.ndarray | None = None
 
     def __getitem__(self, key: tuple[str, str]) -> tuple[float, float]:
         condition, metric = key
@@ -107,7 +109,7 @@ def per_target(
       ranked: for each of N samples its items, best first. -1 is a rank without an item; an item that stands there again
         leaves its rank empty.
       targets: for each sample its items to find, at least one. One that is none of the catalogue is -1, or another
-        number below 0 if it may be seen: it is missed.
+        number below 0 if it may be seen: it is missed. One that stands there twice counts twice.
       seen: for each sample the items that its context names.
       metrics: names with cut-offs.
       exclude_seen: take the items seen out of the rankings, so that those behind move up.
@@ -129,7 +131,7 @@ def per_target(
     values = _without(values, rows.left_out[sample])
     by_condition = {"recommendation": new, "discussion": ~new, "all": np.ones(len(sample), bool)}
     reports = {name: _report(label, values, rows_in, begun) for name, rows_in in by_condition.items()}
-    return Scores("per_target", reports, sample, rows.n_failed, failed_as)
+    return Scores("per_target", reports, sample, rows.n_failed, failed_as, target=target)
 
 
 def per_sample(
@@ -151,7 +153,7 @@ def per_sample(
 
     Args:
       ranked: as for `per_target`.
-      targets: as for `per_target`.
+      targets: as for `per_target`, but each counts once.
       seen: as for `per_target`.
       metrics: names with cut-offs.
       exclude_seen: take the items seen out of the rankings. Where they stay, "recommendation" still counts new ones.
@@ -167,6 +169,7 @@ def per_sample(
     """
     _checks.one_of("rules", rules, ("strict", "paper"))
     rows = _Rows(ranked, targets, seen, exclude_seen, failed, failed_as)
+    rows.targets = [items[~repeated(items)] for items in rows.targets]
     empty = np.array([rules == "paper" and not len(items) for items in rows.ranked], bool)
     wanted, begun = _metrics(metrics), time.perf_counter()
     reports = {}
@@ -201,7 +204,6 @@ class _Rows:
         bare = [place for place, items in enumerate(self.targets) if not len(items)]
         if bare:
             raise InputError(f"{len(bare)} samples have no targets, the first is number {bare[0]}; leave them out.")
-        self.targets = [items[~repeated(items)] for items in self.targets]
         self.failed = np.zeros(n, bool) if failed is None else _checks.array("failed", failed)
         if self.failed.shape != (n,) or self.failed.dtype != bool:
             raise InputError(f"failed must be {n} truth values, got {self.failed.dtype} of {self.failed.shape}.")

@@ -25,7 +25,7 @@ _FENCE = re.compile(r"^\s*```\w*\s*$", re.MULTILINE)
 _NUMBER = re.compile(r"^[^\w#]{0,3}(?:#(\d{1,3})(?:[.):]|\s)|(\d{1,3})\s*(?:[.):\u3001\]]+|-(?=\s)|\|))\s*")
 _INLINE = re.compile(r"(?:^|(?<=\s))\(?(\d{1,3})[.)]\s+")
 _BULLET = re.compile(r"^\s*(?:[-+\u2022\u2013\u2014\u25aa\u25e6]\s+|\*\s+)")
-_LINKED = re.compile(r"\[([^\]\n]+)\]\([^)\n]*\)")
+_LINKED = re.compile(r"\[([^\[\]\n]+)\]\([^()\n]*\)")
 _MARKED = re.compile(r"^\s*(?:\*\*+|__|\*|_|\"|\u201c|\u00ab)(.+?)(?:\*\*+|__|\*|_|\"|\u201d|\u00bb)")
 _YEAR_INSIDE = re.compile(r"^(.+?)\s*[(\[]\s*(\d{4})\s*[)\]]")
 _YEAR_FIRST = re.compile(r"^\W*[(\[]?\s*(\d{4})\b")
@@ -134,7 +134,9 @@ def _unmarked(lines: list[str]) -> Parsed:
 
 
 def _strict_title(line: str) -> str:
-    """A title with its year, without its marks and what is said of it."""
+    """A title with its year, without its marks and what is said of it; empty where a line is too long for one."""
+    if len(line) > 4 * LONGEST:
+        return ""
     year = None
     if "|" in line:  # a row of a table
         cells = [cell.strip() for cell in line.strip(" |").split("|")]

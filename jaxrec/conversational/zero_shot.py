@@ -20,8 +20,11 @@ from jaxrec.conversational.chat.protocol import ChatModel, ChatReply, ChatReques
 from jaxrec.conversational.dialogue import Sample
 from jaxrec.conversational.prompts import Prompt
 from jaxrec.conversational.protocols import Scores
+from jaxrec.conversational.recorded import score_replies
 from jaxrec.conversational.replies import Ranked, Rules
 from jaxrec.runtime.progress import progress_bar
+
+__all__ = ["Replies", "requests", "run", "score_replies"]
 
 
 @dataclasses.dataclass(frozen=True)
