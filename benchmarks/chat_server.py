@@ -6,7 +6,7 @@
 
 Run are: all turns, eight under way together; the same, with the asking process killed (-9) in the middle and started
 again; the same, with the server killed in the middle and both started again; a model name that the server does not
-have. Counted is what the server was asked, by its own log. The model is far too small to recommend anything.
+have. Counted is what the server answered, by its own log. The model is far too small to recommend anything.
 """
 
 from __future__ import annotations
@@ -30,6 +30,11 @@ from harness import machine
 
 DATA = pathlib.Path(__file__).parents[1] / ".." / "shared" / "data"
 MODEL, AT_ONCE, MAX_TOKENS, CONTEXT = "smollm2-135m-instruct", 8, 96, 2048
+# So small a model goes on with a conversation that stands last, and lists titles only where it sees a list.
+WORDS = (
+    "Which {count} {domain} would you recommend? Answer with a numbered list of titles, like\n1. Jaws\n2. Alien\n\n"
+    "The request: {conversation}\n\nNow the numbered list of {count} {domain}:"
+)
 
 
 class Server:
@@ -61,7 +66,7 @@ class Server:
         self.process.wait()
 
     def n_answered(self):
-        """How many chat requests it has answered, or would have if the other side had stayed."""
+        """How many chat requests it has answered to someone who was still there."""
         return self.log.read_text(errors="replace").count("POST /v1/chat/completions")
 
     def n_connections(self):
@@ -74,17 +79,10 @@ class Server:
 def turns(n):
     """The first n turns of INSPIRED's test part, as the zero-shot paper cut them, and the catalogue of its films."""
     from jaxrec.conversational.catalogue import Catalogue
-    from jaxrec.conversational.dialogue import Sample, Turn
+    from jaxrec.conversational.readers import load_samples
     from jaxrec.conversational.replies import entity_name
 
-    samples = []
-    with gzip.open(DATA / "llmcrs_inspired_test.jsonl.gz") as file:
-        for place, line in zip(range(n), file, strict=False):
-            row = json.loads(line)
-            speakers = ("seeker", "recommender") * len(row["context"])
-            context = tuple(Turn(who, text) for who, text in zip(speakers, row["context"], strict=False))
-            targets = tuple(dict.fromkeys(map(entity_name, row["entity_name"][-len(row["rec"]) :])))
-            samples.append(Sample(str(place), context, targets, ()))
+    samples = load_samples(DATA / "llmcrs_inspired_test.jsonl.gz")[:n]
     with gzip.open(DATA / "llmcrs_inspired_items.jsonl.gz") as file:
         names = [entity_name(json.loads(line)[1]) for line in file]
     return samples, Catalogue(list(dict.fromkeys(filter(None, names))))
@@ -92,7 +90,7 @@ def turns(n):
 
 def ask(url, record, n, at_once):
     """One process that asks: prints what came of it as JSON."""
-    from jaxrec.conversational import zero_shot
+    from jaxrec.conversational import prompts, zero_shot
     from jaxrec.conversational.chat.http import HttpChat
     from jaxrec.conversational.chat.recording import RecordingChat
 
@@ -100,7 +98,8 @@ def ask(url, record, n, at_once):
     model = HttpChat(MODEL, url, at_once=at_once, timeout=600, attempts=2, first_wait=0.2, key_from=None)
     begun = time.perf_counter()
     with RecordingChat(model, record) as chat:
-        run = zero_shot.run(samples, chat, catalogue, max_tokens=MAX_TOKENS)
+        asked = prompts.RECOMMEND.worded(WORDS, "for a small model")
+        run = zero_shot.run(samples, chat, catalogue, asked, count=10, max_tokens=MAX_TOKENS)
     seconds = time.perf_counter() - begun
     told = {
         "seconds": seconds,
@@ -181,7 +180,7 @@ def killed(server, folder, n, texts):
     return {
         "recorded when killed": kept,
         "lines in the record at the end": record.read_bytes().count(b"\n"),
-        "asked of the server in all, those under way when killed twice": server.n_answered() - before,
+        "answered by the server in all, to someone": server.n_answered() - before,
         "replies equal to those of the whole run": same(result["texts"], texts),
         "second run": without_texts(result),
     }

@@ -13,12 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxrec import InputError
+from jaxrec.conversational import prompts, zero_shot
+from jaxrec.conversational.catalogue import Catalogue
 from jaxrec.conversational.chat import records
 from jaxrec.conversational.chat.http import HttpChat
 from jaxrec.conversational.chat.protocol import ChatModel, ChatReply, ChatRequest, Message
 from jaxrec.conversational.chat.recording import RecordingChat
 from jaxrec.conversational.chat.records import Record
 from jaxrec.conversational.chat.replay import ReplayChat
+from jaxrec.conversational.recorded import load_run
 
 SECRET = "sk-do-not-tell-0123456789"
 DATA = Path(__file__).parents[2] / ".." / "shared" / "data"
@@ -149,7 +152,7 @@ def test_files_that_are_no_record_of_this_model_are_refused(tmp_path):
         with pytest.raises(InputError, match=said):
             ReplayChat(tmp_path / wrong)
     (tmp_path / "run.jsonl.gz").write_bytes(gzip.compress(good)[:-9])
-    with pytest.raises(InputError, match="no whole gzip file"):
+    with pytest.raises(InputError, match="cannot be unpacked"):
         ReplayChat(tmp_path / "run.jsonl.gz")
 
 
@@ -184,6 +187,34 @@ def test_the_records_of_the_zero_shot_paper_are_replayed(tmp_path):
     with pytest.raises(InputError, match="of other samples, prompts or settings"):
         replay.complete(other)
     assert ReplayChat(path, check_prompt=False).complete(other)[0].text == "1. Film 0"
+
+
+def test_their_records_may_be_a_text_or_nothing(tmp_path):
+    path = tmp_path / "m.jsonl"
+    resp = [theirs(0, "p", "one")["resp"], "two", None, {"error": "down"}, {"choices": []}]
+    lines = [{"index": place, "prompt": f"question {place}", "resp": each} for place, each in enumerate(resp)]
+    path.write_text("\n".join(map(json.dumps, lines)))
+    replies = ReplayChat(path).complete(questions(5))
+    assert [each.text for each in replies] == ["one", "two", "", "", ""]
+    assert [each.error is None for each in replies] == [True, True, False, False, False]
+
+
+@pytest.mark.skipif(not (DATA / "conversational").is_dir(), reason="the data are not here")
+def test_a_recorded_run_of_the_paper_is_run_again_to_the_same_replies():
+    recorded = load_run(DATA, "gpt-4.general")
+    replay = ReplayChat(DATA / "conversational" / "replies" / "gpt-4.general.jsonl.gz")
+    samples = [dataclasses.replace(each, key=str(place)) for place, each in enumerate(recorded.samples)]
+    prompt = records.read(replay.path)[0].messages[-1].content  # the authors' words, of which none are ours
+    words = prompt.removesuffix(f"{prompts.conversation(samples[0].context)}\nSystem: ")
+    assert len(words) < len(prompt)
+    theirs = prompts.RECOMMEND.worded(f"{words}{{conversation}}\nSystem: ", "theirs")
+    run = zero_shot.run(samples, replay, Catalogue(recorded.names), theirs, rules="paper")
+    assert [each.text for each in run.replies] == recorded.texts and not run.failed.any()
+    scores, expected = run.scores(exclude_seen=False), zero_shot.score_replies(DATA, "gpt-4.general")
+    # One target stands under two numbers, which the paper counts twice; a sample wants a title once.
+    assert scores.count("recommendation") == expected.count("recommendation") - 1 == 210
+    key = ("recommendation", "recall@1")
+    assert scores[key][0] * 210 == pytest.approx(expected[key][0] * 211) == pytest.approx(14)
 
 
 @pytest.mark.skipif(not (DATA / "conversational").is_dir(), reason="the data are not here")

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import gzip
 import json
 import os
-import zlib
 from pathlib import Path
 from typing import Any
 
 from jaxrec._checks import InputError, shown
 from jaxrec.conversational.chat.protocol import ChatReply, ChatRequest, Message
-from jaxrec.runtime.files import regular
+from jaxrec.conversational.readers.json_files import unpacked
+from jaxrec.runtime.archive import DAMAGE
 
 Name = tuple[str, str]  # stage and key
 
@@ -62,7 +61,7 @@ class Record:
 
 
 def read(path: str | os.PathLike) -> list[Record]:
-    """The records of a file of JSON lines, packed by gzip if its name ends in .gz; half a line at its end is left out.
+    """The records of a file of JSON lines, packed by gzip or not; half a line at its end is left out.
 
     Two forms are known: our own, and the one of arXiv 2308.10053 (`index`, `prompt`, `resp`), whose stage is
     "recommend" and whose key is the index.
@@ -71,14 +70,12 @@ def read(path: str | os.PathLike) -> list[Record]:
       InputError: one sentence on what is wrong with the file.
     """
     try:
-        with regular(path) as file:
+        with unpacked(path) as file:
             content = file.read()
-        if os.fspath(path).endswith(".gz"):
-            content = gzip.decompress(content)
-    except (gzip.BadGzipFile, EOFError, zlib.error):
-        raise InputError(f"{path} is damaged: it is no whole gzip file.") from None
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from None
+    except InputError:
+        raise
+    except DAMAGE:
+        raise InputError(f"{path} is truncated or damaged: it cannot be unpacked.") from None
     return parsed(content, path)[0]
 
 
@@ -143,16 +140,22 @@ def _own(values: dict[str, Any]) -> Record:
 
 
 def _authors(values: dict[str, Any]) -> Record:
+    """A record of the authors of 2308.10053; a reply of theirs may also be its text alone, or none."""
     answer = values["resp"]
-    choice, usage = answer["choices"][0], answer.get("usage")
-    counts = usage if isinstance(usage, dict) else {}
-    reply = ChatReply(
-        text=_text(choice["message"]["content"]),
-        finish_reason=str(choice.get("finish_reason") or ""),
-        prompt_tokens=int(counts.get("prompt_tokens", 0)),
-        completion_tokens=int(counts.get("completion_tokens", 0)),
-        model=_text(answer["model"]),
-    )
+    if isinstance(answer, str):
+        answer = {"choices": [{"message": {"content": answer}}]}
+    if answer is None or "error" in answer or not answer["choices"]:
+        reply = ChatReply("", error="the recorded request failed.")
+    else:
+        choice, usage = answer["choices"][0], answer.get("usage")
+        counts = usage if isinstance(usage, dict) else {}
+        reply = ChatReply(
+            text=_text(choice["message"]["content"]),
+            finish_reason=str(choice.get("finish_reason") or ""),
+            prompt_tokens=int(counts.get("prompt_tokens", 0)),
+            completion_tokens=int(counts.get("completion_tokens", 0)),
+            model=_text(answer.get("model", "")),
+        )
     prompt = (Message("user", _text(values["prompt"])),)
     return Record(reply.model, "recommend", str(int(values["index"])), "", prompt, reply)
 

@@ -19,8 +19,9 @@ class ReplayChat:
     """A chat model that looks its replies up in a file: one of `RecordingChat`, or one of arXiv 2308.10053.
 
     A reply is found by stage and key; then the prompt must be the recorded one. Where only the prompt was recorded, as
-    in the files of 2308.10053, it must end with the request's last message, but for what all prompts of the file end
-    with: a template of the model stood around it. Recorded errors are replied as errors.
+    in the files of 2308.10053, it must end with the request's last message, but for white space and for what all
+    prompts of the file end with: a template of the model stood around it. Keys are there the places of samples in the
+    data, from "0". Recorded errors are replied as errors.
 
     Attributes:
       path: of the file.
@@ -37,12 +38,12 @@ class ReplayChat:
         found = records.read(path)
         if not found:
             raise InputError(f"{path} holds no recorded replies.")
-        asked = {record.asked: None for record in found}
+        asked = list(dict.fromkeys(record.asked for record in found if record.asked))
         if len(asked) > 1:
             raise InputError(f"{path} holds replies of several models: {', '.join(map(shown, asked))}.")
-        (self._name,) = asked
+        self._name = asked[0] if asked else "recorded"
         # What a model's template put behind every message, the same in all prompts.
-        self._ending = _common_ending([record.messages[-1].content for record in found])
+        self._ending = _common_ending([_spaced(record) for record in found])
         self._known = records.by_name(found)
 
     @property
@@ -73,9 +74,14 @@ class ReplayChat:
         """Whether the content of a request is the one recorded."""
         if record.digest:
             return record.digest == request.digest(self.name)
-        message, prompt = request.messages[-1].content, record.messages[-1].content
+        message, prompt = " ".join(request.messages[-1].content.split()), _spaced(record)
         at = prompt.rfind(message)
         return at >= 0 and at + len(message) >= len(prompt) - self._ending
+
+
+def _spaced(record: Record) -> str:
+    """A recorded prompt with single spaces for all white space."""
+    return " ".join(record.messages[-1].content.split())
 
 
 def _common_ending(texts: Sequence[str]) -> int:
