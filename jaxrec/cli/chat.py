@@ -73,7 +73,7 @@ class Chat:
         from jaxrec.conversational.session import Session
 
         train = self._train()
-        catalogue = Catalogue.of(train)
+        catalogue = Catalogue.of(train, repeats="first")
         fitted = Ease(self.reg).fit(train)
         told = {"data": f"{train.name}: {show.size(train)}", "method": str(fitted.info.method)}
         show.lines(out, {**told, "model": self.model or "none: answers are made of the data alone"})

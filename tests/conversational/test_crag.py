@@ -237,7 +237,7 @@ def test_the_order_is_a_stable_permutation(rng):
 
 def test_titles_outside_of_the_catalogue_hold_their_rank_and_hit_nothing():
     answers = {
-        "recommend": "Solaris (1972)\nHeat\nSolaris (1972)\nFargo",
+        "recommend": "Solaris (1972)\nHeat\nHeat (1995)\nFargo",
         "rerank": "Heat (1995)####1\nSolaris (1972)####1",
     }
     chat = Scripted(**GOOD | answers)
@@ -257,6 +257,12 @@ def test_an_endpoint_that_never_answers_loses_nothing():
     assert counts[told.NO_RECOMMENDATION] == counts[told.NO_EXTRACTION] == counts[told.NO_CONTEXT_ANSWER] == 2
     assert result.items(3).tolist() == [[-1] * 3] * 2
     assert all("no answer." in "\n".join(trace.explained()) for trace in result.traces)
+
+
+def test_words_around_a_list_are_no_titles():
+    reply = "Sure! Here are some movies:\n\n1. **Cube (1997)** - a maze\n2. Fargo (1996)\n\nEnjoy your evening!"
+    trace = run(Scripted(**GOOD | {"recommend": reply}), rerank=False)
+    assert ranked(trace) == ["Cube", "Fargo"] and trace.notes == ()
 
 
 def test_figures_are_of_samples_or_targets_and_an_empty_list_is_a_miss():

@@ -14,6 +14,7 @@ from jaxrec.conversational.crag.asking import Ask, Asking, readable
 from jaxrec.conversational.crag.trace import Name, Trace
 from jaxrec.conversational.dialogue import Sample
 from jaxrec.conversational.links import Link
+from jaxrec.conversational.replies import strict
 
 Source = Literal["chat", "text", "data"]
 
@@ -107,9 +108,9 @@ def guessed(asking: Asking, samples: Sequence[Sample], traces: Sequence[Trace], 
     for place, reply in enumerate(replies):
         if reply is None:
             continue
-        rows = prompt.parse(reply.text).rows[:count] if reply.error is None else ()
+        titles = strict(reply.text).titles[:count] if reply.error is None else ()
         trace = counted[place]
-        names = [_name(link, 0) for link in asking.catalogue.match(rows)]
+        names = [_name(link, 0) for link in asking.catalogue.match(titles)]
         guesses = tuple(name for name in names if name.item not in trace.seen)
         counted[place] = dataclasses.replace(trace, guesses=guesses).noted(told.NO_NAMES)
     return counted

@@ -13,6 +13,7 @@ from jaxrec.conversational.crag.asking import Ask, Asking, readable
 from jaxrec.conversational.crag.trace import Found, Suggestion, Trace
 from jaxrec.conversational.dialogue import Sample
 from jaxrec.conversational.prompts import Usage
+from jaxrec.conversational.replies import strict
 from jaxrec.conversational.retrieval import retrieve
 
 
@@ -78,9 +79,9 @@ def recommended(
         prompt = getattr(asking.wording, usage) if trace.used else asking.wording.plain
         asks.append((prompt, {"count": count, "retrieved": titles}))
     replies, counted = asking.ask(samples, traces, asks)
-    for place, (reply, ask) in enumerate(zip(replies, asks, strict=True)):
-        assert reply is not None and ask is not None
-        texts = ask[0].parse(reply.text).rows if reply.error is None else ()
+    for place, reply in enumerate(replies):
+        assert reply is not None
+        texts = strict(reply.text).titles if reply.error is None else ()
         suggestions, notes = _suggested(texts, counted[place].seen, asking.catalogue)
         suggestions = suggestions[:count]
         if not suggestions:
