@@ -59,6 +59,10 @@ class Layout:
         found = (_SET.fullmatch(path.name) for path in sorted(self.outer.glob(f"llmcrs_*_test{ENDING}")))
         return [each[1] for each in found if each]
 
+    def replies(self, name: str) -> Path:
+        """The file of a run."""
+        return self.inner / "replies" / f"{name}{ENDING}"
+
     def test_set(self, name: str, probe: str = "") -> Path:
         """The file of a test set, that of the probe if it has its own."""
         own = self.inner / f"llmcrs_{name}_test_{probe}{ENDING}"
@@ -125,7 +129,7 @@ def load_run(folder: str | os.PathLike, name: str) -> Run:
       InputError: a file is missing or damaged, a sample has no targets, or the replies are to other samples.
     """
     where = layout(folder)
-    path = where.inner / "replies" / f"{name}{ENDING}"
+    path = where.replies(name)
     if not path.is_file():
         raise InputError(
             f"there is no run {name!r} in {where.inner / 'replies'}, only {', '.join(where.runs) or 'none'}."

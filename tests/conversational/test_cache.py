@@ -1,7 +1,6 @@
 """Replies kept by content."""
 
 import dataclasses
-import os
 import sqlite3
 
 import pytest
@@ -59,7 +58,7 @@ def test_a_file_that_is_no_cache_or_damaged_is_one_sentence(tmp_path):
     chat = CachedChat(Parrot(), path)
     chat.complete(questions(200))
     content = path.read_bytes()
-    path.write_bytes(content[:4096] + os.urandom(len(content) - 4096))
+    path.write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
     with pytest.raises(InputError, match="remove it or name another"):
         chat.complete(questions(200))
     path.unlink()
