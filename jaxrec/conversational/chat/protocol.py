@@ -8,6 +8,9 @@ import json
 from collections.abc import Sequence
 from typing import Literal, Protocol, runtime_checkable
 
+from jaxrec import _checks
+from jaxrec._checks import InputError
+
 
 @dataclasses.dataclass(frozen=True)
 class Message:
@@ -43,6 +46,14 @@ class ChatRequest:
     temperature: float = 0.0
     stop: tuple[str, ...] = ()
     seed: int | None = None
+
+    def __post_init__(self):
+        if not self.messages or not all(isinstance(each, Message) for each in self.messages):
+            raise InputError(f"a chat request needs messages, at least one, got {_checks.briefly(self.messages)}.")
+        if not isinstance(self.key, str) or not isinstance(self.stage, str):
+            raise InputError(f"key and stage must be texts, got {_checks.briefly((self.key, self.stage))}.")
+        _checks.count("max_tokens", self.max_tokens, at_least=1)
+        _checks.nonnegative("temperature", self.temperature)
 
     def digest(self, model: str) -> str:
         """SHA-256, in hexadecimal, of the content: the model, the messages and the parameters, not key and stage."""
