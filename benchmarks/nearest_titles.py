@@ -89,7 +89,7 @@ def main() -> None:
         both = time.process_time() - begun
         print(f"{called}: {len(strings):,} strings of up to {max(map(len, strings))} letters x {len(names):,} names")
         print(
-            f"  by letters {seconds:.1f} s, {cpu:.1f} s of a core; the plain loop {loop:,.0f} s of a core, from {len(some)}"
+            f"  by letters {seconds:.1f} s, {cpu:.1f} s of a core; plain loop {loop:,.0f} s, from {len(some)} strings"
         )
         print(f"  by letters and by words, with the evidence of each link: {both:.1f} s of a core")
 

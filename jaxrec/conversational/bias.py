@@ -46,10 +46,11 @@ class Exposure:
         return int(np.count_nonzero(self.counts))
 
     def __str__(self) -> str:
+        rank = "" if np.isnan(self.mean_popularity_rank) else f", mean popularity rank {self.mean_popularity_rank:,.0f}"
         return (
             f"{self.n_distinct:,} of {len(self.counts):,} items in the top {self.k} ({100 * self.coverage:.1f} %), "
             f"Gini {self.gini:.3f}, entropy {self.entropy:.2f} of {np.log(len(self.counts)):.2f} nats, the first {TOP} "
-            f"have {100 * self.top_share:.1f} %, mean popularity rank {self.mean_popularity_rank:,.0f}"
+            f"have {100 * self.top_share:.1f} %{rank}"
         )
 
 

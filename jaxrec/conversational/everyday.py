@@ -32,6 +32,9 @@ EVERYDAY = frozenset(
     action adventure animation animated biography comedy comedies crime documentary documentaries drama dramas fantasy
     historical history horror musical mystery romance romantic science fiction scifi sci fi sport sports spy superhero
     suspense thriller thrillers war western
+    super fantastic switch mission college school holiday holidays haunted hollywood oscar oscars match level else force
+    else away alone together forever tired busy boring serious romance romances mission case money power secret trouble
+    invisible possible impossible missing losing lost found stream streaming
     christmas halloween red blue black white green signs speed heat drive rush brave her big elf
     """.split()
 )

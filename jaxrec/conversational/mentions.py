@@ -6,9 +6,11 @@ import dataclasses
 import re
 from typing import TYPE_CHECKING
 
+from rapidfuzz.distance import OSA
+
 from jaxrec.conversational.everyday import EVERYDAY
 from jaxrec.conversational.links import Limits, Link
-from jaxrec.conversational.titles import LONGEST, YEARS, Word, normalised, without_article, words
+from jaxrec.conversational.titles import LONGEST, YEARS, Word, normalised, split_year, without_article, words
 
 if TYPE_CHECKING:
     from jaxrec.conversational.catalogue import Catalogue
@@ -24,7 +26,7 @@ SEQUEL = frozenset("2 3 4 5 6 7 8 9 ii iii iv v vi vii viii part chapter volume 
 SHORT = 10  # words of a text that may be a title as a whole
 MOST_IN_A_TITLE = 50  # words
 WINDOW = 8  # words of a piece that may be a title with mistakes
-FEW_LETTERS = 6  # fewer are not looked for with mistakes, as half of all words would be found
+FEW_LETTERS = 7  # fewer are not looked for with mistakes, as half of all words would be found
 MOST_WORDS = 2000  # that are looked through for titles with mistakes
 
 
@@ -36,8 +38,15 @@ def mentioned(catalogue: Catalogue, text: str, limits: Limits) -> list[Link]:
     if whole and (whole.how == "exact" or (whole.item >= 0 and not _everyday(words(text)) and _begins_alike(whole))):
         return [whole]
     found = _quoted(catalogue, text, limits)
-    found += _written_out(catalogue, text, found, limits)
-    found += _nearly(catalogue, text, found, limits)
+    exact = _written_out(catalogue, text, found, limits)
+    lone = [link for link in exact if len(words(link.text)) == 1]
+    found += [link for link in exact if link not in lone]
+    # "forest gump" is a film with a slip, not one that is called Forest.
+    near = _nearly(catalogue, text, found, limits)
+    found += [link for link in near if len(words(link.text)) > 1]
+    for link in (*lone, *near):
+        if not _taken(link, found):
+            found.append(link)
     if not found and whole:
         return [dataclasses.replace(whole, item=-1, title="", how="none", alternatives=())]
     return sorted(found, key=lambda link: link.start)
@@ -54,6 +63,10 @@ def _whole(catalogue: Catalogue, text: str, limits: Limits) -> Link | None:
 
 def _at(link: Link, start: int, stop: int) -> Link:
     return dataclasses.replace(link, start=start, stop=stop)
+
+
+def _taken(link: Link, found: list[Link]) -> bool:
+    return any(link.start < other.stop and other.start < link.stop for other in found)
 
 
 def _free(text: str, found: list[Link]) -> list[list[Word]]:
@@ -162,7 +175,7 @@ def _nearly(catalogue: Catalogue, text: str, found: list[Link], limits: Limits) 
     links = [
         _at(link, piece[0].start, piece[-1].stop)
         for piece, link in zip(pieces, catalogue.match(names, limits), strict=True)
-        if link.how == "edit" and _begins_alike(link)
+        if link.how == "edit" and _begins_alike(link) and (len(_core(piece)) > 1 or _a_slip(link))
     ]
     chosen: list[Link] = []
     for link in sorted(links, key=lambda link: (link.distance / (link.stop - link.start), link.start)):
@@ -172,9 +185,20 @@ def _nearly(catalogue: Catalogue, text: str, found: list[Link], limits: Limits) 
 
 
 def _may_be_misspelt(piece: list[Word]) -> bool:
-    letters = sum(len(word.spelled) for word in piece)
-    ends = (piece[0] if len(piece) == 1 or piece[0].spelled not in ("the", "a", "an") else piece[1], piece[-1])
-    return letters >= FEW_LETTERS and not any(_everyday([word]) for word in ends)
+    core = _core(piece)
+    letters = sum(len(word.spelled) for word in core)
+    return letters >= FEW_LETTERS and not any(_everyday([word]) for word in (core[0], core[-1]))
+
+
+def _core(piece: list[Word]) -> list[Word]:
+    """A piece without the article in front."""
+    return piece[1:] if len(piece) > 1 and piece[0].spelled in ("the", "a", "an") else piece
+
+
+def _a_slip(link: Link) -> bool:
+    """Whether a single word is one slip from a title, as are two letters turned round: two make another word of it."""
+    text, title = (without_article(normalised(split_year(name)[0])) for name in (link.text, link.title))
+    return OSA.distance(text, title, score_cutoff=1) <= 1
 
 
 def _begins_alike(link: Link) -> bool:

@@ -25,6 +25,8 @@ TITLES = [
     "Shrek 2 (2004)",
     "Alien",
     "It (2017)",
+    "The Forest (2016)",
+    "Forrest Gump (1994)",
 ]
 
 
@@ -92,14 +94,14 @@ def test_numbers_of_parts():
 
 
 def test_titles_are_numbered_in_the_order_given(films):
-    assert len(films) == films.n_items == films.items.n_items == 13
+    assert len(films) == films.n_items == films.items.n_items == 15
     assert films.titles[0] == films.items.label(0) == "Heat (1995)"
     assert films.years[:2].tolist() == [1995, 1986] and films.years[11] == 0
     assert films.number(["Frozen (2013)", "  frozen  (2013)", "Alien (1979)", "Frozen"]).tolist() == [5, 5, 11, 5]
 
 
 def test_a_title_of_several_items_or_none_has_no_number(films):
-    with pytest.raises(InputError, match=r"^2 of 3 titles are not in the catalogue of 13, such as 'Heat'; give .*\.$"):
+    with pytest.raises(InputError, match=r"^2 of 3 titles are not in the catalogue of 15, such as 'Heat'; give .*\.$"):
         films.number(["Heat", "Heat (1995)", "Nothing"])
     assert films.number(["Heat", "Heat (1995)", "Heat (2001)"], unknown="-1").tolist() == [-1, 0, -1]
 
@@ -164,6 +166,8 @@ def test_catalogues_of_other_things(films):
         ("The Godfather Part III", [": none 1"]),
         ("Inception (1920)", [": none 7"]),
         ("I loved the godfather and inceptoin", ["The Godfather (1972): exact 0", "Inception (2010): edit 2"]),
+        ("i like forest gump and the forest", ["Forrest Gump (1994): edit 1", "The Forest (2016): exact 0"]),
+        ("i have not accessed the carz yet, and no inceptions", ["Inception (2010): edit 1"]),
         ('I saw It and "up" in a car', ["It (2017): exact 0", "Up (2009): exact 0"]),
         ("1. Heat (1995)\n2. Alien\n3. shrek 2", ["Heat (1995): exact 0", "Alien: exact 0", "Shrek 2 (2004): exact 0"]),
         ("My friend says that 'Nothing At All' is a good one for kids", [": none 11"]),
