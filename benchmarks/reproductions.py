@@ -82,7 +82,10 @@ def section(name: str, record: pathlib.Path) -> str:
     lines += ["```text", f"python -m jaxrec reproduce {name}{only} --scale {found['scale']}", "```", ""]
     if "data" in found:
         data = found["data"]
-        lines += [f"{data['n_users']:,} users to learn from x {data['n_items']:,} items; {found['prepared']}.", ""]
+        sizes = (
+            data["said"] if "said" in data else f"{data['n_users']:,} users to learn from x {data['n_items']:,} items"
+        )
+        lines += [f"{sizes}; {found['prepared']}.", ""]
     # Records of before cells kept theirs know one machine: that of the last run.
     machines = found.get("machines", [found["machine"]] if "machine" in found else [])
     if machines:

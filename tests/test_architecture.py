@@ -30,11 +30,12 @@ SHARED = {
     "factorization": ("ridge", "weights", "conventions", "alternation"),
     "deep": ("network", "linear_bound"),
 }
-OPTIONAL = {"flax", "optax", "matplotlib", "pandas", "orbax"}
+OPTIONAL = {"flax", "optax", "matplotlib", "pandas", "orbax", "rapidfuzz", "bm25s", "httpx", "tenacity"}
 MAY_IMPORT_OPTIONAL = (
     *("jaxrec.deep.network", "jaxrec.deep", "jaxrec.experiments"),
     *("jaxrec.solvers.descent", "jaxrec.runtime.sharded"),
     "jaxrec.runtime.plots",  # matplotlib, inside functions
+    "jaxrec.conversational",
     "jaxrec.evaluation.recommendations",  # pandas, inside a function
 )
 HEAVY = OPTIONAL | {"polars", "rich", "tyro"}

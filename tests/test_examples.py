@@ -21,6 +21,7 @@ SAYS = {
     "one_gram_many_models": "on validation users",
     "regularization_in_small": "EDLAE, reg 10",
     "sharding_on_a_tpu": "8 x cpu",
+    "talk_about_films": "because of Alien (1979)",
     "your_own_data": "Ubik",
 }
 

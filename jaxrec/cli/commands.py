@@ -13,6 +13,7 @@ from tyro.conf import arg, subcommand
 from jaxrec import saving
 from jaxrec._checks import InputError
 from jaxrec.cli import machine, results, show
+from jaxrec.cli.chat import Chat
 from jaxrec.cli.options import (
     SPLIT,
     Checkpoint,
@@ -367,5 +368,6 @@ Command = Union[  # noqa: UP007
     _for_each_method(Plan),
     _for_each_method(Tune, grid_flags_of, METHODS_TO_TUNE),
     Annotated[Reproduce, subcommand("reproduce")],
+    Annotated[Chat, subcommand("chat")],
     Annotated[Info, subcommand("info")],
 ]

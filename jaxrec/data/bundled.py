@@ -41,6 +41,20 @@ BUNDLED = {
             "1998."
         ),
     ),
+    "redial": BundledData(
+        name="redial",
+        description=(
+            "Films that people talked about in pairs, one of them asking for a recommendation, a conversation a user: "
+            "3,155 users x 6916 items, 16,734 mentions with titles. `rating` is 0 for a film that was not liked, 1 "
+            "where nothing was said, 2 for one that was. The source's own 1,342 test conversations and 1,813 of its "
+            "10,006 training conversations; `jaxrec.conversational.load` reads the words of the former."
+        ),
+        licence="CC BY 4.0, as stated on the web site of the data set",
+        attribution=(
+            "ReDial; R. Li, S. Kahou, H. Schulz, V. Michalski, L. Charlin, C. Pal. Paper: Towards Deep Conversational "
+            "Recommendations, NeurIPS 2018."
+        ),
+    ),
 }
 
 

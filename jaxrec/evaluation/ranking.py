@@ -271,7 +271,7 @@ def _top_k_on_mesh(model, history, k, exclude_seen, *, mesh):
 
 
 def top_k_host(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """[B, k] the items with the highest scores, lower index first among ties, and [B, k] their scores.
+    """[B, k] the items with the highest scores, lower index first among ties, and [B, k] their scores in their type.
 
     Args:
       scores: [B, I]; NaN counts as highest.
@@ -290,7 +290,7 @@ def top_k_host(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     values = np.full(items.shape, -np.inf, scores.dtype)  # what fills a row up stands behind all that is real
     items[rows, at], values[rows, at] = columns, ordered[rows, columns]
     best = np.take_along_axis(items, np.argsort(-values, axis=1, kind="stable")[:, :k], axis=1)
-    return best, np.take_along_axis(scores, best, axis=1).astype(np.float32)
+    return best, np.take_along_axis(scores, best, axis=1)
 
 
 def _floating(scores: np.ndarray) -> np.ndarray:

@@ -266,14 +266,12 @@ def report(
                 seen[top[top >= 0]] = True
             advance(len(items))
 
-    def mean_and_error(metric: Metric) -> tuple[float, float]:
-        if metric in recommended:
-            return float(recommended[metric].mean()), math.nan
-        values = of_users[metric][users]
-        error = values.std(ddof=1) / math.sqrt(len(users)) if len(users) > 1 else math.nan
-        return float(values.mean()), float(error)
-
-    figures = {str(metric): mean_and_error(metric) for metric in wanted}
+    figures = {
+        str(metric): (float(recommended[metric].mean()), math.nan)
+        if metric in recommended
+        else mean_and_error(of_users[metric][users])
+        for metric in wanted
+    }
     return Report(
         model=label,
         mean={name: mean for name, (mean, _) in figures.items()},
@@ -284,6 +282,17 @@ def report(
         n_unreachable=n_unreachable,
         seconds=time.perf_counter() - begun,
     )
+
+
+def mean_and_error(values: np.ndarray) -> tuple[float, float]:
+    """The mean of n values, and its standard error: their standard deviation (n - 1 below) over sqrt(n), NaN if n = 1.
+
+    Both are NaN if there are no values.
+    """
+    if not len(values):
+        return math.nan, math.nan
+    error = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+    return float(values.mean()), float(error)
 
 
 def _n_shared(a: Interactions, b: Interactions) -> int:

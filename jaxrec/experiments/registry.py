@@ -27,6 +27,7 @@ from jaxrec.experiments.harness.datasets import (
     Prepared,
 )
 from jaxrec.experiments.harness.outcome import Outcome, Published, compared, comparison
+from jaxrec.experiments.harness.replies import DRAWN, RECORDED, PreparedReplies, Replies
 from jaxrec.runtime.files import write_json, write_text
 
 ScaleName = Literal["smoke", "small", "full"]
@@ -54,8 +55,8 @@ class Experiment:
     name: str
     paper: str
     shows: str
-    data: tuple[DataSet, ...]
-    smoke: DataSet | None
+    data: tuple[DataSet | Replies, ...]
+    smoke: DataSet | Replies | None
     cost: str
     expected: str
     published: tuple[Published, ...] = ()
@@ -166,6 +167,33 @@ ALL = (
         published=published.DEEP,
         shares_cells_with="ease",
     ),
+    Experiment(
+        name="zero-shot",
+        paper="Large Language Models as Zero-Shot Conversational Recommenders (CIKM 2023, arXiv 2308.10053)",
+        shows="what recorded replies are worth, for new targets and repeated ones, by the paper's rules and strict "
+        "ones, with probes of the context and what is recommended to all together",
+        data=(RECORDED,),
+        smoke=DRAWN,
+        cost="half a minute for three runs on INSPIRED on two cores",
+        expected="GPT-4 above the others; figures of new targets far below those of all, of which repeating what was "
+        "named explains a part; of item names alone less than half is left on ReDial and Reddit (the authors' recorded "
+        "replies and result tables, in their repository; the paper's printed tables could not be read)",
+        published=published.ZERO_SHOT,
+    ),
+    Experiment(
+        name="crag",
+        paper="Collaborative Retrieval for Large Language Model-based Conversational Recommender Systems (WWW 2025, "
+        "arXiv 2502.14137)",
+        shows="what each step of CRAG adds in a planted world with a simulated model, for films that it knows and "
+        "newer ones, and that nothing is lost where the model errs",
+        data=(),
+        smoke=None,
+        cost="five minutes on two cores",
+        expected="in kind: without reflections (nR12) recall falls with the number of retrieved items, nR2 is above it "
+        "and the full method highest; more is gained for films after the model's cut-off; before ranking anew "
+        "the model copies the order of what was retrieved (read in the paper, whose results are bar charts without "
+        "numbers, on Reddit and ReDial with GPT-4 and GPT-4o: no figure of ours is to be set beside them)",
+    ),
 )
 EXPERIMENTS = {each.name: each for each in ALL}
 
@@ -205,7 +233,7 @@ def reproduce(
             raise InputError(f"{name} simulates its data and has no data sets to choose from; leave out only.")
         return {"simulated": _run(experiment, None, scale, Path(out), say)}
     if scale == "smoke":
-        assert isinstance(experiment.smoke, DataSet)
+        assert experiment.smoke is not None
         chosen = [experiment.smoke]
         if set(only) - {experiment.smoke.name}:
             raise InputError(
@@ -217,7 +245,9 @@ def reproduce(
     return {each.name: _run(experiment, each.prepare(Path(data)), scale, Path(out), say) for each in chosen}
 
 
-def _at_hand(experiment: Experiment, folder: Path, only: Sequence[str], say: Callable[[str], None]) -> list[DataSet]:
+def _at_hand(
+    experiment: Experiment, folder: Path, only: Sequence[str], say: Callable[[str], None]
+) -> list[DataSet | Replies]:
     """The data sets to run on; all that `only` asks for must be there, else at least one."""
     for wanted in only:
         _checks.one_of(f"data set of {experiment.name}", wanted, tuple(each.name for each in experiment.data))
@@ -235,7 +265,11 @@ def _at_hand(experiment: Experiment, folder: Path, only: Sequence[str], say: Cal
 
 
 def _run(
-    experiment: Experiment, prepared: Prepared | None, scale: ScaleName, out: Path, say: Callable[[str], None]
+    experiment: Experiment,
+    prepared: Prepared | PreparedReplies | None,
+    scale: ScaleName,
+    out: Path,
+    say: Callable[[str], None],
 ) -> Path:
     """One data set, or one simulation: the folder of its files, below `out`."""
     module = experiment.implementation()
@@ -245,12 +279,9 @@ def _run(
     belongs_to: dict[str, Any] = {"version": module.VERSION}
     summary: dict[str, Any] = {"paper": experiment.paper, "scale": scale}
     if prepared is not None:
-        train = prepared.train
-        belongs_to["data"] = train.fingerprint
-        summary |= {"data": train.summary(), "prepared": prepared.source.described()}
-        say(
-            f"{train.name}: {train.n_users:,} users x {train.n_items:,} items, {train.nnz:,} interactions to learn from"
-        )
+        belongs_to["data"] = prepared.fingerprint
+        summary |= {"data": prepared.summary(), "prepared": prepared.source.described()}
+        say(prepared.said)
     cells = Cells(out / (experiment.shares_cells_with or experiment.name) / below / "cells", belongs_to)
     outcome: Outcome = module.run(prepared, scale, cells, say)
     table = outcome.table

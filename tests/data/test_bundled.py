@@ -28,6 +28,12 @@ def test_a_file_called_like_a_bundled_set(tmp_path, monkeypatch):
         load("./msweb")
 
 
+AUTHORS = {
+    "msweb": ("Breese", "Heckerman", "Kadie"),
+    "redial": ("Li", "Kahou", "Schulz", "Michalski", "Charlin", "Pal"),
+}
+
+
 @pytest.mark.parametrize("name", BUNDLED)
 def test_bundled_data_load_and_name_their_authors(name):
     folder = resources.files("jaxrec.data") / "bundled"
@@ -35,7 +41,17 @@ def test_bundled_data_load_and_name_their_authors(name):
     data = load(name)
     assert f"{data.n_users:,} users x {data.n_items}" in about.description
     assert f"## {name}:" in attribution and "CC BY 4.0" in about.licence and "CC BY 4.0" in attribution
-    assert all(author in about.attribution and author in attribution for author in ("Breese", "Heckerman", "Kadie"))
+    assert all(author in about.attribution and author in attribution for author in AUTHORS[name])
+
+
+def test_redial_is_what_its_source_says():
+    data = load("redial")
+    assert data.shape == (3_155, 6_916) and data.nnz == 16_734 and data.is_binary
+    assert np.bincount(data.user_split).tolist() == [1_813, 1_342]
+    assert data.items.label(data.items.find("Heat (1995)")) == "Heat (1995)"
+    assert len(set(data.items.titles)) == data.n_items
+    liked, not_disliked = (load("redial", min_rating=least).nnz for least in (2, 1))
+    assert (liked, not_disliked) == (13_502, 15_970)  # of the film "None" nothing was said
 
 
 def test_synthetic_has_the_shape_of_real_data():

@@ -112,6 +112,22 @@ class Prepared:
         """What is learned from."""
         return self.parts.train
 
+    @property
+    def fingerprint(self) -> str:
+        """What cells belong to."""
+        return self.train.fingerprint
+
+    def summary(self) -> dict[str, Any]:
+        """What is told of the data."""
+        return self.train.summary()
+
+    @property
+    def said(self) -> str:
+        """The sizes, in a line."""
+        train = self.train
+        sizes = f"{train.n_users:,} users x {train.n_items:,} items, {train.nnz:,} interactions to learn from"
+        return f"{train.name}: {sizes}"
+
 
 MSWEB = DataSet("msweb", (), n_heldout=150, first_users=4000)
 ML1M = DataSet("ml1m", ("ml1m.npz", "ml-1m/ratings.dat"), {"min_rating": 4})

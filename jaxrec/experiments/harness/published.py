@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from jaxrec.experiments.harness.datasets import STRONG
 from jaxrec.experiments.harness.outcome import Published
+from jaxrec.experiments.harness.replies import RECORDED
 
 BARS = "BARS leaderboard (reczoo), the same split"
 POSTER = "poster of the MRF paper"
@@ -83,4 +84,22 @@ EDLAE = (
     *of("msd", "zero diagonal, rank 1000", (0.24939, 0.33314, 0.30179), EDLAE_NOTEBOOK, None),
     *of("msd", "EDLAE, rank 1000", (0.26369, 0.35462, 0.31943), f"{EDLAE_NOTEBOOK}, line 5, by ADMM", None),
     *of("msd", "EDLAE", (0.33408, 0.42948, 0.39151), EDLAE_NOTEBOOK, TOLERANCE["msd"]),
+)
+
+AUTHORS = "the authors' result tables, recomputed"
+ZERO_SHOT = tuple(
+    Published(RECORDED.name, f"{run}, {setting}", metric, value, AUTHORS, 5e-5)
+    for run, values in {
+        "gpt-4.general": (0.0616, 0.1232, 0.0664, 0.1280, 0.0664, 0.1327),
+        "baize.general": (0.0190, 0.0569, 0.0284, 0.0806, 0.0332, 0.0806),
+    }.items()
+    for (setting, metric), value in zip(
+        (
+            (setting, metric)
+            for setting in ("all titles", "in vocabulary", "in vocabulary, unseen")
+            for metric in ("recall@1", "recall@5")
+        ),
+        values,
+        strict=True,
+    )
 )
