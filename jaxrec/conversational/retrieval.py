@@ -61,7 +61,7 @@ def retrieve(
       item_weights: [I, I] array W, row-major: column j holds what each item contributes to the score of item j. Or an
         `ItemWeights`, what a fit returned, or any other model that scores items from histories.
       histories: B lists of item indices, each of any length; or B x I Interactions or a SciPy sparse matrix, matched by
-        id where both sides have ids.
+        id where both sides have ids; or a [B, I] array of bool or float, in which what is not 0 is in the history.
       k: how many items at most; may be more than I, or 0.
       among: indices, or a mask [I], of the items that may be retrieved, the paper's catalogue Q; default all. Indices
         of what is retrieved are of all I items nevertheless.
@@ -168,6 +168,13 @@ def _sets(histories: Any, known_by: Any, n_items: int) -> Interactions:
     if not isinstance(histories, Iterable) or isinstance(histories, str | bytes):
         raise InputError(f"histories must be lists of item indices or Interactions, got {briefly(histories)}.")
     rows = []
+    if isinstance(histories, np.ndarray | jax.Array) and histories.ndim == 2 and histories.dtype.kind in "bf":
+        if histories.shape[1] != n_items:
+            raise InputError(
+                f"histories, as a matrix of what each conversation names, must have a column for each of {n_items} "
+                f"items, got {histories.shape[1]}; lists of item indices are whole numbers."
+            )
+        histories = [np.flatnonzero(row) for row in np.asarray(histories)]
     for number, each in enumerate(histories):
         if not isinstance(each, Iterable) or isinstance(each, str | bytes):
             raise InputError(

@@ -77,7 +77,8 @@ def test_every_form_of_weights_and_of_histories_comes_to_the_same(planted):
         assert np.array_equal(retrieve(model, histories, 5).items, expected.items)
     rows = Interactions.from_lists(histories, 30)
     loud = dataclasses.replace(rows, values=7 * rows.values)
-    for same in (rows, loud, rows.to_csr(), map(tuple, histories), [[*each, *each] for each in histories]):
+    dense = rows.to_csr().toarray()
+    for same in (rows, loud, rows.to_csr(), dense, dense > 0, map(tuple, histories), [[*i, *i] for i in histories]):
         assert np.array_equal(retrieve(weights, same, 5).items, expected.items)
 
 
