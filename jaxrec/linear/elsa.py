@@ -180,7 +180,7 @@ class Elsa(Method):
             "factors and NAdam's two moments": 12 * n_items * self.rank * on.on_host,
             "gradient and update, of steps in flight": 8 * begun * n_items * self.rank * on.on_host,
             "dense blocks of users, of steps in flight": on.share(14 * begun * batch * n_items),
-            "sparse data, five times": 40 * nnz,
+            "sparse data, and batches of it in flight": 100 * nnz,
         } | on.working(2)
         flops = 12.0 * n_users * n_items * self.rank * (self.epochs + 2)
         return Needs(parts, flops, "use a lower rank or a smaller batch_size")
