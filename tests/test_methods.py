@@ -30,9 +30,10 @@ SETTINGS = {
 ORDER_MATTERS = {name: RANDOM_START for name in ("elsa", "ials", *NETWORKS)}
 # Enough rank for the two kinds of items, and not for the holes as well.
 FEW_KINDS = {"pure-svd": {"rank": 4}, "elsa": {"rank": 4}}
-# Not convex: it stops where the loss stops falling, and rounding, which depends on the order, decides where that is.
-ORDER_TOLERANCE = {"low-rank-edlae": 5e-2}
-ON_A_MESH = {"low-rank-edlae": 5e-2, "ials": 1e-3, **dict.fromkeys(NETWORKS, 1e-2)}  # for the same reason
+# Not convex: it stops where the loss stops falling, and rounding, which depends on the order, decides where that is;
+# the loss is the same, but the scores of a rare item may differ by much.
+ORDER_TOLERANCE = {"low-rank-edlae": 0.2}
+ON_A_MESH = {"low-rank-edlae": 0.2, "ials": 1e-3, **dict.fromkeys(NETWORKS, 1e-2)}  # for the same reason
 ORDER_SETTINGS = {"low-rank-edlae": {"rank": 4}}  # few enough that the descent is over soon
 
 # A system is solved for each history; layers are summed in another order.
@@ -130,10 +131,13 @@ def test_a_mesh_gives_the_same(name, devices, data, fit):
         pytest.skip("compiles long, and 8 devices show the same")
     mesh = parallel.make_mesh(jax.devices()[:devices])
     method = made(name, **ORDER_SETTINGS.get(name, {}))
-    expected = fit(name, **ORDER_SETTINGS.get(name, {})).model.score_host(data.to_csr())
+    alone = fit(name, **ORDER_SETTINGS.get(name, {}))
+    expected = alone.model.score_host(data.to_csr())
     model, info = method.fit(data, devices=mesh)
     found = model.score_host(data.to_csr())
     np.testing.assert_allclose(found, expected, atol=ON_A_MESH.get(name, 1e-5) * np.abs(expected).max())
+    if name == "low-rank-edlae":
+        np.testing.assert_allclose(info.certificate.detail["loss"], alone.info.certificate.detail["loss"], rtol=1e-4)
     assert info.certificate.status is Status.OK and model.n_items == data.n_items
     assert recommend(model, data, 4).items.shape == (60, 4)
 

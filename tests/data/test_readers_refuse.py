@@ -32,7 +32,7 @@ from jaxrec.data import load
 
 @pytest.mark.parametrize("source", ["nothing.csv", "msweb2", "no/where/train.txt"])
 def test_missing_file(source):
-    assert re.match(r"there is no file .*bundled data set.*\(msweb\)\.", refused(source))
+    assert re.match(r"there is no file .*bundled data set.*\(msweb, redial\)\.", refused(source))
 
 
 @pytest.mark.parametrize("source", [3, None, table()])

@@ -193,7 +193,9 @@ def test_errors_that_add_up_over_many_copies_are_seen(solver):
             found = np.asarray(Ease(float(reg), solver=solver).fit(data).model.weights)
         except FitError as error:
             refused.append(reg)
-            assert error.status in (Status.ILL_CONDITIONED, Status.NOT_POSITIVE_DEFINITE)
+            # On some processors the residual shows it first.
+            seen = (Status.ILL_CONDITIONED, Status.NOT_POSITIVE_DEFINITE, Status.RESIDUAL_TOO_LARGE)
+            assert error.status in seen
         else:
             expected = reference.ease(x, reg)
             assert np.linalg.norm(found - expected) < 0.015 * np.linalg.norm(expected)
