@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 # Pairs of marks that something stands between; a single quote only where no letter is at its outer side.
 MARKS = ('""', "\u201c\u201d", "\u00ab\u00bb", "\u2018\u2019", "**")
-BETWEEN = [rf"{re.escape(a)}+([^{b}\n]+){re.escape(b)}+" for a, b in MARKS]
+# None is opened again before it is closed, so that a text of opening marks is gone through once.
+BETWEEN = [rf"(?<!{re.escape(a)}){re.escape(a)}++([^{a}{b}\n]+){re.escape(b)}+" for a, b in MARKS]
 QUOTED = re.compile("|".join([*BETWEEN, r"(?<!\w)'([^'\n]+)'(?!\w)"]))
 YEAR_BEHIND = re.compile(r"\s*(?:[(\[,]\s*)?(\d{4})\b\s*[)\]]?")
 SENTENCE_END = re.compile(r"[.!?:;\n]\s*$|^\W*$")
@@ -41,7 +42,7 @@ def mentioned(catalogue: Catalogue, text: str, limits: Limits) -> list[Link]:
     found = _quoted(catalogue, text, limits)
     exact = _written_out(catalogue, text, found, limits)
     lone = [link for link in exact if len(words(link.text)) == 1]
-    found += [link for link in exact if link not in lone]
+    found += [link for link in exact if len(words(link.text)) > 1]
     # "forest gump" is a film with a slip, not one that is called Forest.
     near = _nearly(catalogue, text, found, limits)
     found += [link for link in near if len(words(link.text)) > 1]

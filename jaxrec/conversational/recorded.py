@@ -105,6 +105,7 @@ class Run:
       failed: [N] bool, of requests that failed, and of samples that the file lacks.
       names: of all entities, distinct, as text sorts them.
       films: of those that are films.
+      dataset: the name of the test set.
     """
 
     name: str
@@ -116,6 +117,7 @@ class Run:
     failed: np.ndarray
     names: tuple[str, ...]
     films: tuple[str, ...]
+    dataset: str = ""
 
 
 @door
@@ -186,8 +188,8 @@ def _run(name: str, path: Path, records: dict[int, dict[str, Any]], where: Layou
         matches = [_matches(records.get(index, {}).get("rec_list", []), path) for index in range(len(samples))]
     films = {names[number] for number in _item_ids(where.item_ids(dataset), names)}
     # What is left of some entities is no name: "http://dbpedia.org/resource/(film)".
-    everything = (tuple(sorted(each - {""})) for each in (set(names.values()), films))
-    return Run(name, samples, targets, seen, texts, matches, failed, *everything)
+    everything, films = (tuple(sorted(each - {""})) for each in (set(names.values()), films))
+    return Run(name, samples, targets, seen, texts, matches, failed, everything, films, dataset)
 
 
 def _item_ids(path: Path, names: Mapping[int, str]) -> list[int]:

@@ -107,7 +107,8 @@ class Crag:
 
         Cost: at most six requests a sample. Memory: the traces, and what `retrieve` says.
         """
-        samples, chat = given_samples("samples", samples), chat_model("chat", chat)
+        samples = list(given_samples("samples", samples))
+        chat = chat_model("chat", chat)
         catalogue = Catalogue.of(catalogue)
         _check(samples, catalogue, item_weights, self.k)
         asking = Asking(chat, catalogue, self.wording, self.domain, self.max_tokens)
