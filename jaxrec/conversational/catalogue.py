@@ -162,17 +162,17 @@ class Catalogue:
         A name is a title exactly, or by few edits, or by its words; in this order, and else none. What both matchers
         say of it is in the link.
         """
-        limits = given_limits("limits", limits or Limits())
+        within: Limits = given_limits("limits", limits or Limits())
         names = _texts(names)
         found: dict[str, Link] = {}
         rest = []
         for name in dict.fromkeys(names):
-            items = self.exactly(name, limits.years)
+            items = self.exactly(name, within.years)
             if items:
                 found[name] = self._link(name, items, "exact", 0, by_edit=items[0], by_words=items[0], share=1.0)
             else:
                 rest.append(name)
-        found.update(zip(rest, self._guessed(rest, limits), strict=True))
+        found.update(zip(rest, self._guessed(rest, within), strict=True))
         return [found[name] for name in names]
 
     @door

@@ -179,6 +179,8 @@ def test_what_cannot_be_compared_is_refused():
     scores = per_target(RANKED, TARGETS, SEEN)
     with pytest.raises(InputError, match="one protocol and the same samples"):
         compare(scores, per_sample(RANKED, TARGETS, SEEN), "recall@5")
+    with pytest.raises(InputError, match="second must be Scores, what a protocol returns, got None"):
+        compare(scores, None, "recall@5")
     with pytest.raises(InputError, match="metric must be one of"):
         compare(scores, scores, "recall@3")
     with pytest.raises(InputError, match="no row of discussion"):
