@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 WINDOW = 8  # words before the name, and after it, that may speak of it
+AROUND = 400  # letters on either side in which these words are looked for
 STRONG_DISLIKE = frozenset("hate hated hates loathe loathed detest detested despise despised".split())
 DISLIKE = frozenset("dislike disliked boring bored awful terrible horrible bad worst stupid overrated".split())
 STRONG_LIKE = frozenset("love loved loves adore adored favorite favourite favorites favourites obsessed".split())
@@ -21,8 +22,9 @@ def attitude(text: str, start: int, stop: int) -> int:
     The nearest word of liking or disliking in the same part of the sentence counts, before the name rather than behind
     it; a negation up to three words before it turns it around, into a weaker one. "But" and its like part a sentence.
     """
-    begin = max((found.end() for found in _BOUNDARY.finditer(text, 0, max(start, 0))), default=0)
-    end = next((found.start() for found in _BOUNDARY.finditer(text, stop)), len(text))
+    first, last = max(0, start - AROUND), stop + AROUND
+    begin = max((found.end() for found in _BOUNDARY.finditer(text, first, max(start, 0))), default=first)
+    end = next((found.start() for found in _BOUNDARY.finditer(text, stop, last)), last)
     before = _words(text[begin:start])[-WINDOW:]
     behind = _words(text[stop:end])[:WINDOW]
     for words, places in ((before, range(len(before) - 1, -1, -1)), (behind, range(len(behind)))):

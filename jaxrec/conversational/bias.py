@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxrec import _checks
 from jaxrec._checks import InputError
-from jaxrec.conversational.protocols import CONDITIONS, Scores
+from jaxrec.conversational.protocols import CONDITIONS, Scores, item_lists
 from jaxrec.evaluation.metrics import coverage
 from jaxrec.evaluation.report import mean_and_error
 
@@ -64,13 +64,14 @@ def exposure(ranked: Sequence[Any], n_items: int, k: int = 20, popularity: Any =
       popularity: [I] how often the data have each item, for the mean rank.
 
     Raises:
-      InputError: an item that there is not, or a popularity of another number of items.
+      InputError: something is no item, or one that there is not; a popularity of another number of items.
     """
     _checks.count("n_items", n_items, at_least=1)
     _checks.count("k", k, at_least=1)
-    top = np.full((len(ranked), k), -1, np.int64)
-    for row, items in enumerate(ranked):
-        distinct = list(dict.fromkeys(int(item) for item in items[:k]))
+    lists = item_lists("ranked", ranked)
+    top = np.full((len(lists), min(k, max(map(len, lists), default=0))), -1, np.int64)
+    for row, items in enumerate(lists):
+        distinct = list(dict.fromkeys(items[:k].tolist()))
         top[row, : len(distinct)] = distinct
     if top.max(initial=-1) >= n_items:
         raise InputError(f"ranked must hold items below n_items = {n_items}, got {top.max()}.")

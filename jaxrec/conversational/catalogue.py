@@ -12,6 +12,7 @@ from jaxrec import _checks
 from jaxrec._checks import InputError
 from jaxrec._checks.doors import door
 from jaxrec.conversational.links import How, Limits, Link
+from jaxrec.conversational.links import limits as given_limits
 from jaxrec.conversational.nearest import FAR, Nearest, WordIndex, by_edits
 from jaxrec.conversational.titles import LONGEST, normalised, numbers, split_year, with_year, without_article
 from jaxrec.data import columns
@@ -93,7 +94,7 @@ class Catalogue:
             return cls(source, repeats=repeats)
         if title not in names:
             raise InputError(f"the table has no column {title!r}, only {', '.join(map(str, names))}; name it: title=.")
-        columns_there = {name: list(source[name]) for name in (title, year, id) if name in names}
+        columns_there = {name: _column(name, source[name]) for name in (title, year, id) if name in names}
         return cls(columns_there[title], columns_there.get(year), columns_there.get(id), repeats=repeats)
 
     def __len__(self) -> int:
@@ -161,17 +162,17 @@ class Catalogue:
         A name is a title exactly, or by few edits, or by its words; in this order, and else none. What both matchers
         say of it is in the link.
         """
-        limits = limits or Limits()
+        within: Limits = given_limits("limits", limits or Limits())
         names = _texts(names)
         found: dict[str, Link] = {}
         rest = []
         for name in dict.fromkeys(names):
-            items = self.exactly(name, limits.years)
+            items = self.exactly(name, within.years)
             if items:
                 found[name] = self._link(name, items, "exact", 0, by_edit=items[0], by_words=items[0], share=1.0)
             else:
                 rest.append(name)
-        found.update(zip(rest, self._guessed(rest, limits), strict=True))
+        found.update(zip(rest, self._guessed(rest, within), strict=True))
         return [found[name] for name in names]
 
     @door
@@ -342,6 +343,15 @@ def _texts(given: Any) -> list[str]:
         if not isinstance(title, str):
             raise InputError(f"titles must be texts, and number {place} is {_checks.briefly(title)}.")
     return [str(title) for title in listed]
+
+
+def _column(name: Any, values: Any) -> list[Any]:
+    """A column of a table as a list."""
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise InputError(
+            f"the column {name!r} must be a list with a value for each title, got {_checks.briefly(values)}."
+        )
+    return list(values)
 
 
 def _with_years(titles: list[str], years: Iterable[Any] | None) -> list[str]:

@@ -64,6 +64,9 @@ def compare(
     """
     _checks.one_of("condition", condition, CONDITIONS)
     _checks.fraction("level", level)
+    for name, scores in {"first": first, "second": second}.items():
+        if not isinstance(scores, Scores):
+            raise InputError(f"{name} must be Scores, what a protocol returns, got {_checks.briefly(scores)}.")
     if first.protocol != second.protocol or not np.array_equal(first.sample, second.sample):
         raise InputError("both must be of one protocol and the same samples, in the same order; score them alike.")
     of_rows = []

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
-from jaxrec._checks import InputError
+from jaxrec._checks import InputError, briefly
+from jaxrec._checks.doors import kind
 
+Part = TypeVar("Part")
 Speaker = Literal["seeker", "recommender"]
 
 
@@ -93,6 +95,27 @@ class Sample:
     seen: tuple[str, ...]
     reply: str = ""
     dialogue: str = ""
+
+
+def listed(name: str, given: Any, of: type[Part]) -> list[Part]:
+    """What is given as a list, each of which is of a kind: dialogues, samples.
+
+    Raises:
+      InputError: it is no list, or holds something else.
+    """
+    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+        raise InputError(f"{name} must be a list of {of.__name__}, got {briefly(given)}.")
+    found = list(given)
+    for place, each in enumerate(found):
+        if not isinstance(each, of):
+            raise InputError(f"{name} must be a list of {of.__name__}, and number {place} is {briefly(each)}.")
+    return found
+
+
+@kind("Iterable[Sample]")
+def given_samples(name: str, value: object) -> list[Sample]:
+    """A list of samples."""
+    return listed(name, value, Sample)
 
 
 def samples(dialogues: Iterable[Dialogue]) -> Iterator[Sample]:

@@ -17,6 +17,7 @@ from jaxrec import _checks
 from jaxrec._checks import InputError
 from jaxrec.conversational.dialogue import Dialogue, Sample
 from jaxrec.conversational.retrieval import retrieve
+from jaxrec.data import columns
 from jaxrec.data.catalogue import Catalogue
 from jaxrec.data.interactions import Interactions
 
@@ -126,7 +127,7 @@ def filled(
     """
     popular = np.argsort(-np.asarray(counts, np.int64), kind="stable")
     if among is not None:
-        popular = popular[np.isin(popular, among)]
+        popular = popular[np.isin(popular, columns.places("among: item", among, len(popular)))]
     ranked = np.full((len(named), k), -1, np.int32)
     for row, (own, out) in enumerate(zip(found, named, strict=True)):
         own = own[own >= 0][:k]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from rapidfuzz.distance import OSA
@@ -17,9 +18,10 @@ if TYPE_CHECKING:
 
 # Pairs of marks that something stands between; a single quote only where no letter is at its outer side.
 MARKS = ('""', "\u201c\u201d", "\u00ab\u00bb", "\u2018\u2019", "**")
-BETWEEN = [rf"{re.escape(a)}+([^{b}\n]+){re.escape(b)}+" for a, b in MARKS]
+# None is opened again before it is closed, so that a text of opening marks is gone through once.
+BETWEEN = [rf"(?<!{re.escape(a)}){re.escape(a)}++([^{a}{b}\n]+){re.escape(b)}+" for a, b in MARKS]
 QUOTED = re.compile("|".join([*BETWEEN, r"(?<!\w)'([^'\n]+)'(?!\w)"]))
-YEAR_BEHIND = re.compile(r"\s*[(\[,]?\s*(\d{4})\b\s*[)\]]?")
+YEAR_BEHIND = re.compile(r"\s*(?:[(\[,]\s*)?(\d{4})\b\s*[)\]]?")
 SENTENCE_END = re.compile(r"[.!?:;\n]\s*$|^\W*$")
 WITHIN = re.compile(r"[.!?;]")  # ends a sentence, and with it a piece
 SEQUEL = frozenset("2 3 4 5 6 7 8 9 ii iii iv v vi vii viii part chapter volume vol episode".split())
@@ -27,7 +29,7 @@ SHORT = 10  # words of a text that may be a title as a whole
 MOST_IN_A_TITLE = 50  # words
 WINDOW = 8  # words of a piece that may be a title with mistakes
 FEW_LETTERS = 7  # fewer are not looked for with mistakes, as half of all words would be found
-MOST_WORDS = 2000  # that are looked through for titles with mistakes
+MOST_WORDS = 1000  # of a text that are looked through for titles with mistakes
 
 
 def mentioned(catalogue: Catalogue, text: str, limits: Limits) -> list[Link]:
@@ -40,13 +42,11 @@ def mentioned(catalogue: Catalogue, text: str, limits: Limits) -> list[Link]:
     found = _quoted(catalogue, text, limits)
     exact = _written_out(catalogue, text, found, limits)
     lone = [link for link in exact if len(words(link.text)) == 1]
-    found += [link for link in exact if link not in lone]
+    found += [link for link in exact if len(words(link.text)) > 1]
     # "forest gump" is a film with a slip, not one that is called Forest.
     near = _nearly(catalogue, text, found, limits)
     found += [link for link in near if len(words(link.text)) > 1]
-    for link in (*lone, *near):
-        if not _taken(link, found):
-            found.append(link)
+    found += _apart([*lone, *near], found, len(text))
     if not found and whole:
         return [dataclasses.replace(whole, item=-1, title="", how="none", alternatives=())]
     return sorted(found, key=lambda link: link.start)
@@ -65,18 +65,32 @@ def _at(link: Link, start: int, stop: int) -> Link:
     return dataclasses.replace(link, start=start, stop=stop)
 
 
-def _taken(link: Link, found: list[Link]) -> bool:
-    return any(link.start < other.stop and other.start < link.stop for other in found)
+def _letters_of(links: Iterable[Link], length: int) -> bytearray:
+    """[length] 1 for each letter of a text that belongs to one of the links, else 0."""
+    letters = bytearray(length)
+    for link in links:
+        letters[link.start : link.stop] = b"\1" * (link.stop - link.start)
+    return letters
+
+
+def _apart(links: Iterable[Link], found: Iterable[Link], length: int) -> list[Link]:
+    """The links that have no letter in common with those found, nor with one before them."""
+    taken, chosen = _letters_of(found, length), []
+    for link in links:
+        if 1 not in taken[link.start : link.stop]:
+            taken[link.start : link.stop] = b"\1" * (link.stop - link.start)
+            chosen.append(link)
+    return chosen
 
 
 def _free(text: str, found: list[Link]) -> list[list[Word]]:
     """The words that belong to no link yet, in runs that no link and no line end interrupts."""
     runs: list[list[Word]] = [[]]
-    before = 0
+    before, taken = 0, _letters_of(found, len(text))
     for word in words(text):
         if "\n" in text[before : word.start]:
             runs.append([])
-        if any(link.start < word.stop and word.start < link.stop for link in found):
+        if 1 in taken[word.start : word.stop]:
             runs.append([])
         else:
             runs[-1].append(word)
@@ -162,9 +176,11 @@ def _capitalised(text: str, name: list[Word]) -> bool:
 
 def _nearly(catalogue: Catalogue, text: str, found: list[Link], limits: Limits) -> list[Link]:
     """Pieces of a few words, not all of them everyday ones, that are few edits from a title; the closest first."""
-    pieces = []
+    pieces, left = [], MOST_WORDS
     for run in _free(text, found):
-        for start in range(min(len(run), MOST_WORDS)):
+        starts = range(min(len(run), left))
+        left -= len(starts)
+        for start in starts:
             for stop in range(start + 1, min(start + WINDOW, len(run)) + 1):
                 piece = run[start:stop]
                 if stop > start + 1 and WITHIN.search(text[piece[-2].stop : piece[-1].start]):
@@ -177,11 +193,8 @@ def _nearly(catalogue: Catalogue, text: str, found: list[Link], limits: Limits) 
         for piece, link in zip(pieces, catalogue.match(names, limits), strict=True)
         if link.how == "edit" and _begins_alike(link) and (len(_core(piece)) > 1 or _a_slip(link))
     ]
-    chosen: list[Link] = []
-    for link in sorted(links, key=lambda link: (link.distance / (link.stop - link.start), link.start)):
-        if all(link.stop <= other.start or other.stop <= link.start for other in chosen):
-            chosen.append(link)
-    return chosen
+    closest = sorted(links, key=lambda link: (link.distance / (link.stop - link.start), link.start))
+    return _apart(closest, (), len(text))
 
 
 def _may_be_misspelt(piece: list[Word]) -> bool:

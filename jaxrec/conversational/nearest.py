@@ -112,7 +112,8 @@ class WordIndex:
         k = min(BEST_BY_WORDS, len(self.names))
         items, scores = self._index.retrieve([asked[row] for row in some], k=k, show_progress=False)
         for row, places, values in zip(some, items, scores, strict=True):
-            held = [len(self.names[place] & set(asked[row])) for place in places]
+            words = set(asked[row])
+            held = [len(self.names[place] & words) for place in places]
             best = max(range(k), key=lambda rank: (held[rank], values[rank], -int(places[rank])))
             if held[best] and values[best] > 0:
                 found[row] = (int(places[best]), held[best] / len(asked[row]))

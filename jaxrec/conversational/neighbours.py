@@ -23,10 +23,12 @@ import scipy.sparse as sp
 from jaxrec import _checks
 from jaxrec._checks import InputError
 from jaxrec.conversational import mentioned
-from jaxrec.conversational.dialogue import Dialogue, Sample, Turn
+from jaxrec.conversational.dialogue import Dialogue, Sample, Turn, listed
 from jaxrec.conversational.retrieval import Retrieved, positive
+from jaxrec.data import columns
 from jaxrec.data.interactions import Interactions
 from jaxrec.evaluation.ranking import top_k_host
+from jaxrec.runtime.memory import require_memory
 
 AT_ONCE = 512  # conversations, whose similarities to all training conversations are held at a time
 
@@ -58,6 +60,7 @@ class Neighbours:
           dialogues: U of them; they vote for the items that they name and do not dislike.
           titles: I, the items that can be recommended.
         """
+        dialogues = listed("dialogues", dialogues, Dialogue)
         votes = mentioned.interactions(dialogues, titles)
         if votes.n_users == 0:
             raise InputError("dialogues must hold a training conversation at least, got none.")
@@ -87,17 +90,21 @@ class FittedNeighbours:
         Args:
           samples: B samples.
           k: how many at most.
-          among: indices of the items that may be retrieved; default all.
+          among: indices, or a mask, of the items that may be retrieved; default all.
+
+        Raises:
+          InputError: something is no sample, or no index.
 
         Ties, among conversations as among items: the lower index first.
 
         Cost: 2 flops for every pair of a sample and a training conversation with an item or a word in common.
         """
         _checks.count("k", k, at_least=1)
-        samples = list(samples)
+        samples = listed("samples", samples, Sample)
+        require_memory(16 * k * len(samples), f"{k:,} items for each of {len(samples):,} samples")
         kept = min(k, len(self.titles))
         allowed = np.zeros(len(self.titles), bool)
-        allowed[slice(None) if among is None else among] = True
+        allowed[slice(None) if among is None else columns.places("among: item", among, len(self.titles))] = True
         items, scores = np.full((len(samples), k), -1, np.int32), np.full((len(samples), k), -np.inf)
         for start in range(0, len(samples), AT_ONCE):
             part = samples[start : start + AT_ONCE]
@@ -109,7 +116,7 @@ class FittedNeighbours:
 
     def rank(self, samples: Sequence[Sample], k: int, *, among: np.ndarray | None = None) -> np.ndarray:
         """[B, k] the items with votes, then the popular ones, by the rule of `jaxrec.conversational.mentioned`."""
-        samples = list(samples)
+        samples = listed("samples", samples, Sample)
         named = mentioned.histories(samples, self.titles)
         found = self.retrieve(samples, k, among=among).items
         return mentioned.filled(found, self.votes.item_counts, named, k, among=among)

@@ -17,7 +17,7 @@ import numpy as np
 from jaxrec import _checks
 from jaxrec._checks import InputError
 from jaxrec._checks.doors import kind_of
-from jaxrec.conversational.dialogue import Mention, Sample, Turn
+from jaxrec.conversational.dialogue import Mention, Sample, Turn, given_samples
 
 Probe = Literal["original", "item only", "item removed", "item random"]
 BETWEEN = ", "  # the names of a turn, where they are all of it
@@ -71,6 +71,7 @@ def probed(
       InputError: a probe that there is not, or no titles or key for the one that needs them.
     """
     _checks.one_of("probe", probe, tuple(PROBES))
+    samples = given_samples("samples", samples)
     if probe != "item random":
         return [dataclasses.replace(sample, context=PROBES[probe](sample.context)) for sample in samples]
     if not titles:

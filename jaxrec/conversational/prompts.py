@@ -12,7 +12,8 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
-from jaxrec._checks import InputError, shown
+from jaxrec._checks import InputError, briefly, shown
+from jaxrec._checks.doors import kind
 from jaxrec.conversational.chat.protocol import ChatRequest, Message
 from jaxrec.conversational.dialogue import Turn
 
@@ -127,6 +128,14 @@ class Prompt:
                 f"the request {shown(request.key)} was not made by the prompt {self.stage} {self.version}."
             )
         return found.groupdict()
+
+
+@kind("Prompt")
+def given_prompt(name: str, value: object) -> Prompt:
+    """A prompt."""
+    if isinstance(value, Prompt):
+        return value
+    raise InputError(f"{name} must be a Prompt, such as RECOMMEND or what `worded` makes of it, got {briefly(value)}.")
 
 
 def conversation(turns: Iterable[Turn], *, seeker: str = "User", recommender: str = "System") -> str:

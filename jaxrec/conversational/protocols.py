@@ -193,7 +193,7 @@ class _Rows:
     def __init__(self, ranked: Any, targets: Any, seen: Any, exclude_seen: bool, failed: Any, failed_as: str):
         _checks.one_of("failed_as", failed_as, ("miss", "leave out"))
         self.ranked, self.targets, self.seen = (
-            _lists(name, given) for name, given in {"ranked": ranked, "targets": targets, "seen": seen}.items()
+            item_lists(name, given) for name, given in {"ranked": ranked, "targets": targets, "seen": seen}.items()
         )
         n = len(self.targets)
         if not n or not len(self.ranked) == len(self.seen) == n:
@@ -215,7 +215,12 @@ class _Rows:
         ]
 
 
-def _lists(name: str, given: Any) -> list[np.ndarray]:
+def item_lists(name: str, given: Any) -> list[np.ndarray]:
+    """What is given as the items of each sample, int64.
+
+    Raises:
+      InputError: it is no list of lists of whole numbers.
+    """
     if isinstance(given, str) or not isinstance(given, Iterable):
         raise InputError(f"{name} must be a list of items for each sample, got {_checks.briefly(given)}.")
     lists = []

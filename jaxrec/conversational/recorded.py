@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -33,6 +33,7 @@ from jaxrec.conversational.replies import PAPER_EDITS, rank
 
 RecordedRules = Literal["paper", "strict", "recorded"]
 ENDING = ".jsonl.gz"
+TOLD = ("rec", "prev_entity")  # of a sample: the numbers of its targets and of what its context names
 _SET = re.compile(r"llmcrs_(\w+?)_test\.jsonl\.gz")
 
 
@@ -104,6 +105,7 @@ class Run:
       failed: [N] bool, of requests that failed, and of samples that the file lacks.
       names: of all entities, distinct, as text sorts them.
       films: of those that are films.
+      dataset: the name of the test set.
     """
 
     name: str
@@ -115,6 +117,7 @@ class Run:
     failed: np.ndarray
     names: tuple[str, ...]
     films: tuple[str, ...]
+    dataset: str = ""
 
 
 @door
@@ -183,15 +186,29 @@ def _run(name: str, path: Path, records: dict[int, dict[str, Any]], where: Layou
     matches = None
     if all(isinstance(record.get("rec_list"), list) for record in records.values()):
         matches = [_matches(records.get(index, {}).get("rec_list", []), path) for index in range(len(samples))]
-    ids = json_document(where.item_ids(dataset)) if where.item_ids(dataset).is_file() else list(names)
-    films = tuple(sorted({names[number] for number in ids if number in names}))
-    return Run(name, samples, targets, seen, texts, matches, failed, tuple(sorted(set(names.values()))), films)
+    films = {names[number] for number in _item_ids(where.item_ids(dataset), names)}
+    # What is left of some entities is no name: "http://dbpedia.org/resource/(film)".
+    everything, films = (tuple(sorted(each - {""})) for each in (set(names.values()), films))
+    return Run(name, samples, targets, seen, texts, matches, failed, everything, films, dataset)
+
+
+def _item_ids(path: Path, names: Mapping[int, str]) -> list[int]:
+    """The numbers that are films; all, where no file says which."""
+    if not path.is_file():
+        return list(names)
+    listed = json_document(path)
+    if not isinstance(listed, list) or not all(type(number) is int for number in listed):
+        raise InputError(f"{path} must be a list of the numbers of entities that are films.")
+    found = [number for number in listed if number in names]
+    if not found:
+        raise InputError(f"{path} has no number of an entity that the replies' data know.")
+    return found
 
 
 @lru_cache(maxsize=4)
 def _read_test_set(path: Path, entities: Path, stamps: tuple) -> tuple[list[Sample], list[Any], dict[int, str]]:
     samples = load_samples(path, entities=entities)
-    numbers = [(record["rec"], record["prev_entity"]) for _, record in json_lines(path)]
+    numbers = [tuple(field(record, name, list, str(path)) for name in TOLD) for _, record in json_lines(path)]
     return samples, numbers, entity_names(json_document(entities), str(entities))
 
 
@@ -271,7 +288,8 @@ def score(
     ranked = [items[:0] if no else items for items, no in zip(ranked, run.failed, strict=True)]
     # What is no film has a number of its own below -1, so that it can have been named before.
     numbers = {title: item for item, title in enumerate(catalogue.titles)}
-    numbers |= {title: -2 - place for place, title in enumerate(sorted(set(run.names) - numbers.keys()))}
+    named = {title for each in (*run.targets, *run.seen) for title in each}
+    numbers |= {title: -2 - place for place, title in enumerate(sorted(named - numbers.keys()))}
     targets, seen = (
         [np.array([numbers[title] for title in each], np.int64) for each in lists] for lists in (run.targets, run.seen)
     )
@@ -296,7 +314,7 @@ def catalogue_of(names: tuple[str, ...]) -> Catalogue:
 def _recorded(run: Run, catalogue: Catalogue, in_vocabulary: bool) -> list[np.ndarray]:
     if run.matches is None:
         raise InputError(f"{run.name} has no recorded matches (rec_list); score it by rules='paper' or 'strict'.")
-    place = {name: item for item, name in enumerate(catalogue.titles)}
+    place = {name: item for item, name in enumerate(catalogue.titles)} | {"": -1}
     ranked = []
     for each in run.matches:
         kept = [name for _, distance, name in each if distance <= PAPER_EDITS or not in_vocabulary]

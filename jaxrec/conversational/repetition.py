@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from jaxrec import _checks
+from jaxrec._checks import InputError
 from jaxrec.conversational.dialogue import Sample
-from jaxrec.conversational.protocols import CONDITIONS
+from jaxrec.conversational.protocols import CONDITIONS, item_lists
 
 
 def newest_first(sample: Sample) -> list[str]:
@@ -33,14 +34,19 @@ def expected_recall(targets: Sequence[Any], seen: Sequence[Any], k: int, conditi
 
     Returns:
       The mean over targets; NaN without any.
+
+    Raises:
+      InputError: something is no item, or the two are of other samples.
     """
     _checks.count("k", k, at_least=1)
     _checks.one_of("condition", condition, CONDITIONS)
-    values = []
-    for wanted, named in zip(targets, seen, strict=True):
-        old = {int(item) for item in named}
-        for target in wanted:
-            repeated = int(target) in old
+    values, wanted_by, named_by = [], item_lists("targets", targets), item_lists("seen", seen)
+    if len(wanted_by) != len(named_by):
+        raise InputError(f"targets and seen must be of the same samples, got {len(wanted_by)} and {len(named_by)}.")
+    for wanted, named in zip(wanted_by, named_by, strict=True):
+        old = set(named.tolist())
+        for target in wanted.tolist():
+            repeated = target in old
             if condition == "all" or repeated == (condition == "discussion"):
                 values.append(min(k, len(old)) / len(old) if repeated else 0.0)
     return float(np.mean(values)) if values else float("nan")

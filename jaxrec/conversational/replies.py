@@ -21,7 +21,7 @@ PAPER_EDITS = 2  # at most, for a title to count as one of the catalogue
 _BRACKETS = re.compile(r"\([^()]*\)")
 _PAPER_NUMBER = re.compile(r"^\d+\s*[.)\u3001]?\s*-?\s*")
 _THOUGHT = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
-_FENCE = re.compile(r"^\s*```\w*\s*$", re.MULTILINE)
+_FENCE = re.compile(r"^[^\S\n]*```\w*[^\S\n]*$", re.MULTILINE)
 _NUMBER = re.compile(r"^[^\w#]{0,3}(?:#(\d{1,3})(?:[.):]|\s)|(\d{1,3})\s*(?:[.):\u3001\]]+|-(?=\s)|\|))\s*")
 _INLINE = re.compile(r"(?:^|(?<=\s))\(?(\d{1,3})[.)]\s+")
 _BULLET = re.compile(r"^\s*(?:[-+\u2022\u2013\u2014\u25aa\u25e6]\s+|\*\s+)")
@@ -273,11 +273,11 @@ def rank(
 
 
 def repeated(items: np.ndarray) -> np.ndarray:
-    """[K] bool: whether an item, which -1 is not, stands further to the front already."""
+    """[K] bool: whether an item, which -1 is not, stands further to the front already; below that are strangers."""
     _, first = np.unique(items, return_index=True)
     again = np.ones(len(items), bool)
     again[first] = False
-    return again & (items >= 0)
+    return again & (items != -1)
 
 
 def _replies(texts: Iterable[str]) -> list[str]:

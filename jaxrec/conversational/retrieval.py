@@ -28,6 +28,7 @@ from jaxrec.data.kinds import interactions
 from jaxrec.evaluation.ranking import recommend_batches
 from jaxrec.models import Fitted, HostScorer, ItemWeights, Scorer
 from jaxrec.runtime import parallel
+from jaxrec.runtime.memory import require_memory
 from jaxrec.validation import scorer
 
 
@@ -79,6 +80,7 @@ def retrieve(
     sets = _sets(histories, item_weights, model.n_items)
     allowed = np.zeros(model.n_items, bool)
     allowed[slice(None) if among is None else columns.places("among: item", among, model.n_items)] = True
+    require_memory(16 * k * sets.n_users, f"{k:,} items for each of {sets.n_users:,} histories")
     items = np.full((sets.n_users, k), -1, np.int32)
     scores = np.full(items.shape, -np.inf, np.float32)
     if k == 0 or model.n_items == 0:
@@ -141,10 +143,11 @@ def _scorer(item_weights: Any) -> Any:
     """The model that scores; of an array, the linear one of these weights."""
     model = item_weights.model if isinstance(item_weights, Fitted) else item_weights
     if isinstance(model, np.ndarray | jax.Array):
-        if model.ndim != 2 or model.shape[0] != model.shape[1] or not jnp.issubdtype(model.dtype, jnp.number):
+        real = jnp.issubdtype(model.dtype, jnp.floating) or jnp.issubdtype(model.dtype, jnp.integer)
+        if model.ndim != 2 or model.shape[0] != model.shape[1] or not real:
             raise InputError(
-                f"item_weights must be a square matrix of numbers, one row and column per item, got {model.dtype} of "
-                f"shape {model.shape}."
+                f"item_weights must be a square matrix of numbers, one row and column per item, got "
+                f"{model.dtype} of shape {model.shape}."
             )
         return ItemWeights(_multiplied(model))
     model = scorer("item_weights", model)
@@ -155,9 +158,11 @@ def _scorer(item_weights: Any) -> Any:
 
 def _multiplied(weights: Any) -> Any:
     """The weights in a type that sparse rows can be multiplied by."""
-    if isinstance(weights, np.ndarray) and weights.dtype not in (np.float32, np.float64):
-        return weights.astype(np.float32 if weights.dtype == np.float16 else np.float64)
-    return weights
+    if weights.dtype in (np.float32, np.float64):
+        return weights
+    if isinstance(weights, jax.Array) or weights.dtype == np.float16:
+        return weights.astype(np.float32)
+    return weights.astype(np.float64)
 
 
 def _sets(histories: Any, known_by: Any, n_items: int) -> Interactions:

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from jaxrec import _checks
+from jaxrec._checks import InputError
+from jaxrec._checks.doors import door
 from jaxrec.conversational.catalogue import Catalogue
-from jaxrec.conversational.chat.protocol import ChatModel
+from jaxrec.conversational.chat.protocol import ChatModel, chat_model
 from jaxrec.conversational.crag import Crag, Trace, linking, recommending
 from jaxrec.conversational.crag.trace import NO_RECOMMENDATION, Name, Suggestion
 from jaxrec.conversational.dialogue import Mention, Sample, Turn
@@ -80,18 +82,35 @@ class Session:
           chat: a language model, or None.
           crag: how it is used.
           k: how many titles an answer has.
+
+        Raises:
+          InputError: one of them is something else, or the counts are of other titles.
         """
         _checks.count("k", k, at_least=1)
-        self.catalogue, self.item_weights, self.counts, self.k = catalogue, item_weights, np.asarray(counts), k
-        self.chat, self.crag = chat, crag or Crag()
+        self.catalogue, self.item_weights, self.k = Catalogue.of(catalogue), item_weights, k
+        self.counts = _checks.array("counts", counts)
+        if self.counts.shape != (len(self.catalogue),) or self.counts.dtype.kind not in "iu":
+            raise InputError(
+                f"counts must be a whole number for each of {len(self.catalogue)} titles, got {self.counts.dtype} of "
+                f"shape {self.counts.shape}."
+            )
+        self.chat = chat if chat is None else chat_model("chat", chat)
+        self.crag = Crag() if crag is None else crag
+        if not isinstance(self.crag, Crag):
+            raise InputError(f"crag must be a Crag, got {_checks.briefly(crag)}.")
         self.turns: list[Turn] = []
         self.seen: set[int] = set()
         self.last: Answer | None = None
 
+    @door
     def say(self, text: str) -> Answer:
-        """The answer to what somebody says; the conversation is longer by both."""
+        """The answer to what somebody says; the conversation is longer by both, or as it was if there is no answer."""
         self.turns.append(Turn("seeker", text))
-        trace = self._looked_up() if self.chat is None else self._asked()
+        try:
+            trace = self._looked_up() if self.chat is None else self._asked()
+        except BaseException:
+            self.turns.pop()
+            raise
         chosen = [each for each in trace.ranked if each.item not in self.seen][: self.k]
         new = [name for name in trace.names if name.text in text and name.item >= 0]
         self.seen.update(name.item for name in trace.names if name.item >= 0)

@@ -14,7 +14,7 @@ from jaxrec._checks import InputError
 
 YEARS = range(1870, 2100)
 LONGEST = 300  # letters; what is longer is a paragraph, and no title
-_YEAR = re.compile(r"\s*[(\[]\s*(\d{4})\s*[)\]]\s*$")
+_YEAR = re.compile(r"[(\[]\s*(\d{4})\s*[)\]]$")
 _INVERTED = re.compile(r"^(.*\S)\s*,\s*(the|a|an)$")
 _ARTICLE = re.compile(r"^(?:the|a|an) (?=\S)")
 _ROMAN = {"ii": "2", "iii": "3", "iv": "4", "vi": "6", "vii": "7", "viii": "8", "ix": "9", "xi": "11", "xii": "12"}
@@ -63,9 +63,10 @@ def numbers(name: str) -> list[str]:
 
 def split_year(title: str) -> tuple[str, int | None]:
     """The name and the year of a title: ("Heat", 1995) of "Heat (1995)"; None where no year stands behind it."""
+    title = title.strip()
     found = _YEAR.search(title)
     if not found or int(found[1]) not in YEARS or not title[: found.start()].strip():
-        return title.strip(), None
+        return title, None
     return title[: found.start()].strip(), int(found[1])
 
 
@@ -75,15 +76,28 @@ def with_year(name: str, year: Any) -> str:
     Raises:
       InputError: the year is none.
     """
-    if year is None or year == "" or year != year or split_year(name)[1] is not None:
+    if _unknown(year) or split_year(name)[1] is not None:
         return name.strip()
     if isinstance(year, float) and year.is_integer():  # a column of years that has gaps
         year = int(year)
-    if not str(year).strip().isdecimal() or int(year) not in YEARS:
+    try:
+        written = str(year).strip()
+        whole = int(written) if written.isdecimal() else 0
+    except ValueError:  # more digits than Python makes a number of
+        whole = 0
+    if whole not in YEARS:
         raise InputError(
             f"the year of {_checks.shown(name)} must lie between {YEARS[0]} and {YEARS[-1]}, got {_checks.shown(year)}."
         )
-    return f"{name.strip()} ({int(year)})"
+    return f"{name.strip()} ({whole})"
+
+
+def _unknown(year: Any) -> bool:
+    """Whether a year is not there; the mark that pandas has for that says not even what it equals."""
+    try:
+        return year is None or year == "" or bool(year != year)
+    except (TypeError, ValueError):
+        return type(year).__name__ == "NAType"
 
 
 def _spelled(word: str) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxrec import _checks
 from jaxrec._checks import InputError, shown
+from jaxrec._checks.doors import door
 from jaxrec.conversational import prompts, protocols, replies
 from jaxrec.conversational.catalogue import Catalogue
 from jaxrec.conversational.chat import streams
@@ -178,10 +179,11 @@ def requests(
     ]
 
 
+@door
 def run(
     samples: Iterable[Sample],
     chat: ChatModel,
-    catalogue: Catalogue,
+    catalogue: Any,
     prompt: Prompt = prompts.RECOMMEND,
     *,
     rules: Rules = "strict",

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxrec._checks import InputError
 from jaxrec.conversational import bias, repetition
 from jaxrec.conversational.comparison import compare
 from jaxrec.conversational.protocols import CUT_OFFS, Scores
@@ -61,7 +62,7 @@ def run(data: PreparedReplies, scale: str, cells: Cells, say: Callable[[str], No
         for each in probes(list(data.runs))
         for digests in ["-".join(data.runs[name][:12] for name in each)]
     }
-    summaries = {} if data.folder is None else published(data.folder, found)
+    summaries = {} if data.folder is None else published(data.folder, found, loaded)
     return Outcome(
         table=table(found, pairs, summaries),
         record={
@@ -148,16 +149,30 @@ def paired(load: Callable[[str], Run], name: str, against: str) -> dict[str, Any
     return {"mean": found.mean, "low": found.low, "high": found.high, "of": second["recommendation", "recall@5"][0]}
 
 
-def published(folder: Path, found: Found) -> dict[str, Any]:
-    """By run and setting, how many of the authors' statistics are ours, from their lists and from the texts."""
+def published(folder: Path, found: Found, load: Callable[[str], Run]) -> dict[str, Any]:
+    """By run and setting, how many of the authors' statistics are ours, from their lists and from the texts.
+
+    Raises:
+      InputError: the file of the authors' statistics is in another form.
+    """
     path = layout(folder).inner / SUMMARIES
+    try:
+        return _compared(json_document(path), found, load) if path.is_file() else {}
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        if isinstance(error, InputError):
+            raise
+        form = "{'MODEL/PROBE/SET/filtered_True_exclude_seen_False': CSV with condition, recall@1_mean, ...}"
+        raise InputError(f"{path} is in no known form, which is {form}.") from None
+
+
+def _compared(authors: dict[str, str], found: Found, load: Callable[[str], Run]) -> dict[str, Any]:
     summaries = {}
-    for key, text in (json_document(path) if path.is_file() else {}).items():
-        model, probe, _, filters = key.split("/")
+    for key, text in authors.items():
+        model, probe, dataset, filters = key.split("/")
         name = f"{model}.{probe}"
         _, vocabulary, *_, seen = filters.split("_")
-        setting = next(each for each, wants in SETTINGS.items() if wants == (vocabulary == "True", seen == "True"))
-        if name in found:
+        setting = {wants: each for each, wants in SETTINGS.items()}[vocabulary == "True", seen == "True"]
+        if name in found and load(name).dataset == dataset:
             theirs = list(csv.DictReader(io.StringIO(text)))
             same = {rules: _equal(found[name][rules, setting], theirs) for rules in ("recorded", "paper")}
             summaries[f"{name}, {setting}"] = {"statistics": 72, **same}

@@ -27,3 +27,7 @@ def test_the_nearest_word_of_the_same_part_counts(text, expected):
     for name, opinion in expected.items():
         start = text.index(name)
         assert attitude(text, start, start + len(name)) == opinion, name
+
+
+def test_words_far_away_say_nothing():
+    assert attitude("I hated " + "?" * 500 + " Alien", 509, 514) == 0

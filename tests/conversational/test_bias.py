@@ -92,3 +92,14 @@ def test_repeating_scores_on_all_targets_of_inspired():
     seen = [[place[name] for name in row if place[name] in films] for row in run.seen]
     found = [repetition.expected_recall(targets, seen, k) for k in (1, 5)]
     assert np.round(found, 3).tolist() == [0.082, 0.163]  # as published figures of the same data give
+
+
+def test_what_are_no_items_is_refused():
+    for wrong in (None, "ab", [None], [["a"]], [[1.5]], [[float("nan")]]):
+        with pytest.raises(InputError, match="ranked"):
+            bias.exposure(wrong, 5)
+        with pytest.raises(InputError, match="targets"):
+            repetition.expected_recall(wrong, [[1]], 1)
+    with pytest.raises(InputError, match="of the same samples, got 1 and 2"):
+        repetition.expected_recall([[1]], [[1], [2]], 1)
+    assert bias.exposure([[0, 1], [1]], 3, 10**12).counts.tolist() == [1, 2, 0]

@@ -73,6 +73,7 @@ def test_eight_are_under_way_together_within_a_budget():
         ({"tokens": -5}, "tokens must be at least 1, got -5"),
         ({"price": 0, "prices": Prices(1, 1)}, "price must be above 0"),
         ({"price": 3}, "needs prices"),
+        ({"price": 3, "prices": 5}, "prices must be Prices"),
     ],
 )
 def test_a_budget_of_nothing_is_refused(limits, said):

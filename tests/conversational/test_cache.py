@@ -1,6 +1,7 @@
 """Replies kept by content."""
 
 import dataclasses
+import json
 import sqlite3
 
 import pytest
@@ -63,11 +64,12 @@ def test_a_file_that_is_no_cache_or_damaged_is_one_sentence(tmp_path):
         chat.complete(questions(200))
     path.unlink()
     CachedChat(Parrot(), path).complete(questions(1))
-    with sqlite3.connect(path) as file:
-        file.execute("UPDATE replies SET reply = '{\"what\": 3}'")
-    file.close()
-    with pytest.raises(InputError, match="it is damaged"):
-        CachedChat(Parrot(), path).complete(questions(1))
+    for wrong in ({"what": 3}, {"text": 3}, {"text": "a", "prompt_tokens": "b"}, {"text": "", "error": "no."}, []):
+        with sqlite3.connect(path) as file:
+            file.execute("UPDATE replies SET reply = ?", (json.dumps(wrong),))
+        file.close()
+        with pytest.raises(InputError, match="it is damaged"):
+            CachedChat(Parrot(), path).complete(questions(1))
     for wrong in (tmp_path, tmp_path / "none" / "cache"):
         with pytest.raises(InputError):
             CachedChat(Parrot(), wrong)

@@ -319,5 +319,9 @@ def test_what_it_refuses():
         Crag.ablation("nR1")
     with pytest.raises(InputError, match="'s' more than once"):
         Crag().run([SAMPLE, SAMPLE], Scripted(**GOOD), CATALOGUE, WEIGHTS)
+    with pytest.raises(InputError, match="there are no samples"):
+        Crag().run([], Scripted(**GOOD), CATALOGUE, WEIGHTS)
+    with pytest.raises(InputError, match="chat must be a chat model"):
+        Crag().run([SAMPLE], None, CATALOGUE, WEIGHTS)
     with pytest.raises(InputError, match="12 titles and item_weights are of 3 items"):
         Crag().run([SAMPLE], Scripted(**GOOD), CATALOGUE, np.eye(3))

@@ -68,6 +68,7 @@ BROKEN = {
     "429": Answer(b'{"error": {"message": "slow down"}}', 429),
     "429 with the time": Answer(b"", 429, {"Retry-After": "0.01"}),
     "429 with the date": Answer(b"", 429, {"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}),
+    "429 with no date": Answer(b"", 429, {"Retry-After": "Mon, 01 Jan 2024 00:00:00 +99999999999999"}),
     "500": Answer(b"oops", 500),
     "503": Answer(b"<html>busy</html>", 503),
     "truncated JSON": Answer(right("x").body[:-5]),

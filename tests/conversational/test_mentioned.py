@@ -69,6 +69,7 @@ def test_only_some_may_be_recommended(rng):
     asked = list(samples(drawn(rng, 10, titles)))
     for ranked in (
         mentioned.rank(rng.normal(size=(12, 12)), mentioned.histories(asked, titles), train, 5, among=some),
+        mentioned.rank(None, mentioned.histories(asked, titles), train, 5, among=np.isin(np.arange(12), some)),
         Neighbours().fit(talks, titles).rank(asked, 5, among=some),
     ):
         for sample, row in zip(asked, ranked, strict=True):

@@ -8,7 +8,7 @@ from talk import dialogue, drawn, turn
 
 from jaxrec import InputError
 from jaxrec.conversational import mentioned
-from jaxrec.conversational.dialogue import samples
+from jaxrec.conversational.dialogue import Sample, samples
 from jaxrec.conversational.neighbours import Neighbours
 
 TITLES = tuple(f"t{number}" for number in range(12))
@@ -104,3 +104,14 @@ def test_what_it_refuses():
         Neighbours(power=-1.0)
     with pytest.raises(InputError, match="a training conversation at least"):
         Neighbours().fit([], TITLES)
+    with pytest.raises(InputError, match="dialogues must be a list of Dialogue, and number 0 is 'x'"):
+        Neighbours().fit(["x"], TITLES)
+    fitted = Neighbours().fit([dialogue("1", turn("seeker", "hi", TITLES[0]))], TITLES)
+    for samples_given, settings, said in (
+        (None, {}, "samples must be a list of Sample, got None"),
+        (["x"], {}, "number 0 is 'x'"),
+        ([], {"among": [99]}, "item index 99 is beyond"),
+        ([Sample("a", (), (), ())], {"k": 10**13}, "GB of memory"),
+    ):
+        with pytest.raises(InputError, match=said):
+            fitted.retrieve(samples_given, **{"k": 3, **settings})

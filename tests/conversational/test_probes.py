@@ -76,3 +76,9 @@ def test_samples_keep_their_targets_and_what_was_named_before():
 def test_what_is_no_probe_is_refused(given, said):
     with pytest.raises(InputError, match=said):
         probed(SAMPLES, *given)
+
+
+def test_what_are_no_samples_is_refused():
+    for wrong, said in ((None, "a list of Sample, got None"), (["x"], "number 0 is 'x'"), ("ab", "got 'ab'")):
+        with pytest.raises(InputError, match=said):
+            probed(wrong, "item only")

@@ -179,6 +179,8 @@ def test_what_cannot_be_compared_is_refused():
     scores = per_target(RANKED, TARGETS, SEEN)
     with pytest.raises(InputError, match="one protocol and the same samples"):
         compare(scores, per_sample(RANKED, TARGETS, SEEN), "recall@5")
+    with pytest.raises(InputError, match="second must be Scores, what a protocol returns, got None"):
+        compare(scores, None, "recall@5")
     with pytest.raises(InputError, match="metric must be one of"):
         compare(scores, scores, "recall@3")
     with pytest.raises(InputError, match="no row of discussion"):
@@ -186,3 +188,8 @@ def test_what_cannot_be_compared_is_refused():
         compare(alone, alone, "recall@5", "discussion")
     alone = per_target([[1]], [[1]], [[]])
     assert math.isnan(compare(alone, alone, "recall@5").low)
+
+
+def test_by_sample_a_target_of_no_catalogue_counts_once_too():
+    assert per_sample([[1]], [[1, -5, -5]], [[]])["all", "recall@1"][0] == 0.5
+    assert per_sample([[1]], [[1, -1, -1]], [[]])["all", "recall@1"][0] == pytest.approx(1 / 3)  # may be two

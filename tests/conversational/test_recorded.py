@@ -113,6 +113,11 @@ def test_of_several_sets_the_one_is_found_that_the_replies_are_to(folder):
         ),
         (lambda f: f.turns(tiny.turns()[:2]), "it has 2 samples, and there is a reply to number 3"),
         (lambda f: f.turns([{**turn, "rec": [99]} for turn in tiny.turns()]), "99, which is no number of an entity"),
+        (lambda f: f.turns([{**turn, "rec": [[0]]} for turn in tiny.turns()]), "[0], which is no number of an entity"),
+        (lambda f: f.turns([{"messages": [{"role": "assistant", "content": "Up", "items": ["Up"]}]}]), "'rec' is not"),
+        (lambda f: f.films(5), "must be a list of the numbers"),
+        (lambda f: f.films([[0]]), "must be a list of the numbers"),
+        (lambda f: f.films([99]), "has no number of an entity"),
         (lambda f: f.replies([{**tiny.replies()[0], "index": -1}]), "below 0"),
         (lambda f: f.replies([tiny.replies()[0]] * 2), "is there twice"),
         (lambda f: f.replies([{"index": 0}]), "'gt_list' is not there"),
@@ -150,6 +155,9 @@ class Changer:
     def turns(self, records):
         tiny.write(self.folder / "llmcrs_tiny_test.jsonl.gz", records)
 
+    def films(self, numbers):
+        tiny.write(self.folder / "conversational/llmcrs_tiny_item_ids.json.gz", [numbers])
+
     def replies(self, records):
         tiny.write(self.folder / "conversational/replies/model.general.jsonl.gz", records)
 
@@ -166,3 +174,12 @@ def test_other_arguments_are_refused(folder):
     (folder / "conversational/llmcrs_tiny_item_ids.json.gz").write_bytes(gzip.compress(json.dumps([0]).encode()))
     # Only "Heat" is a film now, which "Haet" is too far from by strict rules.
     assert score_replies(folder, "model.general", rules="strict")["all", "recall@20"][0] == 1 / 5
+
+
+def test_an_entity_of_whose_name_nothing_is_left_changes_nothing(tmp_path, folder):
+    tiny.make(tmp_path / "other")
+    entities = {**tiny.ENTITIES, "<http://dbpedia.org/resource/(film)": 7}
+    tiny.write(tmp_path / "other/conversational/llmcrs_tiny_entities.json.gz", [entities])
+    for rules in ("paper", "strict"):
+        theirs = score_replies(tmp_path / "other", "model.general", rules=rules)
+        assert dict(theirs) == dict(score_replies(folder, "model.general", rules=rules))

@@ -16,6 +16,8 @@ from jaxrec import InputError
 from jaxrec.conversational import prompts, zero_shot
 from jaxrec.conversational.catalogue import Catalogue
 from jaxrec.conversational.chat import records
+from jaxrec.conversational.chat.budget import BudgetedChat
+from jaxrec.conversational.chat.cache import CachedChat
 from jaxrec.conversational.chat.http import HttpChat
 from jaxrec.conversational.chat.protocol import ChatModel, ChatReply, ChatRequest, Message
 from jaxrec.conversational.chat.recording import RecordingChat
@@ -292,3 +294,32 @@ def test_what_an_endpoint_repeats_of_the_key_is_not_recorded(tmp_path, monkeypat
         with RecordingChat(HttpChat(MODEL, server.url, key_from="MY_KEY"), path) as chat:
             chat.complete(questions(3))
     assert SECRET not in path.read_text() and path.read_text().count("(key)") == 2
+
+
+@pytest.mark.parametrize("path", [None, 5, b"run.jsonl", "a\0b.jsonl"])
+def test_what_is_no_path_or_no_model_is_refused(tmp_path, path):
+    for made in (RecordingChat, CachedChat, lambda _, path: ReplayChat(path)):
+        with pytest.raises(InputError, match="path must be a path"):
+            made(Parrot(), path)
+    for made in (RecordingChat, CachedChat, lambda model, _: BudgetedChat(model, calls=1)):
+        with pytest.raises(InputError, match="chat must be a chat model"):
+            made(None, tmp_path / "run.jsonl")
+
+
+def test_a_number_without_end_is_no_record(tmp_path):
+    path = tmp_path / "run.jsonl"
+    with RecordingChat(Parrot(), path) as chat:
+        chat.complete(questions(2))
+    path.write_text(path.read_text().replace('"prompt_tokens": 3', '"prompt_tokens": Infinity', 1))
+    with pytest.raises(InputError, match="line 1: this is no recorded reply"):
+        ReplayChat(path)
+
+
+def test_half_a_letter_can_be_asked_recorded_and_cached(tmp_path):
+    asked = [ChatRequest((Message("user", "hi \ud83d"),), "a")]
+    for made in (lambda: RecordingChat(Parrot(), tmp_path / "run.jsonl"), lambda: CachedChat(Parrot(), tmp_path / "c")):
+        first, second = made(), made
+        said = first.complete(asked)
+        if isinstance(first, RecordingChat):
+            first.close()
+        assert second().complete(asked) == cached(said)

@@ -1,5 +1,8 @@
 """Replies as titles, by either rules, and as items."""
 
+import json
+import time
+
 import numpy as np
 import pytest
 
@@ -108,6 +111,7 @@ def test_items_by_strict_rules():
 
 
 def test_items_that_stand_there_before():
+    assert repeated(np.array([-5, -1, -5, -1])).tolist() == [False, False, True, False]  # a stranger, and none
     assert repeated(np.array([3, -1, 3, 1, -1, 1, 3])).tolist() == [False, False, True, False, False, True, True]
 
 
@@ -126,3 +130,14 @@ def test_what_cannot_be_ranked_is_refused(given, said):
         return
     with pytest.raises(InputError, match=said):
         rank(*given)
+
+
+def test_blank_lines_take_time_by_their_number():
+    begun = time.perf_counter()
+    assert strict("\n" * 100_000 + "1. Heat").titles == ("Heat",)
+    assert time.perf_counter() - begun < 10
+
+
+def test_a_year_of_thousands_of_figures_is_none():
+    text = json.dumps([{"title": "Heat", "year": "9" * 5000}])
+    assert strict(text).titles == ("Heat",)

@@ -150,6 +150,8 @@ def test_a_history_is_matched_by_id():
         (np.eye(4), 3, 1, "lists of item indices or Interactions"),
         (np.eye(4), [[0]], -1, "k must be at least 0"),
         (np.eye(4), [[0]], 1.5, "k must be a whole number"),
+        (np.eye(4), [[0]], 10**13, "GB of memory"),
+        (np.eye(4) + 0j, [[0]], 1, "must be a square matrix of numbers"),
         (np.ones((4, 3)), [[0]], 1, "must be a square matrix"),
         (np.array([["a"]]), [[0]], 1, "must be a square matrix of numbers"),
         (jaxrec.Ease(), [[0]], 1, "call its fit first"),
@@ -162,3 +164,13 @@ def test_what_cannot_be_retrieved_from_is_refused_in_a_sentence(weights, histori
     assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match="beyond"):
         retrieve(np.eye(4), [[0]], 1, among=[4])
+
+
+@pytest.mark.parametrize("kind", ["bfloat16", "float16", "int32"])
+def test_weights_of_jax_may_be_of_any_real_kind(rng, kind):
+    weights = jnp.asarray(rng.integers(-4, 5, (6, 6)), kind)
+    for history in ([0, 3], [5]):
+        scores = np.asarray(weights, np.float64)[history].sum(0)
+        expected = [item for item in np.argsort(-scores, kind="stable") if scores[item] > 0 and item not in history]
+        found = retrieve(weights, [history], 6).items[0]
+        assert found[found >= 0].tolist() == expected

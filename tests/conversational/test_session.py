@@ -1,8 +1,9 @@
 """A conversation that goes on, without a language model and with one."""
 
 import numpy as np
+import pytest
 
-from jaxrec import ItemScores
+from jaxrec import InputError, ItemScores
 from jaxrec.conversational import session as talk
 from jaxrec.conversational.catalogue import Catalogue
 from jaxrec.conversational.chat.protocol import ChatReply
@@ -92,3 +93,41 @@ def test_a_language_model_that_fails_is_stood_in_for():
     answer = begun(chat=Model()).say("I liked Alien")
     assert answer.titles == ("Cube (1997)", "Brazil (1985)") and answer.text == talk.FOUND
     assert "out of order." in answer.trace.errors
+
+
+def test_what_cannot_be_said_leaves_the_conversation_as_it_was():
+    one = begun()
+    for wrong in (None, 5, b"Alien"):
+        with pytest.raises(InputError, match="text must be a text"):
+            one.say(wrong)
+    failing = begun(chat=Broken())
+    with pytest.raises(InputError, match="no such endpoint"):
+        failing.say("I liked Alien")
+    assert one.turns == failing.turns == []
+    assert one.say("I liked Alien").titles == ("Cube (1997)", "Brazil (1985)")
+
+
+class Broken:
+    """A model whose endpoint is none."""
+
+    name = "broken"
+
+    def complete(self, requests):
+        raise InputError("there is no such endpoint.")
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"catalogue": None}, "titles must be a list"),
+        ({"counts": None}, "counts"),
+        ({"counts": COUNTS[:3]}, "a whole number for each of 6 titles"),
+        ({"counts": np.full(6, np.nan)}, "a whole number for each of 6 titles"),
+        ({"chat": 5}, "chat must be a chat model"),
+        ({"crag": 5}, "crag must be a Crag"),
+        ({"k": 0}, "k must be at least 1"),
+    ],
+)
+def test_what_no_conversation_can_begin_with_is_refused(changed, said):
+    with pytest.raises(InputError, match=said):
+        Session(**{"catalogue": CATALOGUE, "item_weights": WEIGHTS, "counts": COUNTS, **changed})

@@ -1,12 +1,14 @@
 """Catalogues of titles: numbering, refusals, and what a text is linked to."""
 
+import time
+
 import numpy as np
 import polars as pl
 import pytest
 
 from jaxrec import Catalogue as Items
 from jaxrec import InputError, Interactions
-from jaxrec.conversational import nearest
+from jaxrec.conversational import mentions, nearest
 from jaxrec.conversational.catalogue import Catalogue
 from jaxrec.conversational.links import Limits
 from jaxrec.conversational.titles import normalised, numbers, split_year, with_year
@@ -124,6 +126,8 @@ def test_a_title_twice_is_refused_unless_years_tell_them_apart():
         ((None,), "list of texts"),
         ((["Heat"], [1, 2]), "got 1 and 2 years"),
         ((["Heat"], ["soon"]), "year of 'Heat'"),
+        ((["Heat"], ["9" * 5000]), "year of 'Heat'"),
+        ((["Heat"], [10**5000]), "year of 'Heat'"),
         ((["H" * 20_000],), "at most"),
         ((["\ud800"],), "half a letter"),
         ((["Heat"], None, ["a", "b"]), "one entry per item"),
@@ -141,6 +145,10 @@ def test_catalogues_of_other_things(films):
         made = Catalogue.of(frame)
         assert made.titles == ("Heat (1995)", "Alien") and list(made.items.ids) == ["tt1", "tt2"]
     assert Catalogue.of({"name": ["Heat"]}, title="name").titles == ("Heat",)
+    whole = pl.DataFrame(table).to_pandas().astype({"year": "Int64"})  # whole numbers with pandas' own gap
+    assert Catalogue.of(whole).titles == ("Heat (1995)", "Alien")
+    with pytest.raises(InputError, match="the column 'title' must be a list"):
+        Catalogue.of({"title": 5})
     assert Catalogue.of(films) is films and Catalogue.of(list(films.titles)).titles == films.titles
     items = Items(3, ids=np.array([7, 8, 9]), titles=np.array(["Heat (1995)", "", "Up"]))
     data = Interactions.from_triples([0, 0], [1, 2], n_items=3, titles=["Heat (1995)", "Alien", "Up"])
@@ -211,6 +219,37 @@ def test_limits(films):
         films.link("Heat", 2)
     with pytest.raises(InputError, match="text must be a text"):
         films.link(None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Heat" + " " * 100_000 + "(x",
+        '"Heat", ' * 12_000,
+        "Heat " * 5_000,
+        "Heta Godfathre\n" * 7_000,
+        "\u201cHeta " * 15_000,
+        '"' * 100_000 + "Heat",
+    ],
+    ids=["spaces", "quotes", "words", "slips", "opened", "marks"],
+)
+def test_a_long_text_takes_time_by_its_length(films, text):
+    begun = time.perf_counter()
+    films.link(text)
+    films.match([text])
+    films.number([text], unknown="-1")
+    assert time.perf_counter() - begun < 30  # with time by its square, minutes
+
+
+def test_no_more_than_so_many_words_are_looked_at_for_slips(films):
+    filler = "zzyzx\n" * (mentions.MOST_WORDS - 1)
+    assert [link.title for link in films.link(f"{filler}Inceptoin\nInceptoin")] == ["Inception (2010)"]
+
+
+def test_what_are_no_limits_is_refused(films):
+    for ask in (films.link, lambda text, limits: films.match([text], limits)):
+        with pytest.raises(InputError, match="limits must be Limits"):
+            ask("Heat", 5)
 
 
 def test_nearest_equals_the_recurrence_on_drawn_strings(rng, monkeypatch):

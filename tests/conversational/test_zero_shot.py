@@ -116,6 +116,8 @@ def test_a_model_that_knows_the_genre_is_better_than_one_that_does_not():
     ("wrong", "said"),
     [
         ([], "no samples"),
+        (None, "samples must be a list of Sample, got None"),
+        (["a"], "number 0 is 'a'"),
         ([sample("a", [])], "1 samples have no targets, such as 'a'"),
         ([*THREE, THREE[0]], "keys that tell them apart, got 'a' 2 times"),
         ([sample("a", ["Tron (1982)"])], "none of the 1 titles that the samples want is in the catalogue of 4"),
@@ -132,7 +134,23 @@ def test_settings_that_are_none_are_refused():
     for wrong, said in {"count": "count must be", "max_tokens": "max_tokens must be"}.items():
         with pytest.raises(InputError, match=said):
             zero_shot.run(THREE, Says(), FILMS, **{wrong: 0})
+    with pytest.raises(InputError, match="chat must be a chat model"):
+        zero_shot.run(THREE, None, FILMS)
+    with pytest.raises(InputError, match="prompt must be a Prompt"):
+        zero_shot.run(THREE, Says(), FILMS, "Recommend something!")
     with pytest.raises(InputError, match="rules must be one of paper, strict"):
         zero_shot.run(THREE, Says(), FILMS, rules="lenient")
     with pytest.raises(InputError, match="protocol must be one of"):
         zero_shot.run(THREE, Says(a="", b="", c=""), FILMS).scores("per_user")
+
+
+@pytest.mark.parametrize("given", [None, [], ["text"], [None], [ChatReply("a"), ChatReply("b")]])
+def test_a_model_that_gives_no_replies_is_refused(given):
+    class Wrong:
+        name = "wrong"
+
+        def complete(self, requests):
+            return given
+
+    with pytest.raises(InputError, match="the chat model 'wrong' must give a list with a ChatReply for each of 1 req"):
+        zero_shot.run(THREE, Wrong(), FILMS)

@@ -41,6 +41,23 @@ def test_every_run_of_a_folder_is_scored_and_a_new_one_is_added(tmp_path, capsys
     assert "0 cells computed" in said[-1] and (inner[RECORDED.name] / "table.md").read_text() == table
 
 
+def test_summaries_of_another_set_are_not_compared_and_no_summaries_are_refused(tmp_path):
+    data, said = tiny.make(tmp_path / "data"), []
+    summaries = data / "conversational" / zero_shot.SUMMARIES
+    text = "condition,recall@1_mean,recall@1_se\n"
+    tiny.write(summaries, [{f"model/general/{each}/filtered_True_exclude_seen_True": text for each in ("tiny", "big")}])
+    folder = reproduce("zero-shot", data, tmp_path / "out", say=said.append)[RECORDED.name]
+    record = json.loads((folder / "results.json").read_text())
+    assert list(record["summaries"]) == ["model.general, in vocabulary, unseen"]
+    tiny.write(summaries, [{"model/general/big/filtered_True_exclude_seen_True": text}])
+    folder = reproduce("zero-shot", data, tmp_path / "out", say=said.append)[RECORDED.name]
+    assert json.loads((folder / "results.json").read_text())["summaries"] == {}
+    for wrong in ([1], {"weird": "x"}, {"model/general/tiny/filtered_True_exclude_seen_True": "a,b\n1,2\n"}):
+        tiny.write(summaries, [wrong])
+        with pytest.raises(InputError, match="is in no known form"):
+            reproduce("zero-shot", data, tmp_path / "out", say=said.append)
+
+
 def test_a_folder_without_replies_is_refused(tmp_path):
     with pytest.raises(InputError, match="needs data that are not in the folder"):
         reproduce("zero-shot", tmp_path, tmp_path / "out")

@@ -7,7 +7,8 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 
 from jaxrec import _checks
-from jaxrec._checks import InputError
+from jaxrec._checks import InputError, briefly
+from jaxrec._checks.doors import door, kind
 from jaxrec.conversational.chat import streams
 from jaxrec.conversational.chat.protocol import ChatModel, ChatReply, ChatRequest
 from jaxrec.conversational.chat.streams import Placed
@@ -36,6 +37,14 @@ class Prices:
     def of(self, prompt_tokens: float, completion_tokens: float) -> float:
         """What so many tokens cost."""
         return (self.prompt * prompt_tokens + self.completion * completion_tokens) / 1e6
+
+
+@kind("Prices")
+def given_prices(name: str, value: object) -> Prices:
+    """Prices."""
+    if isinstance(value, Prices):
+        return value
+    raise InputError(f"{name} must be Prices, such as Prices(prompt=2.5, completion=10), got {briefly(value)}.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +96,7 @@ class BudgetedChat:
       spent: what was taken so far, as a `Plan`.
     """
 
+    @door
     def __init__(
         self,
         chat: ChatModel,

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from jaxrec._checks import InputError
+from jaxrec._checks.doors import door
 from jaxrec.conversational.chat import streams
 from jaxrec.conversational.chat.protocol import ChatModel, ChatReply, ChatRequest
 from jaxrec.conversational.chat.streams import Placed
@@ -26,6 +27,7 @@ class CachedChat:
     of which each is another. The file holds digests and replies, no prompts and no keys, and is read without pickle.
     """
 
+    @door
     def __init__(self, chat: ChatModel, path: str | os.PathLike):
         """Opens the file, which is made if there is none.
 
@@ -77,7 +79,7 @@ class CachedChat:
             for digest in digests:
                 row = file.execute("SELECT reply FROM replies WHERE digest = ?", (digest,)).fetchone()
                 if row is not None:
-                    found[digest] = dataclasses.replace(ChatReply(**json.loads(row[0])), cached=True)
+                    found[digest] = dataclasses.replace(_reply(row[0]), cached=True)
         return found
 
     def _keep(self, digest: str, reply: ChatReply) -> None:
@@ -94,3 +96,16 @@ class CachedChat:
         except (sqlite3.DatabaseError, ValueError, TypeError) as error:
             why = str(error) if isinstance(error, sqlite3.OperationalError) else "it is damaged, or no such file"
             raise InputError(f"the cache {self.path} cannot be used: {why}; remove it or name another.") from None
+
+
+def _reply(line: str) -> ChatReply:
+    """The reply of a line of the file; it is one without an error.
+
+    Raises:
+      ValueError, TypeError: the line is none.
+    """
+    reply = ChatReply(**json.loads(line))
+    texts, counts = (reply.text, reply.finish_reason, reply.model), (reply.prompt_tokens, reply.completion_tokens)
+    if {*map(type, texts)} != {str} or {*map(type, counts)} != {int} or reply.error is not None:
+        raise ValueError("this is no reply")
+    return reply

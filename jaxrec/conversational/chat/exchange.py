@@ -218,7 +218,7 @@ def _seconds(header: str | None) -> float | None:
         pass
     try:
         until = email.utils.parsedate_to_datetime(header)
-    except ValueError:
+        now = datetime.datetime.now(datetime.UTC)
+        return max(0.0, (until.replace(tzinfo=until.tzinfo or datetime.UTC) - now).total_seconds())
+    except (ValueError, OverflowError):
         return None
-    now = datetime.datetime.now(datetime.UTC)
-    return max(0.0, (until.replace(tzinfo=until.tzinfo or datetime.UTC) - now).total_seconds())

@@ -10,6 +10,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 from jaxrec import _checks
 from jaxrec._checks import InputError
+from jaxrec._checks.doors import kind
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +66,8 @@ class ChatRequest:
             "stop": list(self.stop),
             "seed": self.seed,
         }
-        return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+        written = json.dumps(content, sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(written.encode(errors="surrogatepass")).hexdigest()  # half a pair is a text, too
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,3 +105,11 @@ class ChatModel(Protocol):
     def complete(self, requests: Sequence[ChatRequest]) -> list[ChatReply]:
         """The replies, one for each request, in their order."""
         ...
+
+
+@kind("ChatModel")
+def chat_model(name: str, value: object) -> ChatModel:
+    """A chat model."""
+    if isinstance(value, ChatModel) and not isinstance(value, type):
+        return value
+    raise InputError(f"{name} must be a chat model, with a name and complete(requests), got {_checks.briefly(value)}.")

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from jaxrec._checks import InputError, shown
+from jaxrec._checks.doors import door
 from jaxrec.conversational.chat import records, streams
 from jaxrec.conversational.chat.protocol import ChatModel, ChatReply, ChatRequest
 from jaxrec.conversational.chat.records import Name, Record
@@ -31,6 +32,7 @@ class RecordingChat:
     The file holds prompts and replies, and no keys; see `records` for its form. `ReplayChat` reads it without a model.
     """
 
+    @door
     def __init__(self, chat: ChatModel, path: str | os.PathLike):
         """Opens the file, which is made if there is none.
 

@@ -119,7 +119,7 @@ def _record(line: bytes) -> Record | None:
     try:
         values = json.loads(line)
         return _authors(values) if "resp" in values else _own(values)
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
 
 

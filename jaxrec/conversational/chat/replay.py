@@ -9,6 +9,7 @@ from pathlib import Path
 
 from jaxrec import _checks
 from jaxrec._checks import InputError, shown
+from jaxrec._checks.doors import door
 from jaxrec.conversational.chat import records
 from jaxrec.conversational.chat.protocol import ChatReply, ChatRequest
 from jaxrec.conversational.chat.records import Record
@@ -28,6 +29,7 @@ class ReplayChat:
       check_prompt: whether the prompt is compared. Without that, prompts in other words find their replies too.
     """
 
+    @door
     def __init__(self, path: str | os.PathLike, *, check_prompt: bool = True):
         """Reads the file.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
-from jaxrec._checks import InputError, briefly
+from jaxrec._checks import InputError, briefly, shown
 from jaxrec.conversational.chat.protocol import ChatModel, ChatReply, ChatRequest
 
 Placed = tuple[int, ChatReply]  # a reply with the place of its request among those that were asked together
@@ -30,7 +30,23 @@ def stream(chat: ChatModel, requests: Sequence[ChatRequest]) -> Generator[Placed
     if isinstance(chat, Streaming):
         yield from chat.stream(requests)
     else:
-        yield from ((place, chat.complete([request])[0]) for place, request in enumerate(requests))
+        for place, request in enumerate(requests):
+            yield place, asked(chat, [request])[0]
+
+
+def asked(chat: ChatModel, requests: Sequence[ChatRequest]) -> list[ChatReply]:
+    """The replies of a chat model to requests that it is asked together, one for each.
+
+    Raises:
+      InputError: it gives something else.
+    """
+    found = chat.complete(requests)
+    if not isinstance(found, list) or [type(each) for each in found] != [ChatReply] * len(requests):
+        raise InputError(
+            f"the chat model {shown(chat.name)} must give a list with a ChatReply for each of {len(requests)} "
+            f"requests, got {briefly(found)}."
+        )
+    return found
 
 
 def listed(requests: Sequence[ChatRequest]) -> list[ChatRequest]:

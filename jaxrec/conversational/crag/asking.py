@@ -8,6 +8,7 @@ from typing import Any
 
 from jaxrec.conversational import prompts
 from jaxrec.conversational.catalogue import Catalogue
+from jaxrec.conversational.chat import streams
 from jaxrec.conversational.chat.protocol import ChatModel, ChatReply
 from jaxrec.conversational.crag.trace import Trace
 from jaxrec.conversational.dialogue import Sample
@@ -78,7 +79,7 @@ class Asking:
             requests.append(prompt.request(samples[place].key, max_tokens=self.max_tokens, **told))
         replies: list[ChatReply | None] = [None] * len(samples)
         counted = list(traces)
-        for place, reply in zip(places, self.chat.complete(requests) if requests else [], strict=True):
+        for place, reply in zip(places, streams.asked(self.chat, requests) if requests else [], strict=True):
             replies[place] = reply
             trace = counted[place]
             errors = trace.errors if reply.error is None else (*trace.errors, reply.error)

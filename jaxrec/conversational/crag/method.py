@@ -9,12 +9,12 @@ from typing import Any
 from jaxrec import _checks
 from jaxrec._checks import InputError
 from jaxrec.conversational.catalogue import Catalogue
-from jaxrec.conversational.chat.protocol import ChatModel
+from jaxrec.conversational.chat.protocol import ChatModel, chat_model
 from jaxrec.conversational.crag import linking, recommending
 from jaxrec.conversational.crag.asking import Asking, Wording
 from jaxrec.conversational.crag.linking import Source
 from jaxrec.conversational.crag.recommended import Recommended
-from jaxrec.conversational.dialogue import Sample
+from jaxrec.conversational.dialogue import Sample, given_samples
 from jaxrec.conversational.prompts import Usage
 
 # The paper's ablations: without both reflections, without ranking anew, all of it, and nothing retrieved.
@@ -103,11 +103,13 @@ class Crag:
           say: told which step comes next.
 
         Raises:
-          InputError: two samples of one key, or a catalogue of other items than the weights.
+          InputError: no samples, two of one key, or a catalogue of other items than the weights.
 
         Cost: at most six requests a sample. Memory: the traces, and what `retrieve` says.
         """
-        samples = list(samples)
+        samples = list(given_samples("samples", samples))
+        chat = chat_model("chat", chat)
+        catalogue = Catalogue.of(catalogue)
         _check(samples, catalogue, item_weights, self.k)
         asking = Asking(chat, catalogue, self.wording, self.domain, self.max_tokens)
         say(f"{len(samples):,} samples: names")
@@ -130,6 +132,8 @@ class Crag:
 
 
 def _check(samples: Sequence[Sample], catalogue: Catalogue, item_weights: Any, k: int) -> None:
+    if not samples:
+        raise InputError("there are no samples to recommend for.")
     keys = [sample.key for sample in samples]
     if len(set(keys)) < len(keys):
         twice = next(key for place, key in enumerate(keys) if key in keys[:place])

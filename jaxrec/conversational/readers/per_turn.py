@@ -35,7 +35,7 @@ def numbered(record: Any, where: str, names: Mapping[int, str], items: Iterable[
     def named(field_name: str) -> list[str]:
         numbers = field(record, field_name, list, where)
         for number in numbers:
-            if number not in names:
+            if type(number) is not int or number not in names:
                 raise InputError(f"{where}: {field_name!r} has {shown(number)}, which is no number of an entity.")
         return [names[number] for number in numbers]
 
