@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator
 from typing import Literal
 
-from jaxrec._checks import InputError
+from jaxrec._checks import InputError, briefly
 
 Speaker = Literal["seeker", "recommender"]
 
@@ -98,6 +98,10 @@ class Sample:
 def samples(dialogues: Iterable[Dialogue]) -> Iterator[Sample]:
     """A sample for every turn of a recommender that names an item; it is keyed "dialogue:turn", turns from 0."""
     for dialogue in dialogues:
+        if not isinstance(dialogue, Dialogue):
+            raise InputError(
+                f"dialogues must be Dialogues, as load or load_dialogues has them, got {briefly(dialogue)}."
+            )
         seen: dict[str, None] = {}
         for place, turn in enumerate(dialogue.turns):
             if turn.speaker == "recommender" and turn.items:
@@ -110,3 +114,17 @@ def samples(dialogues: Iterable[Dialogue]) -> Iterator[Sample]:
                     dialogue=dialogue.id,
                 )
             seen.update(dict.fromkeys(turn.items))
+
+
+def listed(given: Iterable[Sample]) -> list[Sample]:
+    """Samples as a list.
+
+    Raises:
+      InputError: something else is among them, such as a whole dialogue.
+    """
+    found = list(given)
+    for each in found:
+        if not isinstance(each, Sample):
+            what = f"a {type(each).__name__}" if isinstance(each, (Dialogue, Turn)) else briefly(each)
+            raise InputError(f"samples must be Samples, got {what}; list(samples(dialogues)) makes those of dialogues.")
+    return found

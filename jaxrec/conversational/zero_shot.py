@@ -17,7 +17,7 @@ from jaxrec.conversational import prompts, protocols, replies
 from jaxrec.conversational.catalogue import Catalogue
 from jaxrec.conversational.chat import streams
 from jaxrec.conversational.chat.protocol import ChatModel, ChatReply, ChatRequest
-from jaxrec.conversational.dialogue import Sample
+from jaxrec.conversational.dialogue import Sample, listed
 from jaxrec.conversational.prompts import Prompt
 from jaxrec.conversational.protocols import Scores
 from jaxrec.conversational.recorded import score_replies
@@ -27,7 +27,7 @@ from jaxrec.runtime.progress import progress_bar
 __all__ = ["Replies", "requests", "run", "score_replies"]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Replies:
     """What a model replied to N samples, and all that figures need: each is computed without asking again.
 
@@ -46,6 +46,9 @@ class Replies:
     catalogue: Catalogue
     rules: Rules = "strict"
     in_vocabulary: bool = True
+
+    def __repr__(self) -> str:
+        return f"Replies of {self.model} to {len(self.samples):,} samples, {int(self.failed.sum()):,} failed"
 
     @functools.cached_property
     def ranked(self) -> Ranked:
@@ -174,7 +177,8 @@ def requests(
     _checks.nonnegative("temperature", temperature)
     settings = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed, "domain": domain, "count": count}
     return [
-        prompt.request(sample.key, conversation=prompts.conversation(sample.context), **settings) for sample in samples
+        prompt.request(sample.key, conversation=prompts.conversation(sample.context), **settings)
+        for sample in listed(samples)
     ]
 
 
@@ -203,11 +207,12 @@ def run(
       **settings: of `requests`.
 
     Raises:
-      InputError: no samples, one without targets, two of one key, no target that the catalogue knows; or the model's.
+      InputError: no samples, whole dialogues in their place, a sample without targets, two of one key, no target that
+        the catalogue knows; or the model's.
 
     Cost: a request a sample. Memory: all requests and replies.
     """
-    asked, catalogue = tuple(samples), Catalogue.of(catalogue)
+    asked, catalogue = tuple(listed(samples)), Catalogue.of(catalogue)
     _checks.one_of("rules", rules, tuple(replies.RULES))
     _check(asked, catalogue)
     questions = requests(asked, prompt, **settings)
@@ -232,9 +237,9 @@ def _check(samples: Sequence[Sample], catalogue: Catalogue) -> None:
     (key, times), *_ = keys.most_common(1)
     if times > 1:
         raise InputError(f"samples must have keys that tell them apart, got {shown(key)} {times} times.")
-    titles = dict.fromkeys(title for sample in samples for title in sample.targets)
+    titles = list(dict.fromkeys(title for sample in samples for title in sample.targets))
     if (catalogue.number(titles, unknown="-1") < 0).all():
         raise InputError(
             f"none of the {len(titles):,} titles that the samples want is in the catalogue of {len(catalogue):,}, such "
-            f"as {shown(next(iter(titles)))}; give the catalogue of these data."
+            f"as {shown(titles[0])}; give the catalogue of these data."
         )

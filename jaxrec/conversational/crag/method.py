@@ -14,7 +14,7 @@ from jaxrec.conversational.crag import linking, recommending
 from jaxrec.conversational.crag.asking import Asking, Wording
 from jaxrec.conversational.crag.linking import Source
 from jaxrec.conversational.crag.recommended import Recommended
-from jaxrec.conversational.dialogue import Sample
+from jaxrec.conversational.dialogue import Sample, listed
 from jaxrec.conversational.prompts import Usage
 
 # The paper's ablations: without both reflections, without ranking anew, all of it, and nothing retrieved.
@@ -66,7 +66,7 @@ class Crag:
     drop_forgotten: bool = False
     domain: str = "movies"
     max_tokens: int = 1024
-    wording: Wording = Wording()  # noqa: RUF009, frozen
+    wording: Wording = dataclasses.field(default=Wording(), repr=False)  # frozen; pages of text
 
     def __post_init__(self):
         _checks.plain_numbers(self)
@@ -103,11 +103,12 @@ class Crag:
           say: told which step comes next.
 
         Raises:
-          InputError: two samples of one key, or a catalogue of other items than the weights.
+          InputError: whole dialogues in place of samples, two samples of one key, or a catalogue of other items than
+            the weights.
 
         Cost: at most six requests a sample. Memory: the traces, and what `retrieve` says.
         """
-        samples = list(samples)
+        samples = listed(samples)
         _check(samples, catalogue, item_weights, self.k)
         asking = Asking(chat, catalogue, self.wording, self.domain, self.max_tokens)
         say(f"{len(samples):,} samples: names")
@@ -141,3 +142,16 @@ def _check(samples: Sequence[Sample], catalogue: Catalogue, item_weights: Any, k
             f"the catalogue has {len(catalogue)} titles and item_weights are of {n_items} items; make the catalogue of "
             "the data that the weights were fitted on."
         )
+    _check_ids(catalogue.items.ids, getattr(getattr(getattr(item_weights, "info", None), "items", None), "ids", None))
+
+
+def _check_ids(ids: Any, fitted: Any) -> None:
+    """Refuses weights of items in another order, where both the catalogue and the data of the fit have ids."""
+    if ids is None or fitted is None:
+        return
+    for item, (name, wanted) in enumerate(zip(ids.tolist(), fitted.tolist(), strict=True)):
+        if str(name) != str(wanted):
+            raise InputError(
+                f"item {item} has the id {_checks.shown(name)} in the catalogue, and {_checks.shown(wanted)} in the "
+                "data that item_weights were fitted on; make the catalogue of these data."
+            )
