@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 import sys
@@ -127,17 +126,11 @@ def heard(out: Console) -> Iterator[str]:
             _says(out, "That was no text in UTF-8; say it again.")
 
 
-def waiting(out: Console, session: Any) -> contextlib.AbstractContextManager[Any]:
-    """What shows in a terminal that a language model is asked, which takes seconds."""
-    if session.chat is None or not out.is_terminal:
-        return contextlib.nullcontext()
-    return out.status(Text(f"asking {show.printable(session.chat.name)}"))
-
-
 def answer(out: Console, session: Any, text: str) -> None:
     """Prints the answer of a session to what was said."""
-    with waiting(out, session):
-        found = session.say(text)
+    if session.chat is not None and out.is_terminal:  # it takes seconds
+        out.print(Text(f"asking {show.printable(session.chat.name)} ...", "dim"), soft_wrap=True)
+    found = session.say(text)
     for error in found.trace.errors[:1]:
         out.print(Text(f"note: {show.printable(error)} /why says more."), soft_wrap=True)
     _says(out, found.text)
