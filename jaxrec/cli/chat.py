@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Literal
@@ -18,6 +19,7 @@ from jaxrec.data import BUNDLED, Interactions, load
 from jaxrec.linear import Ease
 from jaxrec.runtime.files import write_text
 
+ATTEMPTS = 2  # of a request: somebody waits for the answer
 HELP = {
     "/why": "how the last answer came about: what was linked how, retrieved with which score, in which order",
     "/seen TITLE": "do not recommend this any more; /seen alone lists what is left out",
@@ -86,7 +88,8 @@ class Chat:
         data = load(self.data, min_rating=least)
         if data.items.titles is None:
             raise InputError(
-                f"{data.name}: the items have no titles to talk about; give data that have, such as redial."
+                f"{data.name}: the items have no titles to talk about; give data that have, such as redial, or a "
+                "ratings.csv with a movies.csv (movieId, title) beside it."
             )
         if self.data in BUNDLED and data.user_split is not None:
             return data.rows(np.flatnonzero(data.user_split == 0))
@@ -97,7 +100,7 @@ class Chat:
             return None
         from jaxrec.conversational.chat.http import OPENAI, HttpChat
 
-        return HttpChat(self.model, OPENAI if self.base_url is None else self.base_url)
+        return HttpChat(self.model, OPENAI if self.base_url is None else self.base_url, attempts=ATTEMPTS)
 
 
 def heard(out: Console) -> Iterator[str]:
@@ -125,6 +128,8 @@ def heard(out: Console) -> Iterator[str]:
 
 def answer(out: Console, session: Any, text: str) -> None:
     """Prints the answer of a session to what was said."""
+    if session.chat is not None and out.is_terminal:  # it takes seconds
+        out.print(Text(f"asking {show.printable(session.chat.name)} ...", "dim"), soft_wrap=True)
     found = session.say(text)
     for error in found.trace.errors[:1]:
         out.print(Text(f"note: {show.printable(error)} /why says more."), soft_wrap=True)
@@ -145,18 +150,28 @@ def obey(out: Console, session: Any, command: str, rest: str) -> None:
         for title in titles or [nothing]:
             out.print(Text("  " + show.printable(title)), soft_wrap=True)
     elif command == "/save" and rest:
-        try:
-            write_text(rest, session.to_jsonl())
-            out.print(f"  saved to {show.printable(rest)}", soft_wrap=True)
-        except OSError as error:
-            out.print(f"  not saved: {show.printable(rest)}: {error.strerror or error}", soft_wrap=True)
-        except InputError as error:
-            out.print(f"  not saved: {show.printable(str(error))}", soft_wrap=True)
+        save(out, session, rest)
     else:
         if command != "/help":
             out.print(f"  {show.printable(command)} is no command, or lacks something:", soft_wrap=True)
         for name, what in HELP.items():
             out.print(f"  {name:<12} {what}", soft_wrap=True)
+
+
+def save(out: Console, session: Any, path: str) -> None:
+    """Writes the conversation to a file; one that is there is replaced only if this conversation wrote it."""
+    name = show.printable(path)
+    if os.path.isfile(path) and path not in session.saved:
+        out.print(f"  not saved: there is a file {name} already; name another.", soft_wrap=True)
+        return
+    try:
+        write_text(path, session.to_jsonl())
+        session.saved.add(path)
+        out.print(f"  saved to {name}", soft_wrap=True)
+    except OSError as error:
+        out.print(f"  not saved: {name}: {error.strerror or error}", soft_wrap=True)
+    except InputError as error:
+        out.print(f"  not saved: {show.printable(str(error))}", soft_wrap=True)
 
 
 def _says(out: Console, text: str) -> None:

@@ -336,6 +336,8 @@ class Catalogue:
 
 def _texts(given: Any) -> list[str]:
     """Titles or names as a list of texts."""
+    if isinstance(given, Mapping) or hasattr(given, "columns"):
+        raise InputError("titles must be a list of texts, got a table; give its column, or the table to Catalogue.of.")
     if isinstance(given, str) or not isinstance(given, Iterable):
         raise InputError(f"titles must be a list of texts, got {_checks.briefly(given)}.")
     listed = list(given)

@@ -108,7 +108,8 @@ def listed(name: str, given: Any, of: type[Part]) -> list[Part]:
     found = list(given)
     for place, each in enumerate(found):
         if not isinstance(each, of):
-            raise InputError(f"{name} must be a list of {of.__name__}, and number {place} is {briefly(each)}.")
+            hint = "; list(samples(dialogues)) makes samples of dialogues" if isinstance(each, Dialogue) else ""
+            raise InputError(f"{name} must be a list of {of.__name__}, and number {place} is {briefly(each)}{hint}.")
     return found
 
 
@@ -121,6 +122,10 @@ def given_samples(name: str, value: object) -> list[Sample]:
 def samples(dialogues: Iterable[Dialogue]) -> Iterator[Sample]:
     """A sample for every turn of a recommender that names an item; it is keyed "dialogue:turn", turns from 0."""
     for dialogue in dialogues:
+        if not isinstance(dialogue, Dialogue):
+            raise InputError(
+                f"dialogues must be Dialogues, as load or load_dialogues has them, got {briefly(dialogue)}."
+            )
         seen: dict[str, None] = {}
         for place, turn in enumerate(dialogue.turns):
             if turn.speaker == "recommender" and turn.items:

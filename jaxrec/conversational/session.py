@@ -24,7 +24,8 @@ from jaxrec.models import Fitted, ItemWeights
 LEAST_SHARE = 0.1  # of a score, which a name must make up to be given as a reason
 GREETING = "Hello! Tell me about films you liked, or did not like, and I will recommend some."
 UNDERSTOOD_NOTHING = (
-    "I found no film of my catalogue in that; these are what people talk about most. Name one you like."
+    "I found no film of my catalogue in that; these are what people talk about most. Name one you like, in quotes if "
+    "its title is an everyday word."
 )
 ONLY_DISLIKED = "I leave that out. Name a film you like and I can do better than what people talk about most:"
 NOTHING_GOES_WITH = "My data know too little of that; these are what people talk about most:"
@@ -61,6 +62,7 @@ class Session:
       turns: what was said so far.
       seen: the items that are not to be recommended any more.
       last: the last answer, or None.
+      saved: the files that it was written to.
     """
 
     def __init__(
@@ -101,6 +103,7 @@ class Session:
         self.turns: list[Turn] = []
         self.seen: set[int] = set()
         self.last: Answer | None = None
+        self.saved: set[str] = set()
 
     @door
     def say(self, text: str) -> Answer:

@@ -28,7 +28,7 @@ from jaxrec.runtime.progress import progress_bar
 __all__ = ["Replies", "requests", "run", "score_replies"]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Replies:
     """What a model replied to N samples, and all that figures need: each is computed without asking again.
 
@@ -47,6 +47,9 @@ class Replies:
     catalogue: Catalogue
     rules: Rules = "strict"
     in_vocabulary: bool = True
+
+    def __repr__(self) -> str:
+        return f"Replies of {self.model} to {len(self.samples):,} samples, {int(self.failed.sum()):,} failed"
 
     @functools.cached_property
     def ranked(self) -> Ranked:
@@ -205,7 +208,8 @@ def run(
       **settings: of `requests`.
 
     Raises:
-      InputError: no samples, one without targets, two of one key, no target that the catalogue knows; or the model's.
+      InputError: no samples, whole dialogues in their place, a sample without targets, two of one key, no target that
+        the catalogue knows; or the model's.
 
     Cost: a request a sample. Memory: all requests and replies.
     """
@@ -234,9 +238,9 @@ def _check(samples: Sequence[Sample], catalogue: Catalogue) -> None:
     (key, times), *_ = keys.most_common(1)
     if times > 1:
         raise InputError(f"samples must have keys that tell them apart, got {shown(key)} {times} times.")
-    titles = dict.fromkeys(title for sample in samples for title in sample.targets)
+    titles = list(dict.fromkeys(title for sample in samples for title in sample.targets))
     if (catalogue.number(titles, unknown="-1") < 0).all():
         raise InputError(
             f"none of the {len(titles):,} titles that the samples want is in the catalogue of {len(catalogue):,}, such "
-            f"as {shown(next(iter(titles)))}; give the catalogue of these data."
+            f"as {shown(titles[0])}; give the catalogue of these data."
         )

@@ -88,6 +88,14 @@ def test_a_conversation_is_saved_as_messages(chat, tmp_path):
     assert told[1]["items"] == ["Cube (1997)", "Brazil (1985)"]
 
 
+def test_a_file_of_something_else_is_not_written_over(chat, tmp_path):
+    other, path = tmp_path / "other.txt", tmp_path / "talk.jsonl"
+    other.write_text("kept")
+    _, out, _ = chat("I love Alien", f"/save {other}", f"/save {path}", "more", f"/save {path}")
+    assert f"not saved: there is a file {other} already" in out and other.read_text() == "kept"
+    assert out.count("saved to") == 2 and len(path.read_text("utf-8").splitlines()) == 4
+
+
 def test_control_characters_and_brackets_do_no_harm(chat):
     code, out, _ = chat("\x1b[2J\x07I loved [bold]Alien[/bold] \x00", ":smile: [/]", " ")
     assert code == 0 and not any(mark in out for mark in "\x1b\x07\x00")

@@ -15,7 +15,7 @@ from jaxrec.conversational.chat.replay import ReplayChat
 from jaxrec.conversational.chat.simulated import SimulatedChat
 from jaxrec.conversational.crag import Crag, Wording, rank_confusion, recommending
 from jaxrec.conversational.crag import trace as told
-from jaxrec.conversational.dialogue import Sample, samples
+from jaxrec.conversational.dialogue import Dialogue, Sample, samples
 from jaxrec.conversational.planted import World
 
 TITLES = (
@@ -325,3 +325,15 @@ def test_what_it_refuses():
         Crag().run([SAMPLE], None, CATALOGUE, WEIGHTS)
     with pytest.raises(InputError, match="12 titles and item_weights are of 3 items"):
         Crag().run([SAMPLE], Scripted(**GOOD), CATALOGUE, np.eye(3))
+    data = jaxrec.Interactions.from_triples([0, 0, 1], [0, 1, 1], item_ids=["x", "y"])
+    fitted, two = jaxrec.Ease(reg=1.0).fit(data), ["Alien (1979)", "Brazil (1985)"]
+    assert Crag().run([SAMPLE], Scripted(**GOOD), Catalogue(two, ids=["x", "y"]), fitted).traces
+    with pytest.raises(InputError, match="item 0 has the id 'y' in the catalogue, and 'x' in the data"):
+        Crag().run([SAMPLE], Scripted(**GOOD), Catalogue(two, ids=["y", "x"]), fitted)
+    with pytest.raises(InputError, match="must be a list of Sample, and number 0 is a Dialogue; list"):
+        Crag().run([Dialogue("1", ())], Scripted(**GOOD), CATALOGUE, WEIGHTS)
+
+
+def test_settings_and_results_are_shown_without_their_texts():
+    found = Crag().run([SAMPLE], Scripted(**GOOD), CATALOGUE, WEIGHTS)
+    assert repr(found).splitlines()[0] == "1 samples" and "hated" not in repr(found) and "####" not in repr(Crag())

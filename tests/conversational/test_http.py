@@ -126,6 +126,14 @@ def test_what_cannot_pass_is_an_error_at_once_and_the_others_are_answered(answer
         assert server.times("question 2") == 1
 
 
+def test_an_address_that_lacks_its_ending_is_told_of():
+    with serving(lambda *_: Answer(b"", 404)) as server:
+        for url, hinted in ((server.url, False), (server.url.removesuffix("/v1"), True)):
+            with pytest.raises(InputError, match="no /chat/completions") as caught:
+                HttpChat("m", url, check_model=False).complete(questions(1))
+            assert str(caught.value).endswith("most addresses end in /v1.") == hinted
+
+
 def test_a_null_text_is_an_empty_reply():
     null = Answer(b'{"choices": [{"message": {"content": null}, "finish_reason": "length"}]}')
     with serving(lambda *_: null) as server:

@@ -158,6 +158,9 @@ def test_catalogues_of_other_things(films):
         Catalogue.of({"name": ["Heat"]})
     with pytest.raises(InputError, match="no titles"):
         Catalogue.of(Items(3))
+    for table in (pl.DataFrame({"title": ["Heat"]}), {"title": ["Heat"]}):
+        with pytest.raises(InputError, match="got a table; give its column, or"):
+            Catalogue(table)
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,24 @@ THREE = [
 ]
 
 
+def test_a_run_is_shown_in_a_line():
+    assert repr(zero_shot.run(THREE, Says(a="", b="", c=None), FILMS)) == "Replies of says to 3 samples, 1 failed"
+
+
+@pytest.mark.parametrize("given", [WORLD.dialogues(2), ["Heat"], [THREE[0], HELLO[0]]])
+def test_what_is_no_sample_is_refused(given):
+    for asks in (lambda: zero_shot.run(given, Says(), FILMS), lambda: zero_shot.requests(given)):
+        with pytest.raises(
+            InputError, match=r"must be a list of Sample, and number 0 is (a Dialogue; list\(samples|'Heat'|a Turn)"
+        ):
+            asks()
+
+
+def test_what_is_no_dialogue_has_no_samples():
+    with pytest.raises(InputError, match="must be Dialogues, as load or load_dialogues has them, got 'Heat'"):
+        list(samples(["Heat"]))
+
+
 def test_a_run_holds_all_that_its_figures_need():
     chat = Says(a="1. Alien (1979)\n2. Heat (1995)\n3. Heat\n4. Nowhere", b="1. Brazil\n2. Alien", c=None)
     run = zero_shot.run(THREE, chat, FILMS)

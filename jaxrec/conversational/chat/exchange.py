@@ -164,7 +164,8 @@ class Exchange:
                 return Failure(f"{at} and asks to wait {wait:.0f} seconds, more than longest_wait.", "request")
             return Failure(f"{at}{said}.", "request" if "insufficient_quota" in said else "busy", wait)
         if status == 404:
-            return Failure(f"{self.url} has no such model, or no /chat/completions (status 404{said}).", "wrong")
+            hint = "" if self.url.endswith("/v1") else "; most addresses end in /v1"
+            return Failure(f"{self.url} has no such model, or no /chat/completions (status 404{said}){hint}.", "wrong")
         if 300 <= status < 400 or status == 405:
             return Failure(f"{at}; it is no OpenAI-compatible endpoint, or another address is right.", "wrong")
         return Failure(f"{at}{said}.", "request")

@@ -66,7 +66,7 @@ class Crag:
     drop_forgotten: bool = False
     domain: str = "movies"
     max_tokens: int = 1024
-    wording: Wording = Wording()  # noqa: RUF009, frozen
+    wording: Wording = dataclasses.field(default=Wording(), repr=False)  # frozen; pages of text
 
     def __post_init__(self):
         _checks.plain_numbers(self)
@@ -103,7 +103,8 @@ class Crag:
           say: told which step comes next.
 
         Raises:
-          InputError: no samples, two of one key, or a catalogue of other items than the weights.
+          InputError: no samples, whole dialogues in place of samples, two samples of one key, or a catalogue of other items
+            than the weights.
 
         Cost: at most six requests a sample. Memory: the traces, and what `retrieve` says.
         """
@@ -145,3 +146,16 @@ def _check(samples: Sequence[Sample], catalogue: Catalogue, item_weights: Any, k
             f"the catalogue has {len(catalogue)} titles and item_weights are of {n_items} items; make the catalogue of "
             "the data that the weights were fitted on."
         )
+    _check_ids(catalogue.items.ids, getattr(getattr(getattr(item_weights, "info", None), "items", None), "ids", None))
+
+
+def _check_ids(ids: Any, fitted: Any) -> None:
+    """Refuses weights of items in another order, where both the catalogue and the data of the fit have ids."""
+    if ids is None or fitted is None:
+        return
+    for item, (name, wanted) in enumerate(zip(ids.tolist(), fitted.tolist(), strict=True)):
+        if str(name) != str(wanted):
+            raise InputError(
+                f"item {item} has the id {_checks.shown(name)} in the catalogue, and {_checks.shown(wanted)} in the "
+                "data that item_weights were fitted on; make the catalogue of these data."
+            )

@@ -17,7 +17,7 @@ from jaxrec.conversational.dialogue import Sample
 from jaxrec.conversational.zero_shot import Replies
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Recommended:
     """What CRAG recommended for B samples, with the way to each list.
 
@@ -72,6 +72,6 @@ class Recommended:
             **{note: notes[note] for note in sorted(notes)},
         }
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         lines = [f"{len(self.traces):,} samples"]
         return "\n".join([*lines, *(f"{count:,}: {what}" for what, count in self.counts().items())])

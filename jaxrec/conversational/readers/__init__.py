@@ -32,7 +32,7 @@ TURNS = {
 }
 KNOWN = (
     "ReDial's lines, INSPIRED's table, the turns of He et al. (2023) and of iEvaLM for ReDial and OpenDialKG, and "
-    "chats of role and content"
+    "chats of role and content, a conversation a line"
 )
 
 
@@ -80,7 +80,10 @@ def load_samples(
     names = None if items is None else frozenset(items)
     found = list(_samples(path, entities, names))
     if not found:
-        raise InputError(f"{path} holds no turn in which an item is recommended.")
+        raise InputError(
+            f"{path} holds no turn in which an item is recommended; in chats, `items` of the assistant's messages "
+            "say it."
+        )
     bare = [sample.key for sample in found if not sample.targets]
     if bare:
         raise InputError(f"{path}: {len(bare)} turns have no targets, the first is {bare[0]}; leave them out.")
@@ -145,12 +148,16 @@ def _known(path: Any, formats: dict[str, set[str]]) -> tuple[str, Iterator[tuple
     if first is None:
         raise InputError(f"{path} is empty.")
     record = first[1]
-    kind = "chat" if isinstance(record, list) and record and isinstance(record[0], dict) else None
+    kind = "chat" if isinstance(record, list) and record and _is_message(record[0]) else None
     if isinstance(record, dict):
         kind = next((name for name, fields in formats.items() if fields <= record.keys()), None)
     if kind is None:
         raise InputError(f"{path} has dialogues in no known format; what can be read: {KNOWN}.")
     return kind, chain([first], records)
+
+
+def _is_message(record: Any) -> bool:
+    return isinstance(record, dict) and "role" in record
 
 
 def _with_keys_of_their_own(found: Iterable[Sample]) -> list[Sample]:

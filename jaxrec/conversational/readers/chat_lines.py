@@ -1,6 +1,6 @@
 """Chats as JSON lines: a conversation a line, or a message a line.
 
-A message has `role` ("user" is the seeker, "assistant" the recommender; others, such as "system", are passed over) and
+A message has `role` ("user" is the seeker, "assistant" the recommender; those of `PASSED_OVER` say nothing) and
 `content`, and may have `items`: titles, or objects with `title` and, where known, `attitude`, `start` and `stop`. A
 conversation is a list of messages, or an object with `messages` and, where there is one, `id`. Of messages a line those
 in a row with the same `dialogue` belong together.
@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from jaxrec._checks import InputError, shown
+from jaxrec._checks import InputError, briefly, shown
 from jaxrec.conversational.dialogue import Dialogue, Mention, Speaker
 from jaxrec.conversational.readers.turns import field, merged, named_in, title
 
 ROLES: dict[str, Speaker] = {"user": "seeker", "assistant": "recommender"}
+PASSED_OVER = ("system", "developer", "tool", "function")
 Message = tuple[Speaker, str, list[Mention]]
 
 
@@ -46,13 +47,17 @@ def _message(record: Any, where: str) -> list[Message]:
     """A message, or none if its role takes no part in the conversation."""
     role, text = field(record, "role", str, where), field(record, "content", str, where, "")
     items = field(record, "items", list, where, [])
-    if role not in ROLES:
+    if role in PASSED_OVER:
         return []
+    if role not in ROLES:
+        raise InputError(f"{where}: the role {shown(role)} is none of {', '.join((*ROLES, *PASSED_OVER))}.")
     mentions: list[Mention] = []
     for each in items:
         if isinstance(each, str):
             mentions += named_in(text, [title(each)])
             continue
+        if not isinstance(each, dict):
+            raise InputError(f"{where}: an item is a title, or an object with one, got {briefly(each)}.")
         name = title(field(each, "title", str, where))
         attitude, start, stop = (field(each, key, int, where, none) for key, none in _NUMBERS.items())
         if not -2 <= attitude <= 2 or not (start == stop == -1 or 0 <= start <= stop <= len(text)):

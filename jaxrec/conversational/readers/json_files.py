@@ -50,7 +50,9 @@ def json_lines(path: str | os.PathLike) -> Iterator[tuple[int, Any]]:
         try:
             yield number, json.loads(line)
         except (ValueError, RecursionError):
-            raise InputError(f"{path}: line {number} is no JSON; the file is damaged, or of another format.") from None
+            split = line.strip() in ("[", "{")
+            why = "write each conversation on one line" if split else "the file is damaged, or of another format"
+            raise InputError(f"{path}: line {number} is no JSON{' by itself' * split}; {why}.") from None
 
 
 def text_lines(path: str | os.PathLike) -> Iterator[tuple[int, str]]:

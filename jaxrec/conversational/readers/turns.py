@@ -11,6 +11,15 @@ from jaxrec._checks import InputError, briefly
 from jaxrec.conversational.dialogue import Mention, Speaker, Turn
 from jaxrec.conversational.titles import split_year
 
+KINDS: dict[type, str] = {
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    list: "a list",
+    dict: "an object",
+    bool: "true or false",
+}
+
 
 def field(record: Any, name: str, kind: type | tuple[type, ...], where: str, missing: Any = ...) -> Any:
     """A field of a record, of one of these kinds; `missing` if it is not there or null.
@@ -23,8 +32,11 @@ def field(record: Any, name: str, kind: type | tuple[type, ...], where: str, mis
     value = record.get(name)
     if value is None and missing is not ...:
         return missing
+    if value is None:
+        raise InputError(f"{where}: {name!r} is not there.")
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise InputError(f"{where}: {name!r} is {'not there' if value is None else briefly(value)}.")
+        wanted = " or ".join(KINDS[each] for each in (kind if isinstance(kind, tuple) else (kind,)))
+        raise InputError(f"{where}: {name!r} must be {wanted}, got {briefly(value)}.")
     return value
 
 

@@ -131,6 +131,9 @@ def curves(seeds: list[dict[str, Any]], variants: Sequence[str], cutoffs: Sequen
                 points = [interval([seed[name][one][place] for seed in seeds]) for one in retrieved]
                 means, halves = np.array(points).T
                 axis.errorbar([int(one) for one in retrieved], means, np.nan_to_num(halves), label=name, capsize=2)
+            axis.set_ylim(
+                max(axis.get_ylim()[0], 0.0), min(axis.get_ylim()[1], 1.0)
+            )  # intervals of few seeds are wider
             axis.set_xlabel("items retrieved, K")
             axis.set_title(f"recall@{k}")
         axes[0].legend()
@@ -140,7 +143,9 @@ def confusions(seeds: list[dict[str, Any]], path: Any) -> None:
     """Draws how often an item retrieved at a rank is recommended at another, before the model ranks anew and after."""
     with panels(path, (8.0, 4.0), 2, title="Where retrieved items are recommended") as axes:
         for axis, which, title in zip(axes, ("copies before", "copies"), ("before", "after"), strict=True):
-            axis.imshow(confusion(seeds, which))
+            counts = confusion(seeds, which)
+            first, last = 0.5, len(counts) + 0.5  # ranks begin at 1
+            axis.imshow(counts, extent=(first, last, last, first))
             axis.set_title(f"{title} ranking anew")
             axis.set_xlabel("rank recommended")
         axes[0].set_ylabel("rank retrieved")
