@@ -103,7 +103,7 @@ class Crag:
           say: told which step comes next.
 
         Raises:
-          InputError: no samples, whole dialogues in place of samples, two samples of one key, or a catalogue of other items
+          InputError: no samples, whole dialogues in their place, two samples of one key, or a catalogue of other items
             than the weights.
 
         Cost: at most six requests a sample. Memory: the traces, and what `retrieve` says.
