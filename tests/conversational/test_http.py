@@ -325,8 +325,10 @@ def test_within_a_running_loop():
 
 CTRL_C = """
 import sys
+import polars
 from conversational.endpoints import questions
 from jaxrec.conversational.chat.http import HttpChat
+polars.LazyFrame({"a": [1]}).collect()  # after which Ctrl-C ends fewer waits
 try:
     HttpChat("tiny", sys.argv[1]).complete(questions(20))
 except KeyboardInterrupt:

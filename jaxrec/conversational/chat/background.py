@@ -52,7 +52,7 @@ def results(work: Callable[[Callable[[Any], None]], Coroutine[Any, Any, None]]) 
     thread.start()
     try:
         while True:
-            result = found.get()
+            result = _next(found)
             if isinstance(result, tuple) and result[0] is _DONE:
                 if result[1] is not None:
                     raise result[1]
@@ -64,3 +64,10 @@ def results(work: Callable[[Callable[[Any], None]], Coroutine[Any, Any, None]]) 
             loop, task = running
             loop.call_soon_threadsafe(task.cancel)
         thread.join()
+
+
+def _next(found: queue.SimpleQueue[Any]) -> Any:
+    """What a queue gives next. After a query of Polars Ctrl-C ends no wait without a limit, but one with a limit."""
+    while True:
+        with contextlib.suppress(queue.Empty):
+            return found.get(timeout=60.0)
