@@ -152,6 +152,7 @@ class Replies:
         return {title: -2 - place for place, title in enumerate(dict.fromkeys(titles))}
 
 
+@door
 def requests(
     samples: Iterable[Sample],
     prompt: Prompt = prompts.RECOMMEND,

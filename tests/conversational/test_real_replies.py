@@ -70,7 +70,7 @@ def test_all_nearest_names_are_as_near_and_the_recorded_one_is_among_them(runs):
         title: (distance, name) for run in runs.values() for each in run.matches for title, distance, name in each
     }
     catalogue = catalogue_of(runs["gpt-4.general"].names)
-    found = catalogue.nearest(recorded, "lower")
+    found = catalogue.nearest(list(recorded), "lower")
     assert (len(recorded), len(catalogue)) == (3_337, 17_225)
     assert [distance for distance, _ in recorded.values()] == found.distance.tolist()
     for (_, name), tied in zip(recorded.values(), found.tied, strict=True):
