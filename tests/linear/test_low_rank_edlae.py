@@ -197,7 +197,7 @@ def test_gradients_are_those_of_the_objective(x, rng, x64):
     np.testing.assert_allclose(turned[0], found[0], rtol=1e-8)
 
 
-@pytest.mark.parametrize(("dropout", "lowest"), ((0.0, 0.0208), (P, 0.0162)))
+@pytest.mark.parametrize(("dropout", "lowest"), ((0.0, 0.0210), (P, 0.0166)))
 def test_the_fixed_point_is_one_where_items_are_few(dropout, lowest):
     """The most used items of msweb: power iterations alone end at .0211 and .0170 here, with steps left to gain."""
     data = load("msweb")
