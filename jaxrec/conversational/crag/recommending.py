@@ -12,7 +12,7 @@ from jaxrec.conversational.crag import trace as told
 from jaxrec.conversational.crag.asking import Ask, Asking, readable
 from jaxrec.conversational.crag.trace import Found, Suggestion, Trace
 from jaxrec.conversational.dialogue import Sample
-from jaxrec.conversational.prompts import Usage
+from jaxrec.conversational.prompts import Prompt, Usage
 from jaxrec.conversational.replies import strict
 from jaxrec.conversational.retrieval import retrieve
 
@@ -46,11 +46,7 @@ def retrieved(
 def reflected(asking: Asking, samples: Sequence[Sample], traces: Sequence[Trace]) -> list[Trace]:
     """The traces in which only those retrieved items are used that the model says suit the conversation."""
     prompt = asking.wording.reflect
-    asks: list[Ask | None] = [
-        (prompt, {"titles": prompts.lines(each.title for each in trace.found)}) if trace.found else None
-        for trace in traces
-    ]
-    replies, counted = asking.ask(samples, traces, asks)
+    replies, counted = asking.ask(samples, traces, _about(prompt, [trace.found for trace in traces]))
     for place, reply in enumerate(replies):
         if reply is None:
             continue
@@ -96,11 +92,7 @@ def reranked(
 ) -> list[Trace]:
     """The traces in the order of the scores that the model gives its recommendations; equal ones stay in order."""
     prompt = asking.wording.rerank
-    asks: list[Ask | None] = [
-        (prompt, {"titles": prompts.lines(each.title for each in trace.suggestions)}) if trace.suggestions else None
-        for trace in traces
-    ]
-    replies, counted = asking.ask(samples, traces, asks)
+    replies, counted = asking.ask(samples, traces, _about(prompt, [trace.suggestions for trace in traces]))
     for place, reply in enumerate(replies):
         if reply is None:
             continue
@@ -116,6 +108,11 @@ def reranked(
         notes = [told.LOST if drop_forgotten else told.FORGOTTEN_RANK] * scores.count(None)
         counted[place] = dataclasses.replace(trace, suggestions=scored, order=order).noted(*notes)
     return counted
+
+
+def _about(prompt: Prompt, lists: Sequence[Sequence[Found | Suggestion]]) -> list[Ask | None]:
+    """What is asked about the titles of each list; nothing about an empty one."""
+    return [(prompt, {"titles": prompts.lines(each.title for each in titled)}) if titled else None for titled in lists]
 
 
 def ordered(scores: Sequence[int | None], *, drop_forgotten: bool = False) -> tuple[int, ...]:
